@@ -1,0 +1,55 @@
+# `make study` and `make test` do all the set-up they need; a second call installs nothing.
+PYTHON ?= python3
+PARAMS ?= params/micro.yaml
+CORES ?=
+PY := .venv/bin/python
+LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
+STAMP := .venv/installed-$(LOCK)
+
+.PHONY: study test lab figures clean bench lint pretrain test-slow test-gpu setup
+
+study: $(STAMP)  ## the whole study, resumed where it stopped
+	$(PY) -m varireal_utils study --params $(PARAMS) $(if $(CORES),--cores $(CORES))
+
+test: $(STAMP)
+	$(PY) -m pytest -m "not slow and not gpu"
+
+test-slow: $(STAMP)
+	$(PY) -m pytest -m "slow and not gpu"
+
+test-gpu: $(STAMP)
+	$(PY) -m pytest -m gpu
+
+lab: $(STAMP)
+	$(PY) -m jupyter lab
+
+figures: $(STAMP)  ## every figure again, from stored results, without any model
+	$(PY) -m varireal_utils run 08_figures --params $(PARAMS) --set source=results/micro --set publish=true
+
+pretrain: $(STAMP)  ## trains the micro models again (hours); goes on from its checkpoints
+	$(PY) -m varireal_utils run micro_pretrain --set bench=checkpoints/micro --set shelf=models/micro --set count=12000 --set minutes=150
+
+bench: $(STAMP)  ## CLIP LoRA as the reference steps it beside ours, by turns
+	$(PY) -m bench.run
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+
+setup: $(STAMP)
+
+clean:  ## what can be made again; stays: runs/, and .snakemake, which knows how they were made
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is named after the lock's checksum: another lock installs again, the same never does.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	{ $(PY) -m pip install --quiet --disable-pip-version-check uv && \
+	  $(PY) -m uv pip install --python $(PY) --require-hashes -r requirements.lock; } || \
+	  $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f .venv/installed-*
+	@touch $@

@@ -1,0 +1,162 @@
+"""`make bench`: the plain step of bench/plain.py beside ours, in one process, by turns.
+
+    python -m bench.run [--classes 37 100 196] [--batch 16] [--repeats 3] [--out FILE] [--quick]
+
+ViT-B/16 at full size with random weights, captions as Pets, Aircraft and Cars have them. Prints a
+table of medians and ratios, writes them as JSON, and ends with an error where a floor is missed.
+
+What was learnt: half of the plain step's time goes into 77 tokens of which captions need a dozen
+(attention is causal, so cutting behind the last end token is exact); recomputing the text tower
+costs a third of its forward pass; encoding the text for every evaluation batch of 8 costs more than
+the images; torch's fused CPU attention is slow backwards in bfloat16 over short rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import torch
+
+from varireal_utils import classify, clip_lora, models
+
+from . import plain
+
+# not below (issue: speed, measured): ratio plain / ours
+FLOORS = {("float32", 37): 2.0, ("float32", 196): 4.3, ("bfloat16", 37): 4.5,
+          ("bfloat16", 196): 10.0, "evaluation": 20.0}
+NAME = "ViT-B-16"
+WORDS = ("a pet photo of a", "staffordshire bull terrier")
+
+
+def build(rank: int = 16) -> tuple:
+    """(our adapted model, the plain one with the same weights, tokenizer)."""
+    torch.manual_seed(0)
+    model = open_clip.create_model(NAME).float()
+    clip_lora.add_lora(model, rank, 2 * rank, 0.1, ["image", "text"], seed=0)
+    for m in clip_lora._adapters(model).values():  # zeros would hide half of the mathematics
+        torch.nn.init.normal_(m.B_q, std=0.02)
+        torch.nn.init.normal_(m.B_v, std=0.02)
+    return model, plain.plain(copy.deepcopy(model)), open_clip.get_tokenizer(NAME)
+
+
+def captions(count: int) -> list[str]:
+    """Captions of the length that the papers' data sets have."""
+    return [f"{WORDS[0]} {WORDS[1]} {i}" for i in range(count)]
+
+
+def ours_step(model, optimiser, pixels, tokens, labels, dtype) -> float:
+    """One step as classify.train takes it."""
+    model.train()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        text = classify.text_features(model, tokens[None])
+        image = clip_lora.encode_image(model, pixels)
+    logits = model.logit_scale.exp() * image @ text.T
+    loss = classify.weighted_loss(logits, labels, torch.zeros(len(labels), dtype=torch.bool), 0.5)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return float(loss.detach())
+
+
+@torch.inference_mode()
+def ours_evaluate(model, batches, tokens, dtype) -> torch.Tensor:
+    """Logits of all batches; the text is encoded once."""
+    model.eval()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        text = classify.text_features(model, tokens[None])
+        image = torch.cat([clip_lora.encode_image(model, b) for b in batches])
+    return model.logit_scale.exp() * image @ text.T
+
+
+def check(model, other, pixels, tokens) -> float:
+    """Largest relative difference of the two ways' logits, without dropout. Raises if not equal."""
+    model.eval(), other.eval()
+    with torch.no_grad():
+        a = plain.logits(other, pixels, tokens)
+        b = ours_evaluate(model, [pixels], tokens, torch.float32)
+    gap = float((a - b).abs().max() / a.abs().max())
+    if gap > 1e-5:
+        raise SystemExit(f"the two ways differ by {gap:.1e} relative: nothing is timed")
+    return gap
+
+
+def timed(ways: dict, repeats: int) -> dict[str, float]:
+    """Median seconds of each way, taken by turns after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, call in ways.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(s) for name, s in seconds.items()}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run, print, write; 1 where a floor is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--classes", type=int, nargs="+", default=[37, 100, 196])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
+    args = parser.parse_args(words)
+    native = models.precision_of({"precision": "auto"}) == torch.bfloat16
+    dtypes = [torch.float32] + [torch.bfloat16] * native
+    model, other, tokenizer = build()
+    optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
+                  for m in (model, other)]
+    rows, missed = [], []
+    for count in args.classes:
+        pixels, tokens = torch.randn(args.batch, 3, 224, 224), tokenizer(captions(count))
+        labels = torch.arange(args.batch) % count
+        gap = check(model, other, pixels[:4], tokens)
+        ways = {"plain": partial(plain.step, other, optimisers[1], pixels, tokens, labels)}
+        ways |= {str(d)[6:]: partial(ours_step, model, optimisers[0], pixels, tokens, labels, d)
+                 for d in dtypes}
+        rows += report("training step", count, timed(ways, args.repeats), gap)
+    count, size = 196, 8  # the reference evaluates 8 images at a time
+    tokens, batches = tokenizer(captions(count)), [torch.randn(size, 3, 224, 224)] * 8
+    ways = {"plain": partial(plain.evaluate, other, batches[:1], tokens)}
+    ways |= {str(d)[6:]: partial(ours_evaluate, model, [torch.cat(batches)], tokens, d)
+             for d in dtypes}
+    seconds = timed(ways, args.repeats)
+    seconds = {n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()}
+    rows += report("evaluation, an image", count, seconds, gap)
+    for row in rows:
+        row["floor"] = floor = floor_of(row)
+        if floor and row["ratio"] < floor:
+            missed.append(f"{row['what']}, {row['classes']} classes, {row['way']}: "
+                          f"{row['ratio']:.1f}x, floor {floor:g}x")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"model": NAME, "batch": args.batch, "rows": rows,
+                                    "threads": torch.get_num_threads()}, indent=1) + "\n")
+    print("\n".join(["", *missed]) if missed else "\nevery floor is met")
+    return 1 if missed else 0
+
+
+def floor_of(row: dict) -> float | None:
+    """The ratio that a row must reach; for evaluation, in the fastest precision there is."""
+    if row["what"] == "training step":
+        return FLOORS.get((row["way"], row["classes"]))
+    return FLOORS["evaluation"] if row["way"] == "bfloat16" else None
+
+
+def report(what: str, classes: int, seconds: dict[str, float], gap: float) -> list[dict]:
+    """Rows of the table, printed as they come."""
+    rows = [{"what": what, "classes": classes, "way": name, "seconds": value,
+             "ratio": seconds["plain"] / value, "gap": gap} for name, value in seconds.items()]
+    for row in rows:
+        print(f"{what:22s} {classes:4d} classes  {row['way']:9s} {row['seconds']:8.3f} s  "
+              f"{row['ratio']:5.1f}x", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

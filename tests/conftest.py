@@ -1,0 +1,42 @@
+"""Shared fixtures: a complete, tiny parameter file whose study lies in a temporary folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tiny_params(runs_dir: Path) -> dict[str, Any]:
+    """Every key that a parameter file must have, at the smallest size that means something."""
+    return {
+        "study": "tiny", "protocol": "controlled", "seed": 7, "runs_dir": str(runs_dir),
+        "device": "cpu", "precision": "float32",
+        "datasets": {"micro_cars": {"source": "world", "family": "cars", "train_per_class": 2,
+                                    "val_per_class": 2, "test_per_class": 2}},
+        "attributes": ["color"], "prompts": "params/prompts/micro.yaml",
+        "models": {"clip": {"name": "micro_clip"}, "verifier": {"kind": "clip", "role": "clip"}},
+        "guidance": {"canny_low": 100, "canny_high": 200, "canny_blur": 5},
+        "edit": {"images_per_real": 1, "batch_size": 2, "max_attempts": 1, "prior_variants": 1,
+                 "color": {"steps": 2, "guidance_scale": 2.0, "strength": 0.8}},
+        "verify": {"false_accept": 0.1, "false_identity": 0.1, "keep": "all"},
+        "classify": {"job": "dataset", "seeds": [0], "recipes": ["zero_shot", "real"], "rank": 2,
+                     "alpha": 4, "dropout": 0.0, "lr": 1.0e-3, "weight_decay": 1.0e-4,
+                     "warmup": 0.1, "batch_size": 4, "eval_batch_size": 8, "steps": 2,
+                     "eval_every": 1, "checkpoint_every": 1, "lambda_real": 0.5,
+                     "towers": ["image"], "templates": ["a {class}"], "augment": {}},
+        "claims": {"margin": 0.3, "bootstrap": 50, "confidence": 0.95},
+    }
+
+
+@pytest.fixture
+def params_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A parameter file in a temporary folder; the working directory is the repository's root."""
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_params(tmp_path / "runs")))
+    return path

@@ -1,0 +1,242 @@
+import json
+
+import numpy as np
+import open_clip
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from varireal_utils import augment, classify, clip_lora, store
+
+CFG = {"rank": 4, "alpha": 8, "dropout": 0.1, "lr": 5e-3, "weight_decay": 1e-4, "warmup": 0.1,
+       "batch_size": 8, "steps": 6, "eval_every": 2, "lambda_real": 0.5,
+       "towers": ["image", "text"], "templates": ["a {class}", "the {class} here"],
+       "augment": {"color": False}}
+NAMES = ["red", "green", "blue"]
+PREPROCESS = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """A tiny random CLIP, stored as the shipped one is, with open_clip's own tokenizer."""
+    folder = tmp_path_factory.mktemp("clip")
+    cfg = {"embed_dim": 24, "vision_cfg": {"image_size": 32, "layers": 2, "width": 32,
+                                           "patch_size": 8, "head_width": 16},
+           "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2,
+                        "layers": 1}}
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**cfg)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": cfg, "preprocess_cfg": PREPROCESS}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Images of three colours: (folder, frame like images.parquet, edits)."""
+    root, rng, rows, edits = tmp_path_factory.mktemp("study"), np.random.default_rng(0), [], []
+    (root / "x").mkdir()
+
+    def draw(name, label):
+        pixels = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+        pixels[..., label] += 120
+        store.write_image(root / "x" / name, pixels)
+        return {"path": f"x/{name}", "label": label, "class_name": NAMES[label]}
+
+    for split, count in (("train", 4), ("val", 3), ("test", 4)):
+        for label in range(3):
+            for i in range(count):
+                rows.append({"image_id": f"{split}{label}{i}", "split": split,
+                             **draw(f"{split}{label}{i}.png", label)})
+    for arm in ("feasible", "infeasible"):
+        for r in [r for r in rows if r["split"] == "train"]:
+            edits.append({"image_id": r["image_id"], "attribute": "color", "feasibility": arm,
+                          "phrase": "p", "accepted": True,
+                          **draw(f"real_train-{arm}-{r['image_id']}.png", r["label"])})
+    return root, pd.DataFrame(rows), pd.DataFrame(edits)
+
+
+def spec(folder):
+    return {"name": "tiny", "config": str(folder / "open_clip_config.json"),
+            "weights": str(folder / "open_clip_model.safetensors")}
+
+
+def rows_of(frame, split):
+    return frame[frame["split"] == split].assign(is_real=True)
+
+
+def fit(folder, study, out, rows=None, cfg=None, **options):
+    root, frame, _ = study
+    model, tokenizer, preprocess = classify.load_clip(spec(folder))
+    tokens = classify.class_tokens(NAMES, CFG["templates"], tokenizer)
+    rows = rows_of(frame, "train") if rows is None else rows
+    report = classify.train(model, tokens, preprocess, rows, rows_of(frame, "val"),
+                            CFG | (cfg or {}), root=root, out=out,
+                            **{"seed": 1, "checkpoint_every": 3} | options)
+    return report, model, tokens, preprocess
+
+
+def test_the_shipped_layout_loads_with_its_preprocessing(clip_folder):
+    model, tokenizer, preprocess = classify.load_clip(spec(clip_folder))
+    assert preprocess["resize_mode"] == "squash" and augment.side(preprocess) == 32
+    tokens = classify.class_tokens(NAMES, CFG["templates"], tokenizer)
+    assert tokens.shape == (2, 3, 12) and not model.training
+    with pytest.raises(FileNotFoundError, match="models.clip.weights"):
+        classify.load_clip(spec(clip_folder) | {"weights": "no/such.safetensors"})
+    with pytest.raises(ValueError, match="{class}"):
+        classify.class_tokens(NAMES, ["a photo"], tokenizer)
+
+
+def test_training_learns_and_keeps_the_best_validation_step(clip_folder, study, tmp_path):
+    report, model, tokens, preprocess = fit(clip_folder, study, tmp_path,
+                                            cfg={"steps": 40, "eval_every": 10})
+    curve = dict(report["val_curve"])
+    assert list(curve) == [10, 20, 30, 40]
+    best = min(s for s in curve if curve[s] == max(curve.values()))  # the earliest of equals
+    assert (report["selected_step"], report["val_top1"]) == (best, curve[best])
+    assert np.mean(report["loss_curve"][-5:]) < np.mean(report["loss_curve"][:5])
+    assert report["images_seen"] == 40 * 8 and report["n_train_images"] == 12
+    root, frame, _ = study
+    val = rows_of(frame, "val")
+    images = augment.Images(val["path"], root, 32)
+    logits = classify.evaluate(model, tokens, preprocess, images)
+    assert classify.top1(logits, val["label"]) == report["val_top1"] > 0.5
+    again, *_ = classify.load_clip(spec(clip_folder))
+    clip_lora.load_lora(again, tmp_path)
+    assert np.array_equal(classify.evaluate(again, tokens, preprocess, images), logits)
+
+
+def test_resume_ends_with_the_same_bytes(clip_folder, study, tmp_path):
+    whole, *_ = fit(clip_folder, study, tmp_path / "a")
+    fit(clip_folder, study, tmp_path / "b", stop_after=4)  # killed after its checkpoint at 3
+    assert not (tmp_path / "b" / clip_lora.WEIGHTS).exists()
+    rest, *_ = fit(clip_folder, study, tmp_path / "b")
+    for name in (clip_lora.WEIGHTS, clip_lora.CONFIG):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert {k: v for k, v in whole.items() if k != "seconds"} == {
+        k: v for k, v in rest.items() if k != "seconds"}
+    fit(clip_folder, study, tmp_path / "c", stop_after=3)
+    with pytest.warns(UserWarning, match="starting anew"):
+        other, *_ = fit(clip_folder, study, tmp_path / "c", seed=2)
+    assert len(other["loss_curve"]) == 6
+
+
+def test_workers_change_nothing(clip_folder, study, tmp_path):
+    fit(clip_folder, study, tmp_path / "a", cfg={"steps": 3})
+    fit(clip_folder, study, tmp_path / "b", cfg={"steps": 3}, workers=1)
+    a, b = ((tmp_path / x / clip_lora.WEIGHTS).read_bytes() for x in "ab")
+    assert a == b
+
+
+def test_bfloat16_trains_float32_adapters(clip_folder, study, tmp_path):
+    report, model, *_ = fit(clip_folder, study, tmp_path, dtype=torch.bfloat16)
+    assert np.isfinite(report["loss_curve"]).all()
+    assert all(t.dtype == torch.float32 for t in clip_lora.lora_state_dict(model).values())
+
+
+def test_loss_weighs_by_a_column_and_is_never_nan():
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels, real = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 1, 0, 0, 0, 0]).bool()
+    each = F.cross_entropy(logits, labels, reduction="none")
+    loss = classify.weighted_loss(logits, labels, real, 0.8)
+    want = (0.8 * each[:2].sum() + 0.2 * each[2:].sum()) / (2 * 0.8 + 4 * 0.2)
+    assert torch.isclose(loss, want)
+    assert torch.isclose(classify.weighted_loss(logits, labels, real, 0.5), each.mean())
+    for kind in (torch.ones(6).bool(), torch.zeros(6).bool()):
+        for lam in (0.0, 0.5, 1.0):
+            loss = classify.weighted_loss(logits, labels, kind, lam)
+            (grad,) = torch.autograd.grad(loss, logits, retain_graph=True)
+            assert torch.isfinite(loss) and torch.isfinite(grad).all()
+
+
+def test_learning_rate_rises_then_falls_to_the_minimum():
+    rates = [classify.learning_rate(s, 100, 1e-3, 0.1) for s in range(100)]
+    assert rates[0] == pytest.approx(1e-4) and max(rates) == rates[9] == rates[10] == 1e-3
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert 0 < rates[-1] < 1e-6
+    assert classify.learning_rate(0, 1, 1e-3, 0.0) == 1e-3
+
+
+def test_paired_arms_see_the_same_slots_and_the_same_crops():
+    real_first = np.array([True] * 5 + [False] * 7)
+    plan = augment.order(real_first, 8, 20, seed=3)
+    assert plan.shape == (20, 8)
+    assert (real_first[plan].sum(1) == 4).all()  # no batch lacks a kind
+    counts = np.bincount(plan.ravel(), minlength=12)
+    assert counts[:5].max() - counts[:5].min() <= 1 and counts[5:].max() - counts[5:].min() <= 1
+    assert np.array_equal(plan[:10], augment.order(real_first, 8, 10, seed=3))
+    only = augment.order(np.array([False] * 7), 8, 20, seed=3)
+    assert only.shape == (20, 8)
+    image = torch.randint(0, 255, (3, 40, 48), dtype=torch.uint8)
+    a = augment.Batches([image] * 12, plan, PREPROCESS, None, 3)
+    b = augment.Batches([image] * 12, plan, PREPROCESS, None, 3)
+    torch.manual_seed(0)
+    first = a[4][0]
+    torch.rand(7)
+    assert torch.equal(first, b[4][0]) and not torch.equal(first, a[5][0])
+
+
+def test_color_off_leaves_every_colour_as_it_is():
+    flat = torch.full((3, 40, 40), 90, dtype=torch.uint8)
+    flat[0] = 200
+    rows = np.zeros((10, 4), dtype=np.int64)
+    plain = {"color": False, "blur": 0.0}
+    off = augment.Batches([flat], rows, PREPROCESS, plain, 0)
+    on = augment.Batches([flat], rows, PREPROCESS, {"color": True}, 0)
+    def colours(batches):
+        pixels = torch.cat([batches[i][0] for i in range(10)]).permute(0, 2, 3, 1).reshape(-1, 3)
+        return {tuple(c) for c in pixels[pixels.sum(1) > 250].unique(dim=0).tolist()}
+    assert {c for c in colours(off) if min(c) >= 89} <= {(200, 90, 90), (199, 90, 90)}
+    assert len(colours(on)) > 20
+    with pytest.raises(ValueError, match="classify.augment"):
+        augment.transform(PREPROCESS, {"colour": False})
+
+
+def test_accuracy_is_over_images_and_predictions_hold_the_logits():
+    logits = np.eye(3)[[0, 1, 2, 0, 0]] * 4.0
+    test = pd.DataFrame({"image_id": list("abcde"), "label": [0, 1, 2, 1, 1]})
+    frame = classify.predictions_frame(test, logits)
+    got = classify.metrics(frame, [*NAMES, "unseen"])
+    assert got["top1"] == 0.6 and got["n_test"] == 5
+    assert got["per_class"] == {"red": 1.0, "green": 1 / 3, "blue": 1.0, "unseen": None}
+    assert 0.3 < got["ece"] < 0.5
+    assert list(frame)[:4] == ["image_id", "label", "prediction", "correct"]
+    assert frame["logit_2"].dtype == np.float32
+
+
+@pytest.mark.parametrize("recipe", ["zero_shot", "real", "real+mix(color,0.5)"])
+def test_run_writes_its_result_once(clip_folder, study, tmp_path, recipe, monkeypatch):
+    root, frame, edits = study
+    params = {"seed": 22, "classify": CFG, "models": {"clip": spec(clip_folder)}}
+    looks = []
+    evaluate = classify.evaluate
+    monkeypatch.setattr(classify, "evaluate", lambda m, t, p, images, *rest: (
+        looks.append(images.paths), evaluate(m, t, p, images, *rest))[1])
+    got = classify.run(params, "colours", recipe, 0, frame, edits, root=root, out=tmp_path)
+    tested = [p for p in looks if "test" in p[0]]
+    assert len(tested) == 1 and looks[-1] == tested[0]  # one look at the test set, the last
+    assert got["images_seen"] == (0 if recipe == "zero_shot" else 48)
+    assert got["n_train_images"] == {"zero_shot": 0, "real": 12}.get(recipe, 24)
+    frame_out = store.read_table(tmp_path / "predictions.parquet")
+    assert len(frame_out) == 12 and got["top1"] == frame_out["correct"].mean()
+    assert not (tmp_path / classify.CHECKPOINT).exists()
+    before = (tmp_path / "metrics.json").read_bytes()
+    count = len(looks)
+    assert classify.run(params, "colours", recipe, 0, frame, edits, root=root,
+                        out=tmp_path)["top1"] == got["top1"]
+    assert len(looks) == count  # done already
+    (tmp_path / "metrics.json").unlink()
+    classify.run(params, "colours", recipe, 0, frame, edits, root=root, out=tmp_path)
+    assert (tmp_path / "metrics.json").read_bytes() == before
+
+
+def test_without_validation_images_nothing_is_chosen(clip_folder, study, tmp_path):
+    root, frame, _ = study
+    model, tokenizer, preprocess = classify.load_clip(spec(clip_folder))
+    tokens = classify.class_tokens(NAMES, CFG["templates"], tokenizer)
+    with pytest.raises(ValueError, match="validation split is empty"):
+        classify.train(model, tokens, preprocess, rows_of(frame, "train"), frame.iloc[:0], CFG,
+                       root=root, out=tmp_path, seed=0)

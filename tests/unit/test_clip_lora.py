@@ -1,0 +1,210 @@
+import copy
+import importlib.util
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from torch.nn import functional as F
+
+from varireal_utils import clip_lora
+
+SPEC = importlib.util.spec_from_file_location(
+    "clip_lora_reference", Path(__file__).parents[1] / "reference" / "clip_lora_reference.py")
+reference = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(reference)
+
+CFG = {"embed_dim": 24,
+       "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8,
+                      "head_width": 16},
+       "text_cfg": {"context_length": 16, "vocab_size": 60, "width": 24, "heads": 3, "layers": 2}}
+END = 59  # the highest id: open_clip pools at the argmax
+
+
+def model(pool="tok", custom=False):
+    torch.manual_seed(3)
+    cfg = copy.deepcopy(CFG)
+    cfg["vision_cfg"]["pool_type"] = pool
+    net = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
+    for p in net.parameters():  # zero biases and unit gains would hide mistakes
+        p.data.add_(0.1 * torch.randn_like(p))
+    return net.eval(), cfg
+
+
+def batch(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(6, 3, 32, 32, generator=g)
+    tokens = torch.zeros(5, 16, dtype=torch.long)
+    for row, length in zip(tokens, (3, 9, 5, 7, 4), strict=True):
+        row[:length] = torch.randint(1, END, (length,), generator=g)
+        row[length] = END
+    return pixels, tokens, torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+def logits(net, pixels, tokens):
+    image, text = clip_lora.encode_image(net, pixels), clip_lora.encode_text(net, tokens)
+    return net.logit_scale.exp() * image @ text.T
+
+
+def relative(a, b):
+    a, b = a.detach(), b.detach()
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def perturb(net, seed=1):
+    """B away from zero, as after some training."""
+    g = torch.Generator().manual_seed(seed)
+    state = clip_lora.lora_state_dict(net)
+    clip_lora.load_lora_state_dict(
+        net, {k: v + 0.05 * torch.randn(v.shape, generator=g) for k, v in state.items()})
+
+
+@pytest.mark.parametrize("custom", [False, True])
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+def test_fresh_adapters_change_nothing(pool, custom):
+    net, _ = model(pool, custom)
+    pixels, tokens, _ = batch()
+    with torch.no_grad():
+        before = net.encode_image(pixels, normalize=True), net.encode_text(tokens, normalize=True)
+        params = clip_lora.add_lora(net, rank=4, alpha=8)
+        after = clip_lora.encode_image(net, pixels), clip_lora.encode_text(net, tokens)
+        own = net.encode_text(tokens, normalize=True)
+    for a, b in zip(after, before, strict=True):
+        assert relative(a, b) < 1e-5
+    assert relative(own, before[1]) < 1e-5
+    assert len(params) == 16 and all(p.requires_grad for p in params)
+    assert sum(p.requires_grad for p in net.parameters()) == 16
+
+
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+def test_training_equals_the_plain_reference(pool):
+    """Logits, loss and adapter gradients over five AdamW steps, to 1e-5 relative."""
+    net, cfg = model(pool)
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    params = clip_lora.add_lora(net, rank=4, alpha=8, dropout=0.0, seed=5)
+    perturb(net)
+    flat = {k: v.clone().requires_grad_() for k, v in clip_lora.lora_state_dict(net).items()}
+    adapters = {}
+    for key, value in flat.items():
+        adapters.setdefault(key.rpartition(".")[0], []).append(value)
+    ours = torch.optim.AdamW(params, lr=1e-3, weight_decay=1e-2)
+    theirs = torch.optim.AdamW(flat.values(), lr=1e-3, weight_decay=1e-2)
+    net.train()
+    for step in range(5):
+        pixels, tokens, labels = batch(step)
+        got = logits(net, pixels, clip_lora.cut(net, tokens))
+        want = reference.logits(pixels, tokens, state, cfg, adapters, 8)
+        assert relative(got, want) < 1e-5
+        losses = F.cross_entropy(got, labels), F.cross_entropy(want, labels)
+        assert relative(*losses) < 1e-5
+        for optimiser, loss in zip((ours, theirs), losses, strict=True):
+            optimiser.zero_grad()
+            loss.backward()
+        for p, q in zip(params, flat.values(), strict=True):
+            assert relative(p.grad, q.grad) < 2e-5
+        ours.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_text_cut_to_the_longest_caption_is_exact(custom):
+    net, _ = model(custom=custom)
+    clip_lora.add_lora(net, rank=4)
+    perturb(net)
+    _, tokens, _ = batch()
+    short = clip_lora.cut(net, tokens)
+    assert short.shape == (5, 10)
+    with torch.no_grad():
+        assert relative(clip_lora.encode_text(net, short),
+                        net.encode_text(tokens, normalize=True)) < 1e-5
+    padded_with_end = tokens.masked_fill(tokens == 0, END)  # as the micro tokenizer pads
+    assert torch.equal(clip_lora.cut(net, padded_with_end)[:, :4], tokens[:, :4])
+    assert clip_lora.cut(net, padded_with_end).shape == (5, 10)
+
+
+def test_merging_loading_and_evaluating_twice_change_nothing(tmp_path):
+    net, _ = model()
+    plain = {k: v.clone() for k, v in net.state_dict().items()}
+    clip_lora.add_lora(net, rank=4, alpha=8)
+    perturb(net)
+    pixels, tokens, _ = batch()
+    with torch.no_grad():
+        want = logits(net, pixels, tokens)
+        clip_lora.merge(net)
+        once = logits(net, pixels, tokens)
+        clip_lora.merge(net)
+        assert torch.equal(logits(net.eval().eval(), pixels, tokens), once)
+        assert relative(once, want) < 1e-5
+        clip_lora.save_lora(net, tmp_path)  # unmerged, even while merged
+        clip_lora.unmerge(net)
+        clip_lora.unmerge(net)
+        assert torch.equal(logits(net, pixels, tokens), want)
+        clip_lora.load_lora(net, tmp_path)
+        clip_lora.load_lora(net, tmp_path)
+        assert torch.equal(logits(net, pixels, tokens), want)
+        for key, value in plain.items():
+            assert torch.equal(net.state_dict()[key], value)
+        other, _ = model()
+        other.load_state_dict(clip_lora.merged_state_dict(net))  # a plain open_clip checkpoint
+        whole = other.encode_image(pixels, normalize=True), other.encode_text(tokens, True)
+        assert relative(other.logit_scale.exp() * whole[0] @ whole[1].T, want) < 1e-5
+    clip_lora.merge(net)
+    with pytest.raises(RuntimeError, match="unmerge"):
+        net.train()(pixels, tokens)
+
+
+@pytest.mark.parametrize("towers", [("image",), ("text",), ("image", "text")])
+def test_a_fresh_model_and_peft_itself_read_the_saved_adapter(tmp_path, towers, recwarn):
+    peft = pytest.importorskip("peft")
+    net, _ = model()
+    clip_lora.add_lora(net, rank=4, alpha=8, towers=towers)
+    perturb(net)
+    clip_lora.save_lora(net, tmp_path / "a")
+    clip_lora.save_lora(net, tmp_path / "b")
+    for name in (clip_lora.WEIGHTS, clip_lora.CONFIG):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    pixels, tokens, _ = batch()
+    fresh, _ = model()
+    clip_lora.load_lora(fresh, tmp_path / "a")
+    theirs = peft.PeftModel.from_pretrained(model()[0], tmp_path / "a").eval()
+    with torch.no_grad():
+        want = logits(net, pixels, tokens)
+        assert torch.equal(logits(fresh.eval(), pixels, tokens), want)
+        base = theirs.base_model.model
+        image, text = base.encode_image(pixels, True), base.encode_text(tokens, True)
+        assert relative(base.logit_scale.exp() * image @ text.T, want) < 1e-5
+    assert not [w for w in recwarn if "adapter keys" in str(w.message)]
+
+
+def test_the_start_depends_on_the_seed_and_the_place_only():
+    first, second, third, image = (model()[0] for _ in range(4))
+    for net, seed in ((first, 1), (second, 1), (third, 2)):
+        clip_lora.add_lora(net, rank=4, seed=seed)
+    clip_lora.add_lora(image, rank=4, seed=1, towers=("image",))
+    a, b, c, d = map(clip_lora.lora_state_dict, (first, second, third, image))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not any(torch.equal(a[k], c[k]) for k in a if ".A_" in k)
+    assert set(d) == {k for k in a if k.startswith("visual.")}
+    assert all(torch.equal(a[k], d[k]) for k in d)
+
+
+def test_bfloat16_autocast_keeps_adapters_in_float32():
+    net, _ = model()
+    params = clip_lora.add_lora(net, rank=4)
+    pixels, tokens, labels = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        F.cross_entropy(logits(net.train(), pixels, tokens), labels).backward()
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in params)
+
+
+def test_errors_say_what_to_do():
+    net, _ = model()
+    with pytest.raises(ValueError, match="add_lora"):
+        clip_lora.lora_state_dict(net)
+    with pytest.raises(ValueError, match="towers"):
+        clip_lora.add_lora(net, towers=("vision",))
+    clip_lora.add_lora(net, rank=4)
+    with pytest.raises(ValueError, match="already"):
+        clip_lora.add_lora(net)
+    with pytest.raises(ValueError, match="do not fit"):
+        clip_lora.load_lora_state_dict(net, {})

@@ -1,0 +1,174 @@
+"""Figures: they plot the numbers that they store, and equal inputs give equal bytes."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from varireal_utils import drawing, figures, sheets
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+MAIN = pd.DataFrame([
+    {"dataset": "d", "attribute": a, "training": t, "arm": m, "mean": 60.0 + i, "low": 58.0 + i,
+     "high": 62.0 + i, "seeds": 2, "n": 100, "recipe": f"{a} {t} {m}"}
+    for i, (a, t, m) in enumerate([("", "none", "zero-shot"), ("", "real", "real"),
+                                   ("color", "edited only", "feasible"),
+                                   ("color", "edited only", "infeasible"),
+                                   ("color", "real + edited", "mixed"),
+                                   ("", "edited only", "datadream cls")])])
+SEEDS = pd.DataFrame([{"dataset": "d", "recipe": r, "seed": s, "top1": 0.5 + 0.1 * s}
+                      for r in MAIN["recipe"] for s in (0, 1)])
+EFFECTS = pd.DataFrame([
+    {"dataset": d, "attribute": "color", "training": "edited only", "difference": 0.1, "low": low,
+     "high": 0.7, "low90": -0.2, "high90": 0.28, "verdict": "equivalent", "cells": cells}
+    for d, low, cells in (("d", -0.5, 1), ("e", -90.0, 1), ("pooled", -0.4, 2))])
+ACCEPTED = pd.DataFrame({"attribute": ["color"] * 2, "feasibility": ["feasible", "infeasible"],
+                         "edits": [4, 4], "accepted": [0.0, 0.75]})
+CURVES = pd.DataFrame([{"attribute": a, "arm": m, "training": t, "seed": s, "step": k,
+                        "quantity": q, "value": 0.5 + 0.1 * k + s}
+                       for a, m, t in (("", "real", "real"), ("color", "mixed", "real + edited"))
+                       for s in (0, 1) for k in (1, 2) for q in ("loss", "val_top1")])
+MASKS = pd.DataFrame({"area": [0.1, 0.12, 0.4, 0.01], "touches": ["", "left", "left top", None],
+                      "verdict": ["ok", "ok", "ok", "tiny"]})
+
+
+def grid() -> list[dict]:
+    return [{"name": "alvera", "source": PICTURE, "color": {
+        "feasible": (PICTURE, "red"), "infeasible": (255 - PICTURE, "a very long phrase " * 4)}}]
+
+
+STRIPS = [{"title": "color, infeasible", "phrase": "red", "steps": {
+    "result": PICTURE, "source": PICTURE, "mask": PICTURE[..., 0]}}]
+DRAW = {
+    "accuracy": lambda: figures.accuracy_by_arm(MAIN),
+    "accuracy, seeds": lambda: figures.accuracy_by_arm(MAIN, SEEDS),
+    "forest": lambda: figures.effect_forest(EFFECTS, 0.3),
+    "grid": lambda: sheets.qualitative_grid(grid()),
+    "strip": lambda: sheets.pipeline_strip(STRIPS),
+    "acceptance": lambda: figures.acceptance(ACCEPTED),
+    "curves": lambda: figures.learning_curves(CURVES),
+    "masks": lambda: figures.attribute_mask_quality(MASKS),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    figures.plt.close("all")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", DRAW)
+def test_saved_with_their_numbers_and_without_dates(tmp_path, name):
+    for folder in ("a", "b"):
+        fig, table = DRAW[name]()
+        paths = drawing.save(fig, tmp_path / folder, "name", table, ["run 2", "run 1"], "to see")
+    assert [p.suffix for p in paths] == [".png", ".pdf", ".csv", ".json"]
+    for kind in ("png", "pdf", "csv", "json"):
+        assert (tmp_path / f"a/name.{kind}").read_bytes() == \
+            (tmp_path / f"b/name.{kind}").read_bytes()
+    pd.testing.assert_frame_equal(pd.read_csv(paths[2], keep_default_na=False).astype(str),
+                                  table.astype(object).where(table.notna(), "").astype(str))
+    assert json.loads(paths[3].read_text()) == {"caption": "to see", "runs": ["run 1", "run 2"]}
+
+
+def test_the_look_is_the_same_whatever_the_caller_has_set_and_leaves_no_trace(tmp_path):
+    images = []
+    for size in (7, 20):
+        with matplotlib.rc_context({"font.size": size, "savefig.dpi": 30 * size}):
+            fig, table = figures.effect_forest(EFFECTS, 0.3)
+            images.append(drawing.save(fig, tmp_path, f"{size}", table, [], "")[0].read_bytes())
+            assert matplotlib.rcParams["font.size"] == size
+    assert images[0] == images[1]
+
+
+def drawn(axis) -> np.ndarray:
+    """x, y of every point that an axes holds in data coordinates."""
+    return np.vstack([line.get_xydata() for line in axis.lines])
+
+
+def test_what_is_drawn_is_what_is_stored():
+    fig, table = figures.effect_forest(EFFECTS, 0.3)
+    for column in ("difference", "low", "high", "low90", "high90"):
+        assert set(table[column]) <= set(drawn(fig.axes[0])[:, 0])
+    fig, table = figures.accuracy_by_arm(MAIN, SEEDS)
+    shown = np.concatenate([drawn(a)[:, 1] for a in fig.axes])
+    edited = ~table["arm"].isin(["real", "zero-shot"])
+    assert set(table.loc[edited, "mean"]) | set(table.loc[edited, "low"].dropna()) <= set(shown)
+    assert table["seed"].notna().sum() == 2 * len(MAIN)
+    seed = table[table["seed"] == 1].iloc[0]
+    assert seed["mean"] == pytest.approx(60.0)
+
+
+def test_forest_drops_what_pooling_one_cell_would_repeat():
+    alone = EFFECTS.assign(cells=1)
+    assert list(figures.effect_forest(alone, 0.3)[1]["dataset"]) == ["d", "e"]
+
+
+def test_learning_curves_draw_every_seed_and_the_mean():
+    fig, table = figures.learning_curves(CURVES)
+    assert len(table) == len(CURVES)
+    shown = drawn(fig.axes[0])[:, 1]
+    assert {60.0, 160.0, 110.0} <= set(shown)  # seeds 0 and 1 at step 1, and their mean
+
+
+def test_mask_shares():
+    table = figures.attribute_mask_quality(MASKS)[1].set_index(["panel", "key"])["share"]
+    assert table["touches", "left"] == 0.5 and table["verdict", "ok"] == 0.75
+    assert table["area"].sum() == pytest.approx(1)
+
+
+def test_wilson_at_its_ends():
+    low, high = figures.wilson(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 10]))
+    assert low[0] == pytest.approx(0) and high[2] == pytest.approx(1)
+    assert (low[1], high[1]) == pytest.approx((0.2366, 0.7634), abs=1e-3)
+
+
+def test_sample_size_for_captions():
+    assert drawing.sample_size(MAIN) == "2 seeds, 100 test images a data set"
+    mixed = MAIN.assign(seeds=[1, 1, 5, 5, 5, 5])
+    assert drawing.sample_size(mixed) == "1-5 seeds, 100 test images a data set"
+
+
+@pytest.mark.parametrize("draw, table, column", [
+    (lambda t: figures.effect_forest(t, 0.3), EFFECTS, "low90"),
+    (figures.accuracy_by_arm, MAIN, "mean"),
+    (lambda t: figures.accuracy_by_arm(t, SEEDS), MAIN, "recipe"),
+    (lambda t: figures.accuracy_by_arm(MAIN, t), SEEDS, "seed"),
+    (figures.acceptance, ACCEPTED, "edits"), (figures.learning_curves, CURVES, "quantity"),
+    (figures.attribute_mask_quality, MASKS, "touches"), (drawing.sample_size, MAIN, "n")])
+def test_a_missing_column_is_named(draw, table, column):
+    with pytest.raises(ValueError, match=rf"lacks column {column}\b"):
+        draw(table.drop(columns=column))
+
+
+def test_other_bad_input_is_named():
+    with pytest.raises(ValueError, match="no row"):
+        figures.effect_forest(EFFECTS.head(0), 0.3)
+    with pytest.raises(ValueError, match="sharpened"):
+        sheets.pipeline_strip([{**STRIPS[0], "steps": {"sharpened": PICTURE}}])
+    with pytest.raises(ValueError, match="float64"):
+        sheets.qualitative_grid([{**grid()[0], "source": PICTURE / 255}])
+    with pytest.raises(ValueError, match="one data set at a time, not a, b"):
+        figures.learning_curves(CURVES.assign(dataset=["a", "b"] * (len(CURVES) // 2)))
+    with pytest.raises(KeyError, match="plausible"):
+        drawing.arm_color("plausible")
+
+
+# Linear RGB as seen without L or M cones (Machado, Oliveira and Fernandes 2009, severity 1).
+BLIND = {"protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                    [-0.003882, -0.048116, 1.051998]],
+         "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                    [-0.011820, 0.042940, 0.968881]]}
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_arms_stay_apart_for_colour_blind_readers(kind):
+    colors = [drawing.arm_color(a) for a in ("feasible", "infeasible", "mixed", "real")]
+    seen = np.clip([np.array(BLIND[kind]) @ np.array(to_rgb(c)) ** 2.2 for c in colors], 0, 1)
+    seen = seen ** (1 / 2.2)
+    gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(colors), 1)]
+    assert gaps.min() > 0.2

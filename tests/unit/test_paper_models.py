@@ -1,0 +1,127 @@
+"""The classes of the paper's models through the real stage, on random weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests import checkpoints
+from varireal_utils import conditioning, edit, guidance, models, prompts
+from varireal_utils.params import ParameterError, load_params
+from varireal_utils.world import render
+
+CHANGES = {"precision": "float32", "device": "cpu"}
+STEPS = {"steps": 3, "strength": 0.7, "guidance_scale": 3.0, "prompt_weight": 1.3}
+REFINE = {"refine_steps": 3, "refine_strength": 0.7, "refine_guidance_scale": 2.0,
+          "controlnet_scale": 0.5, "ip_scale": 0.6}
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("weights")
+    base, control, look = checkpoints.sdxl_refiner(folder / "refine")
+    out = load_params("params/micro.yaml", CHANGES)
+    out["models"] = out["models"] | {
+        "inpaint": {"path": str(checkpoints.sdxl_inpaint(folder / "inpaint"))},
+        "prior": {"path": str(checkpoints.sd21(folder / "prior"))},
+        "refine": {"path": str(base)}, "controlnet": {"path": str(control)},
+        "ip_adapter": {"path": str(look), "weight_name": "adapter.safetensors"}}
+    out["edit"] = out["edit"] | {
+        "canvas": 32, "prior_variants": 1,
+        "background": STEPS | {"prior_steps": 2, "prior_guidance_scale": 2.0, "dilate": 2},
+        "color": STEPS | REFINE | {"alpha": 0.5},
+        "texture": STEPS | REFINE | {"alpha": 0.5, "prior_steps": 2, "prior_guidance_scale": 2.0}}
+    return out
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return prompts.load_bank("params/prompts/micro.yaml", "cars", {},
+                             list(render.class_names("cars")))
+
+
+def sources(attribute: str) -> list[edit.Source]:
+    """A portrait and a landscape cut out of renderings."""
+    out = []
+    for index, cut in enumerate((np.s_[8:120, 24:104], np.s_[30:110, 4:124])):
+        p = render.photograph("cars", "val", index)
+        image, mask, paint = (np.ascontiguousarray(a[cut]) for a in (p.image, p.mask, p.paint))
+        out.append(edit.Source(image, mask, edit.editable_mask(attribute, mask, paint),
+                               guidance.canny(image, mask)))
+    return out
+
+
+def rows(bank, attribute: str, arm: str = "feasible") -> list[dict]:
+    phrases = prompts.lists(bank, attribute, "alvera")[arm][:2]
+    return [{"attribute": attribute, "feasibility": arm, "phrase": p, "seed": i,
+             "prompt": prompts.edit_prompt(bank, attribute, p, "alvera")}
+            for i, p in enumerate(phrases)]
+
+
+@pytest.mark.parametrize("attribute", ["background", "color", "texture"])
+def test_edits_of_any_shape_change_only_what_they_may(params, bank, attribute):
+    pipes = edit.load(params, attribute)
+    these, asked = sources(attribute), rows(bank, attribute)
+    prior = edit.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
+    assert all(p.shape == (32, 32, 3) for p in prior.values())
+    made = edit.edit_batch(pipes, these, asked, prior, bank, params, 0)
+    for source, result in zip(these, made, strict=True):
+        assert result.shape == source.image.shape
+        assert (result[source.editable == 0] == source.image[source.editable == 0]).all()
+        assert (result[source.editable > 0] != source.image[source.editable > 0]).any()
+    again = edit.edit_batch(pipes, these, asked, prior, bank, params, 0)
+    assert all((a == b).all() for a, b in zip(made, again, strict=True))
+    steps = edit.strip(pipes, these[0], asked[0], prior, bank, params)
+    assert ("refined" in steps) == (attribute != "background")
+    assert {s.shape[:2] for s in steps.values()} == {these[0].image.shape[:2]}
+
+
+def test_refinement_hears_lines_and_sees_its_own_object(params, bank):
+    pipes = edit.load(params, "color")
+    these, asked = [edit.boxed(s, 32)[0] for s in sources("color")], rows(bank, "color")
+    starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
+    settings = edit.settings_of(params, "color")
+
+    def refined(starts=starts, these=these, **changes):
+        return edit.refine(pipes, starts, these, texts, seeds, settings | changes, params)
+
+    plain = refined()
+    assert any((a != b).any() for a, b in zip(plain, refined(controlnet_scale=0.0), strict=True))
+    assert any((a != b).any() for a, b in zip(plain, refined(ip_scale=0.0), strict=True))
+    other = refined([starts[0], 255 - starts[1]])  # each image sees its own picture alone
+    assert (plain[0] == other[0]).all() and (plain[1] != other[1]).any()
+
+
+@pytest.mark.parametrize("role", ["prior", "inpaint"])
+def test_weights_of_phrases(params, role):
+    pipe = models.load_pipeline(params, role)
+    text = "a photo of a red car"
+    plain = conditioning.encode(pipe, text)
+    same = conditioning.encode(pipe, (("a photo of a ", 1.0), ("red", 1.0), (" car", 1.0)))
+    heavy = conditioning.encode(pipe, prompts.weighted(text, "red", 1.3))
+    for name, value in plain.items():
+        assert torch.equal(value, same[name])
+    assert heavy["states"].shape == plain["states"].shape
+    assert not torch.allclose(heavy["states"], plain["states"], atol=1e-4)
+    odd = conditioning.encode(pipe, (("a (car)++ ", 1.0), ("red", 1.5)))  # words, not syntax
+    assert torch.isfinite(odd["states"]).all()
+
+
+def test_arms_of_their_own_belong_to_the_faithful_protocol(tmp_path):
+    text = ("include: {}\nprotocol: {}\nedit:\n  color: {{arms: {{infeasible: {{alpha: 0.9}}}}}}\n")
+    path = tmp_path / "p.yaml"
+    base = __import__("pathlib").Path("params/micro.yaml").resolve()
+    path.write_text(text.format(base, "controlled"))
+    with pytest.raises(ParameterError, match="edit.color.arms.*faithful"):
+        load_params(path)
+    path.write_text(text.format(base, "faithful"))
+    params = load_params(path)
+    alpha = {arm: edit.settings_of(params, "color", arm)["alpha"]
+             for arm in ("feasible", "infeasible")}
+    assert alpha == {"feasible": params["edit"]["color"]["alpha"], "infeasible": 0.9}
+
+
+def test_sizes_that_make_no_batch_are_named(params, bank):
+    pipes = edit.load(params, "background")
+    wrong = params | {"edit": {**params["edit"], "canvas": 0}}
+    with pytest.raises(ValueError, match=r"different sizes .*\(80, 120\).* edit.canvas"):
+        edit.paint(pipes, sources("background"), rows(bank, "background"), {}, bank, wrong, 0)

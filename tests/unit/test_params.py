@@ -1,0 +1,133 @@
+"""A bad key or value is an error that names the file, the key, and what was wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from varireal_utils import sources
+from varireal_utils.params import ParameterError, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(file: Path, **changes: Any) -> Path:
+    """Change dotted keys of a parameter file ("claims__margin") without any check."""
+    params = yaml.safe_load(file.read_text())
+    for dotted, value in changes.items():
+        *path, last = dotted.split("__")
+        node = params
+        for key in path:
+            node = node[key]
+        node[last] = value
+    file.write_text(yaml.safe_dump(params))
+    return file
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_file_is_good(path: Path) -> None:
+    if path.name == "paper.yaml":  # what the files of the three data sets share
+        with pytest.raises(ParameterError, match="name at least one data set"):
+            load_params(path)
+        return
+    params = load_params(path)
+    assert params["study"] == path.stem and (ROOT / params["prompts"]).is_file()
+    for name, spec in params["datasets"].items():
+        sources.check(name, spec)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("1e-4", 1e-4), ("1E5", 1e5), ("-1e3", -1e3), ("1.", 1.0), (".5", 0.5), ("5.0e-4", 5e-4),
+    ("3", 3)])
+def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> None:
+    file = write(params_file, classify__lr="LR")
+    file.write_text(file.read_text().replace("lr: LR", f"lr: {text}"))
+    value = load_params(file)["classify"]["lr"]
+    assert value == wanted and type(value) is type(wanted)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"claim": 1}, "unknown key 'claim'; did you mean 'claims'"),
+    ({"claims__margn": 1}, "unknown key 'claims.margn'; did you mean 'margin'"),
+    ({"claims__margin": "a"}, r"claims.margin: got 'a' \(str\), wanted int or float"),
+    ({"claims__margin": float("nan")}, "claims.margin: got nan, wanted a finite number"),
+    ({"claims__margin": True}, "claims.margin: got True"),
+    ({"datasets": {}}, "name at least one data set"),
+    ({"datasets": {"a": {"x": float("nan")}}}, "a value is no text, finite number"),
+    ({"protocol": "controled"}, "protocol: got 'controled', wanted one of"),
+    ({"device": ["cpu"]}, "device: got"),
+    ({"classify__dropout": 1.5}, "classify.dropout: got 1.5, wanted a number from 0 to 1"),
+    ({"classify__seeds": [0, "1"]}, r"classify.seeds\[1\]: got '1' \(str\), wanted int"),
+    ({"classify__seeds": []}, "classify.seeds: got .*, wanted a list with an item"),
+    ({"classify__recipes": "real"}, "classify.recipes: got 'real', wanted a list"),
+    ({"classify__towers": ["img"]}, r"classify.towers\[0\]: got 'img', wanted one of"),
+    ({"edit__batch_size": 0}, "edit.batch_size: got 0 .*, wanted an int of at least 1"),
+    ({"edit__batch_size": 2.0}, "edit.batch_size: got 2.0 .*, wanted an int"),
+    ({"edit__batch_size": True}, "edit.batch_size: got True"),
+    ({"attributes": ["colour"]}, "'colour' has no settings under edit; did you mean 'color'"),
+    ({"attributes": ["batch_size"]}, "'batch_size' has no settings under edit"),
+    ({"attributes": [["color"]]}, "has no settings under edit"),
+    ({"guidance": 3}, "guidance: wanted keys and values, got 3"),
+])
+def test_bad_value_is_named(params_file: Path, change: dict, message: str) -> None:
+    file = write(params_file, **change)
+    with pytest.raises(ParameterError, match=message) as error:
+        load_params(file)
+    assert str(file) in str(error.value)
+
+
+def test_missing_key_is_named(params_file: Path) -> None:
+    params_file.write_text(params_file.read_text().replace("protocol: controlled\n", ""))
+    with pytest.raises(ParameterError, match="protocol is missing"):
+        load_params(params_file)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a: [", "not valid YAML"), ("- a", "must hold keys and values, got list"),
+    ("", "got NoneType"), ("seed: 1\nseed: 2", "given twice: seed")])
+def test_what_is_no_parameter_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(ParameterError, match=message):
+        load_params(tmp_path / "p.yaml")
+    with pytest.raises(ParameterError, match=r"q.yaml: no such parameter file.*p.yaml"):
+        load_params(tmp_path / "q.yaml")
+
+
+def test_include_is_merged_relative_to_the_file(tmp_path: Path, params_file: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    child = tmp_path / "sub/child.yaml"
+    child.write_text("include: ../tiny.yaml\nstudy: child\nclassify: {seeds: [0, 1]}\n"
+                     "datasets: {mine: {source: world}}\n")
+    params = load_params(child)
+    assert params["study"] == "child" and params["seed"] == 7 and "include" not in params
+    assert params["classify"]["seeds"] == [0, 1] and params["classify"]["rank"] == 2
+    assert list(params["datasets"]) == ["mine"]  # a study names its own data sets
+    child.write_text("include: child.yaml")
+    with pytest.raises(ParameterError, match="includes itself"):
+        load_params(child)
+
+
+def test_overrides_name_existing_keys_and_keep_the_type(params_file: Path) -> None:
+    params = load_params(params_file, {"edit.color.strength": 1, "classify.seeds": [3]})
+    assert params["edit"]["color"]["strength"] == 1.0 and params["classify"]["seeds"] == [3]
+    assert isinstance(params["edit"]["color"]["strength"], float)
+    for overrides, message in [
+            ({"edit.colour.strength": 0.5}, "no key 'colour'; did you mean 'color'"),
+            ({"edit.color.strength.x": 0.5}, "no key 'x'"),
+            ({"edit.color.strength": "0.5"}, r"is float \(0.8\), cannot become str"),
+            ({"edit.color.strength": 2.0}, "wanted a number from 0 to 1"),
+            ({"seed": 1.5}, "seed: got 1.5"), ({"seed": True}, "cannot become bool"),
+            ({"_file": "x"}, "no key '_file'")]:
+        with pytest.raises(ParameterError, match=message):
+            load_params(params_file, overrides)
+
+
+def test_digest_follows_the_values_alone(params_file: Path) -> None:
+    before = load_params(params_file)["_digest"]
+    params_file.write_text("# a comment\n" + params_file.read_text())
+    assert load_params(params_file)["_digest"] == before
+    assert load_params(params_file, {"seed": 7})["_digest"] == before
+    assert load_params(params_file, {"seed": 8})["_digest"] != before

@@ -1,0 +1,101 @@
+"""Pretraining: a stopped and resumed training equals one that was not stopped."""
+
+import numpy as np
+import pytest
+import torch
+
+from varireal_utils.pretrain import contrastive, editor, judge, loop, vocabulary
+
+
+def trained(folder, stops: list[int]) -> torch.Tensor:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+
+    def loss_of(step, rng):
+        x = torch.from_numpy(rng.standard_normal((8, 4), np.float32))
+        return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    for steps in stops:
+        # the schedule follows the steps, so the limit is given as it will be in the end
+        loop.fit({"m": model}, loss_of, steps, folder / "c.pt", 0.01, warmup=2, every=3)
+        torch.manual_seed(1)
+    return model.weight.detach().clone()
+
+
+def test_resume_goes_on_from_the_checkpoint(tmp_path):
+    (tmp_path / "a").mkdir()
+    first = trained(tmp_path / "a", [12])
+    again = trained(tmp_path / "a", [12])  # done: only loads
+    assert torch.equal(first, again)
+    saved = torch.load(tmp_path / "a/c.pt", weights_only=True)
+    assert saved["step"] == 12 and torch.equal(saved["averages"]["m"]["weight"], first)
+
+
+def test_batches_are_functions_of_seed_and_step():
+    assert loop.batch_rng(1, 5).integers(1e9) == loop.batch_rng(1, 5).integers(1e9)
+    assert loop.batch_rng(1, 5).integers(1e9) != loop.batch_rng(1, 6).integers(1e9)
+
+
+def test_tokens_equal_the_saved_tokenizers(tmp_path):
+    words = ["car", "scar", "on", "a", "photo", "of", "moon", "the"]
+    tokenizer = vocabulary.build_tokenizer(words, tmp_path)
+    texts = ["a photo of a car", "a scar on the moon", ""]
+    ours = contrastive.tokens(texts, tokenizer.get_vocab())
+    theirs = tokenizer(texts, padding="max_length", max_length=vocabulary.MAX_LENGTH,
+                       return_tensors="pt")["input_ids"]
+    assert torch.equal(ours, theirs)
+
+
+def test_task_masks_cover_what_their_task_asks():
+    bits = np.zeros((400, 128, 128), np.uint8)
+    bits[:, 40:80, 30:90] = 1
+    bits[:, 50:70, 40:80] = 3
+    tasks, masks = editor.task_masks(bits)
+    for task, mask in zip(tasks, masks, strict=True):
+        name = editor.TASKS[task]
+        if name == "background":
+            assert (mask == (bits[0] == 0)).all()
+        elif name in ("texture", "color"):
+            assert (mask == (bits[0] == 3)).all()
+        elif name == "all":
+            assert mask.all()
+    shares = np.bincount(tasks, minlength=len(editor.TASKS)) / len(tasks)
+    assert shares == pytest.approx(editor.SHARES, abs=0.08)
+
+
+def test_text2image_starts_from_the_inpainting_unet():
+    net = editor.unet(9)
+    plain = editor.from_inpaint(net)
+    assert plain.config.in_channels == 4
+    assert torch.equal(plain.conv_in.weight, net.conv_in.weight[:, :4])
+
+
+def test_coverage_undoes_the_token_layout():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 4, (3, 128, 128, 4)).astype(np.uint8)
+    _, cells = contrastive.augment(pixels, np.random.default_rng(1), torch.device("cpu"))
+    grid = contrastive.coverage(cells)
+    assert cells.shape == (3, 64, 16) and grid.shape == (3, 1, 32, 32)
+    # token 9 is the second of the second row: rows 4-7 and columns 4-7 of the coverage
+    assert torch.equal(grid[0, 0, 4:8, 4:8].flatten(), cells[0, 9])
+
+
+def test_the_judge_reads_textures_off_the_object_alone():
+    """What lies outside the object changes nothing of what its pooled inside says."""
+    torch.manual_seed(0)
+    model = judge.Judge().eval()
+    where = torch.zeros(1, 1, 128, 128)
+    where[..., 32:96, 32:96] = 1
+    seen = {}
+    model.heads["texture"].register_forward_hook(lambda m, x, y: seen.setdefault("x", []).append(
+        x[0]))
+    image = torch.rand(1, 3, 128, 128)
+    other = image.clone()
+    other[..., :16, :] = -1.0  # far from the object: beyond the reach of the first stages
+    with torch.no_grad():
+        model(image, where), model(other, where)
+    first, second = seen["x"]
+    inside = slice(0, 48)  # mean and deviation inside, of the 24 maps of the first stage
+    assert torch.allclose(first[:, inside], second[:, inside], atol=1e-6)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert model.maps(image, torch.zeros(1, 64, 16)).shape == (1, 64, model.width)

@@ -1,0 +1,215 @@
+"""The runner's checks before a kernel starts, and the study's driver on stub notebooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from varireal_utils import __main__, runner, store, study
+from varireal_utils.params import ParameterError
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = {"01_data": ["dataset"], "02_attributes": ["dataset"], "03_guidance": ["dataset"],
+       "04_edit": ["dataset", "attribute", "feasibility"], "06_classify": ["dataset", "recipe"],
+       "07_claims": [], "08_figures": []}
+OUT = {"01_data": "data/{dataset}", "02_attributes": "attributes/{dataset}",
+       "03_guidance": "guidance/{dataset}", "04_edit": "edits/{dataset}/{attribute}/{feasibility}",
+       "06_classify": "classify/{dataset}{f'/{recipe}/seed{seed}' if recipe else ''}",
+       "07_claims": "results", "08_figures": "figures"}
+# A stage without torch: it waits as long as it is told and writes its record.
+STUB = """
+import hashlib, json, os, time
+from pathlib import Path
+from varireal_utils import store
+from varireal_utils.params import load_params
+p = load_params(params, overrides)
+time.sleep(float(os.environ.get("STUB_SECONDS", 0)))
+out = store.study_dir(p) / f"{OUT}"
+store.write_text(out / "made.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
+if "{STAGE}" == "07_claims":
+    store.write_text(out / "claims.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
+store.write_json(out / "run.json", {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True})
+store.write_text(os.environ["VARIREAL_RUN_POINTER"], str((out / "run.json").resolve()))
+"""
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    book.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(book, path)
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> Path:
+    """A folder with a stub of every stage."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for stage, own in OWN.items():
+        head = 'params: str = ""\noverrides: dict = {}\nseed: int = -1\n'
+        head += "".join(f'{n}: str = ""\n' for n in own)
+        write_notebook(folder / f"{stage}.ipynb", head,
+                       STUB.replace("{OUT}", OUT[stage]).replace("{STAGE}", stage))
+    return folder
+
+
+def start(params: Path, stubs: Path, *more: str, seconds: float = 0) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "varireal_utils", "study", "--params", str(params),
+             "--notebooks", str(stubs), "--cores", "2", *more]
+    env = os.environ | {"STUB_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    text = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, text
+    return text
+
+
+def jobs_run(text: str) -> list[str]:
+    return [line.split()[1] for line in text.splitlines() if line.endswith(" MB")]
+
+
+def test_signature_reads_names_and_types(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "a.ipynb", 'a: str = "x"  # words\nb: list[int] = []\nc: float = 1')
+    assert runner.read_signature(tmp_path / "a.ipynb") == {"a": "str", "b": "list", "c": "float"}
+
+
+@pytest.mark.parametrize(("cell", "message"), [
+    ("a = 3", "wanted `name: type = literal`"), ("a: set = {1}", "type 'set'"),
+    ("a: int", "wanted `name"), ("a: int = ", "not Python")])
+def test_signature_that_cannot_be_checked_is_refused(tmp_path: Path, cell: str,
+                                                     message: str) -> None:
+    write_notebook(tmp_path / "a.ipynb", cell)
+    with pytest.raises(ParameterError, match=message):
+        runner.read_signature(tmp_path / "a.ipynb")
+
+
+@pytest.mark.parametrize(("text", "kind", "wanted"), [
+    ("1e-4", "float", 1e-4), ("3", "float", 3.0), ("3", "int", 3), ("no", "str", "no"),
+    ("2012", "str", "2012"), ("'2012'", "str", "2012"), ("false", "bool", False),
+    ("[a, 2]", "list", ["a", 2]), ("{a: 1}", "dict", {"a": 1})])
+def test_settings_become_what_the_annotation_says(text: str, kind: str, wanted: object) -> None:
+    own, overrides = runner.split_settings([f"key={text}"], {"key": kind}, {}, "here")
+    assert own == {"key": wanted} and type(own["key"]) is type(wanted) and not overrides
+
+
+def test_unknown_stage_names_the_nearest(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "04_edit.ipynb", "a: int = 1")
+    with pytest.raises(ParameterError, match="did you mean '04_edit'"):
+        runner.find_notebook("04_edits", tmp_path)
+
+
+def test_digest_counts_sources_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    write_notebook(path, "a: int = 1", "print(a)")
+    before = store.notebook_digest(path)
+    book = json.loads(path.read_text())
+    book["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
+    book["cells"][1]["execution_count"], book["metadata"]["x"] = 3, "y"
+    path.write_text(json.dumps(book))
+    assert store.notebook_digest(path) == before
+    book["cells"][1]["source"] = "print(2)"
+    path.write_text(json.dumps(book))
+    assert store.notebook_digest(path) != before
+
+
+def test_command_line_names_a_misspelt_parameter(params_file: Path, stubs: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    code = __main__.main(["run", "01_data", "--notebooks", str(stubs), "--params",
+                          str(params_file), "--set", "datset=a"])
+    assert code == 2 and "did you mean 'dataset'" in capsys.readouterr().err
+
+
+def test_notebook_that_is_no_stage_must_reach_its_end(tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / "free.ipynb", "count: int = 1", "print(count)")
+    assert runner.run(runner.prepare("free.ipynb", None, ["count=3"])) == {}
+    assert (tmp_path / "runs/notebooks/free-3.ipynb").exists()
+    write_notebook(tmp_path / "free.ipynb", "count: int = 1", "import sys; sys.exit(0)")
+    with pytest.raises(runner.RunFailed, match="no record"):
+        runner.run(runner.prepare("free.ipynb", None, []))
+
+
+def test_verify_names_what_differs(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        store.write_text(tmp_path / "stage" / name, name)
+    outputs = {f"stage/{n}": store.sha256_file(tmp_path / "stage" / n) for n in ("a.txt", "b.txt")}
+    store.write_json(tmp_path / "stage/run.json", {"inputs": {}, "outputs": outputs})
+    assert study.verify(tmp_path) == []
+    (tmp_path / "stage/a.txt").write_text("changed")
+    (tmp_path / "stage/b.txt").unlink()
+    first, second = study.verify(tmp_path)
+    assert "a.txt: sha256" in first and "b.txt: missing" in second
+
+
+def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
+    with study.lock(tmp_path), pytest.raises(study.StudyBusy, match=str(os.getpid())):
+        with study.lock(tmp_path):
+            pass
+    with study.lock(tmp_path):
+        pass
+
+
+def test_study_runs_once_and_again_only_what_changed(params_file: Path, stubs: Path) -> None:
+    more = ("--set", "seed=9", "--set", "classify.job=recipe")
+    first = finish(start(params_file, stubs, *more))
+    assert sorted(jobs_run(first)) == sorted([*OWN, "04_edit", "06_classify"]), first
+    assert "feasible = infeasible  open" in first and "results/claims.csv" in first
+    folder = params_file.parent / "runs/tiny"
+    assert (folder / "classify/micro_cars/real/seed0/run.json").exists()
+    assert (folder / "notebooks/06_classify-micro_cars-real-0.ipynb").exists()
+    book = nbformat.read(stubs / "04_edit.ipynb", 4)  # as JupyterLab saves it after a look
+    book.cells[1].execution_count = 5
+    nbformat.write(book, stubs / "04_edit.ipynb")
+    assert jobs_run(finish(start(params_file, stubs, *more))) == []
+    params = yaml.safe_load(params_file.read_text())
+    params["claims"]["margin"] = 0.4
+    params_file.write_text(yaml.safe_dump(params))
+    assert jobs_run(finish(start(params_file, stubs, *more))) == ["07_claims", "08_figures"]
+
+
+def test_killed_and_failed_study_resumes(params_file: Path, stubs: Path) -> None:
+    good = (stubs / "07_claims.ipynb").read_text()
+    write_notebook(stubs / "07_claims.ipynb", 'params: str = ""\noverrides: dict = {}',
+                   'raise ValueError("no claim")')
+    killed = start(params_file, stubs, seconds=60)
+    deadline = time.monotonic() + 300
+    while not running("01_data", stubs) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    busy = start(params_file, stubs)
+    assert "another driver is at work" in busy.communicate(timeout=300)[0] and busy.returncode == 1
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(timeout=60)
+    failed = start(params_file, stubs)
+    text = failed.communicate(timeout=900)[0]
+    assert failed.returncode == 1 and "ValueError: no claim" in text, text
+    assert not running("", stubs)  # the jobs of the killed driver have ended with it
+    (stubs / "07_claims.ipynb").write_text(good)
+    assert jobs_run(finish(start(params_file, stubs))) == ["07_claims", "08_figures"]
+
+
+def running(stage: str, stubs: Path) -> list[int]:
+    """Processes that run a stage's stub ("" for any)."""
+    import psutil
+    wanted = ["run", *([stage] if stage else [])]
+    return [p.pid for p in psutil.process_iter(["cmdline"])
+            if str(stubs) in (words := p.info["cmdline"] or [])
+            and all(w in words for w in wanted)]
+
+
+def test_recipe_without_its_edits_is_an_error_before_any_job(params_file: Path,
+                                                              stubs: Path) -> None:
+    process = start(params_file, stubs, "--set", "classify.recipes=['edit(colour,feasible)']")
+    text = process.communicate(timeout=300)[0]
+    assert process.returncode != 0 and "needs edits of 'colour'" in text and not jobs_run(text)

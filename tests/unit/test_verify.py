@@ -1,0 +1,56 @@
+"""The verifier: thresholds from photographs, and nothing that a constant answer could pass."""
+
+import numpy as np
+
+from varireal_utils import verify
+
+RNG = np.random.default_rng(0)
+SETTINGS = {"false_accept": 0.1, "false_identity": 0.1}
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    return list(RNG.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8))
+
+
+def embed(images: list[np.ndarray]) -> np.ndarray:
+    return unit(np.stack([np.cos(i.reshape(-1)[:16].astype(float) * (1 + np.arange(16)))
+                          for i in images]))
+
+
+def test_margins_by_hand():
+    features = unit(np.array([[1.0, 0.0], [0.6, 0.8]]))
+    phrases = [unit(np.array([[1.0, 0.0], [0.0, 1.0]]))] * 2
+    assert np.allclose(verify.margins(features, [0, 0], phrases), [1.0, -0.2])
+
+
+def test_thresholds_hold_their_promise():
+    images, masks = pictures(60), [np.full((8, 8), 255, np.uint8)] * 60
+    phrases = [unit(RNG.standard_normal((6, 16)))] * 60
+    labels = np.arange(60) % 4
+    got = verify.calibrate(images, masks, labels, phrases, embed, SETTINGS, 3)
+    asked = [int(RNG.integers(6)) for _ in images]
+    passed = verify.margins(embed(images), asked, phrases) >= got["attribute_threshold"]
+    assert passed.mean() < 0.3 and got["n_calibration"] == 60
+    assert got == verify.calibrate(images, masks, labels, phrases, embed, SETTINGS, 3)
+
+
+def test_a_constant_answer_cannot_pass():
+    images, masks = pictures(20), [np.full((8, 8), 255, np.uint8)] * 20
+    phrases = [unit(RNG.standard_normal((4, 16)))] * 20
+    thresholds = verify.calibrate(images, masks, np.arange(20) % 2, phrases, embed, SETTINGS, 1)
+    same = unit(np.ones((1, 16)))
+    scores = verify.score(images, images, masks, [i % 4 for i in range(20)], phrases,
+                          lambda batch: np.repeat(same, len(batch), 0), thresholds)
+    assert scores["attribute_passed"].mean() <= 0.25
+    assert (scores["accepted"] <= scores["attribute_passed"]).all()
+
+
+def test_object_only_greys_the_rest():
+    image, mask = pictures(1)[0], np.zeros((8, 8), np.uint8)
+    mask[2:4] = 255
+    out = verify.object_only(image, mask)
+    assert (out[2:4] == image[2:4]).all() and (out[5] == verify.GREY).all()

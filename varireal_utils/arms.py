@@ -1,0 +1,207 @@
+"""One arm of a study, from files to files: what 04_edit calls (edit.py works on arrays alone).
+
+Batches are fixed by the order of the edits and written whole, so an arm that was interrupted goes
+on where it stopped and ends with the bytes of one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from . import augment, classify, clip_lora, compose, edit, models, prompts, store, verify
+from .record import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """An arm that is ready to run: rows to edit, loaded pipelines, priors, verifier."""
+
+    rows: pd.DataFrame
+    bank: prompts.Bank
+    pipes: edit.Pipes
+    priors: dict[tuple[str, int], np.ndarray]
+    thresholds: dict[str, float]
+    source_of: Callable[[str], edit.Source]
+    verify: Callable
+
+
+def input_files(study: Path, dataset: str) -> list[Path]:
+    """The tables that an arm rests on; their rows name the pictures with their digests."""
+    name = store.slug(dataset)
+    return [study / f"data/{name}/images.parquet", study / f"guidance/{name}/guidance.parquet",
+            study / f"attributes/{name}/bank.json"]
+
+
+def inputs(study: Path, dataset: str) -> pd.DataFrame:
+    """Images with their guidance, indexed by image_id."""
+    data, maps, _ = input_files(study, dataset)
+    table, guide = store.read_table(data), store.read_table(maps)
+    columns = ["image_id", "mask_path", "canny_path"]
+    return table.drop(columns="mask_path", errors="ignore").merge(
+        guide[columns], on="image_id", how="left").set_index("image_id", drop=False)
+
+
+def embedder(params: dict) -> tuple[Callable, Callable]:
+    """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
+    device = models.device_of(params)
+    role = params["models"].get("verifier", params["models"]["clip"])
+    clip, tokenizer, preprocess = classify.load_clip(role, device)
+
+    @torch.no_grad()
+    def of_images(pictures: list[np.ndarray]) -> np.ndarray:
+        out = []
+        for i in range(0, len(pictures), 64):
+            tensors = [augment.plain(torch.tensor(p).permute(2, 0, 1), preprocess)
+                       for p in pictures[i:i + 64]]
+            pixels = augment.normalise(torch.stack(tensors).to(device), preprocess)
+            out.append(F.normalize(clip_lora.encode_image(clip, pixels).float(), dim=-1).cpu())
+        return torch.cat(out).numpy()
+
+    @torch.no_grad()
+    def of_texts(sentences: list[str]) -> np.ndarray:
+        tokens = tokenizer(sentences).to(device)
+        return F.normalize(clip_lora.encode_text(clip, tokens).float(), dim=-1).cpu().numpy()
+
+    return of_images, of_texts
+
+
+def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibility: str) -> Job:
+    """Load models, plan the edits, draw the priors, set the verifier's thresholds."""
+    bank = store.read_json(input_files(run.study, dataset)[2])
+    train = table[table["split"] == "train"]
+    rows = edit.plan(train, bank, attribute, feasibility, run.params)
+    pipes = edit.load(run.params, attribute)
+    source_of = _reader(run.study, table, attribute)
+    size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
+    priors = edit.prior_bank(pipes, bank, attribute, list(rows["phrase"]), run.params, size)
+    of_images, of_texts = embedder(run.params)
+    thresholds = _thresholds(run, table, bank, attribute, of_images, of_texts)
+    return Job(rows, bank, pipes, priors, thresholds, source_of,
+               _verifier(bank, attribute, of_images, of_texts, thresholds))
+
+
+def _reader(study: Path, table: pd.DataFrame, attribute: str) -> Callable[[str], edit.Source]:
+    paints = table.get("paint_mask_path", pd.Series(None, index=table.index))
+
+    def read(image_id: str) -> edit.Source:
+        row, paint = table.loc[image_id], paints[image_id]
+        mask = store.read_mask(study / row["mask_path"])
+        own = store.read_mask(study / paint) if isinstance(paint, str) and paint else None
+        return edit.Source(store.read_image(study / row["path"]), mask,
+                           edit.editable_mask(attribute, mask, own),
+                           store.read_mask(study / row["canny_path"]))
+    return read
+
+
+def _sentences(bank: prompts.Bank, attribute: str, class_name: str) -> list[str]:
+    return [prompts.verify_prompt(bank, attribute, p, class_name)
+            for p in prompts.alternatives(bank, attribute, class_name)]
+
+
+def _thresholds(run: Run, table: pd.DataFrame, bank: prompts.Bank, attribute: str,
+                of_images: Callable, of_texts: Callable) -> dict[str, float]:
+    """From validation photographs; sentences of their own classes, averaged over classes."""
+    val = table[table["split"] == "val"]
+    pictures = [store.read_image(run.study / p) for p in val["path"]]
+    masks = [store.read_mask(run.study / p) for p in val["mask_path"]]
+    return verify.calibrate(pictures, masks, val["label"].to_numpy(),
+                            [of_texts(_sentences(bank, attribute, c)) for c in val["class_name"]],
+                            of_images, run.params["verify"], run.params["seed"])
+
+
+def _verifier(bank: prompts.Bank, attribute: str, of_images: Callable, of_texts: Callable,
+              thresholds: dict) -> Callable:
+    known: dict[str, np.ndarray] = {}
+
+    def answer(pictures: list[np.ndarray], rows: list[dict],
+               sources: list[edit.Source]) -> pd.DataFrame:
+        for name in {r["class_name"] for r in rows}:
+            if name not in known:
+                known[name] = of_texts(_sentences(bank, attribute, name))
+        asked = [prompts.alternatives(bank, attribute, r["class_name"]).index(r["phrase"])
+                 for r in rows]
+        return verify.score(pictures, [s.image for s in sources], [s.mask for s in sources],
+                            asked, [known[r["class_name"]] for r in rows], of_images, thresholds)
+    return answer
+
+
+def make(run: Run, job: Job) -> pd.DataFrame:
+    """Run the arm, or what is left of it, and write edits.parquet. Returns its rows."""
+    parts, size = run.out / "parts", run.params["edit"]["batch_size"]
+    stamp = store.sha256_json({"edit": run.params["edit"], "models": run.params["models"],
+                               "verify": job.thresholds, "seed": run.params["seed"],
+                               "bank": job.bank, "rows": job.rows["edit_id"].tolist()})
+    if not (parts / "stamp.json").exists() or store.read_json(parts / "stamp.json") != stamp:
+        for old in parts.glob("batch*.parquet"):
+            old.unlink()
+        store.write_json(parts / "stamp.json", stamp)
+
+    def part(number: int) -> Path:
+        return parts / f"batch{number:05d}.parquet"
+
+    for (phrase, variant), picture in job.priors.items():
+        store.write_image(run.out / prior_file(phrase, variant), picture)
+    folder = run.out.relative_to(run.study)
+    names = models.describe(run.params)
+    total = -(-len(job.rows) // size)
+    bar = tqdm(total=total, desc="batches", initial=sum(part(i).exists() for i in range(total)))
+    for number, pictures, rows in edit.run(job.pipes, job.rows, job.source_of, job.priors, job.bank,
+                                           run.params, job.verify, lambda i: part(i).exists()):
+        paths = [folder / "images" / f"{store.slug(i)}.png" for i in rows["edit_id"]]
+        digests = [store.write_image(run.study / p, picture)
+                   for p, picture in zip(paths, pictures)]
+        rows = rows.assign(path=[p.as_posix() for p in paths], sha256=digests,
+                           models=store.to_json(names))
+        store.write_table(part(number), rows)
+        bar.update(1)
+    bar.close()
+    edits = pd.concat([store.read_table(part(i)) for i in range(total)], ignore_index=True)
+    store.write_table(run.out / "edits.parquet", edits)
+    return edits
+
+
+def prior_file(phrase: str, variant: int) -> Path:
+    """Where an arm keeps a generated prior, below its own folder."""
+    return Path("priors") / f"{store.slug(phrase)}-{variant}.png"
+
+
+def strip(run: Run, job: Job, row: pd.Series) -> dict[str, np.ndarray]:
+    """Every step of one edit again, for the pipeline figure; written to strip/."""
+    steps = edit.strip(job.pipes, job.source_of(row["image_id"]), dict(row), job.priors, job.bank,
+                       run.params)
+    for number, (name, picture) in enumerate(steps.items()):
+        store.write_image(run.out / "strip" / f"{number}_{name}.png", picture)
+    store.write_json(run.out / "strip" / "about.json",
+                     {k: row[k] for k in ("edit_id", "phrase", "prompt", "attribute",
+                                          "feasibility", "class_name")})
+    return steps
+
+
+def changed_outside(run: Run, table: pd.DataFrame, edits: pd.DataFrame, attribute: str) -> int:
+    """Pixels, over all edits, that differ from the source where nothing may change."""
+    read = _reader(run.study, table, attribute)
+    total = 0
+    for row in edits.itertuples():
+        source = read(row.image_id)
+        total += compose.changed_outside(source.image, store.read_image(run.study / row.path),
+                                         source.editable)
+    return total
+
+
+def of_study(study: Path) -> dict[str, Any]:
+    """All edits of a study with their sources' paths, for figures and `explore`."""
+    frames = [store.read_table(p).assign(dataset=store.unslug(p.parts[-4]))
+              for p in sorted(study.glob("edits/*/*/*/edits.parquet"))]
+    names = [store.unslug(p.parent.name) for p in sorted(study.glob("data/*/images.parquet"))]
+    tables = {name: inputs(study, name) for name in names}
+    return {"edits": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+            "images": tables}

@@ -1,0 +1,116 @@
+"""Chooses the pictures that the figures show, by a stated rule, from what a study stored.
+
+The rule: for each data set the photographs in the order of a hash of their ids, of different
+classes; what the verifier rejected is shown, and said to be rejected.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import overview, store
+from .seeds import seed_for
+
+
+def edits(study: Path) -> pd.DataFrame:
+    """All edits of a study with their data set."""
+    frames = [store.read_table(p).assign(dataset=store.unslug(p.parts[-4]))
+              for p in sorted(study.glob("edits/*/*/*/edits.parquet"))]
+    if not frames:
+        raise FileNotFoundError(f"no edits under {study}: run 04_edit first")
+    return pd.concat(frames, ignore_index=True)
+
+
+def grid_rows(study: Path, per_dataset: int = 4) -> list[dict]:
+    """Rows for sheets.qualitative_grid."""
+    table, rows = edits(study), []
+    for dataset, here in table[table["k"] == 0].groupby("dataset"):
+        source = store.read_table(study / f"data/{store.slug(dataset)}/images.parquet")
+        source = source.set_index("image_id")
+        complete = here.groupby("image_id").size().loc[lambda n: n == n.max()].index
+        lot = source.loc[sorted(complete, key=lambda i: seed_for("gallery", i)), "class_name"]
+        for image_id in lot.drop_duplicates().index[:per_dataset]:
+            row: dict = {"name": here[here["image_id"] == image_id]["class_name"].iloc[0],
+                         "source": store.read_image(study / source.loc[image_id, "path"])}
+            for e in here[here["image_id"] == image_id].itertuples():
+                row.setdefault(e.attribute, {})[e.feasibility] = (
+                    store.read_image(study / e.path),
+                    e.phrase if e.accepted else f"{e.phrase} (rejected)")
+            rows.append(row)
+    return rows
+
+
+def strips(study: Path, most: int = 6) -> list[dict]:
+    """Strips for sheets.pipeline_strip: the steps that 04_edit kept of its first edits."""
+    out = []
+    for about in sorted(study.glob("edits/*/*/*/strip/about.json"))[:most]:
+        facts = store.read_json(about)
+        files = sorted(about.parent.glob("*.png"), key=lambda p: int(p.name.split("_")[0]))
+        steps = {p.stem.split("_", 1)[1]: store.read_image(p) for p in files}
+        steps |= {n: steps[n][..., 0] for n in ("mask", "canny") if n in steps}
+        out.append({"title": f"{facts['attribute']}, {facts['feasibility']}",
+                    "phrase": facts["phrase"], "steps": steps})
+    return out
+
+
+def gather(study: Path) -> Path:
+    """Put what the figures need beside the tables: results/pictures and results/runs.csv.
+
+    From then on results/ alone redraws every figure, without edits, models or data.
+    """
+    folder = study / "results"
+    about: dict[str, list] = {"grid": [], "strips": []}
+    for i, row in enumerate(grid_rows(study)):
+        cells = {"source": _keep(folder, f"grid{i}_source", row["source"])}
+        for attribute, arms in row.items():
+            if attribute in ("name", "source"):
+                continue
+            for arm, (picture, phrase) in arms.items():
+                name = _keep(folder, f"grid{i}_{attribute}_{arm}", picture)
+                cells[f"{attribute} {arm}"] = [name, phrase]
+        about["grid"].append({"name": row["name"], "cells": cells})
+    for i, strip in enumerate(strips(study)):
+        steps = {n: _keep(folder, f"strip{i}_{n}", p) for n, p in strip["steps"].items()}
+        about["strips"].append({"title": strip["title"], "phrase": strip["phrase"],
+                                "steps": list(steps.items())})
+    store.write_json(folder / "pictures/index.json", about)
+    store.write_table(folder / "runs.csv", overview.runs(study))
+    return folder
+
+
+def _keep(folder: Path, name: str, picture: np.ndarray) -> str:
+    store.write_image(folder / "pictures" / f"{name}.png", picture)
+    return f"{name}.png"
+
+
+def gathered(folder: Path) -> tuple[list[dict], list[dict]]:
+    """Rows for sheets.qualitative_grid and strips for sheets.pipeline_strip, from results/."""
+    about = store.read_json(folder / "pictures/index.json")
+
+    def read(name: str) -> np.ndarray:
+        picture = store.read_image(folder / "pictures" / name)
+        return picture[..., 0] if name.endswith(("_mask.png", "_canny.png")) else picture
+
+    rows = []
+    for entry in about["grid"]:
+        row: dict = {"name": entry["name"], "source": read(entry["cells"].pop("source"))}
+        for key, (name, phrase) in entry["cells"].items():
+            attribute, arm = key.rsplit(" ", 1)
+            row.setdefault(attribute, {})[arm] = (read(name), phrase)
+        rows.append(row)
+    return rows, [{**s, "steps": {n: read(p) for n, p in s["steps"]}} for s in about["strips"]]
+
+
+def publish(study: Path, folder: Path, figures: list[Path]) -> list[Path]:
+    """Copy figures to the repository's figures/, and tables and pictures to results/<study>/."""
+    out = [(p, Path("figures") / p.name) for p in figures]
+    if folder == study / "results":
+        out += [(p, Path("results") / study.name / p.relative_to(folder))
+                for p in sorted(folder.rglob("*"))
+                if p.suffix in (".csv", ".md", ".tex", ".json", ".png")]
+    for source, target in out:
+        store.write_bytes(target, source.read_bytes())
+    return [target for _, target in out]

@@ -1,0 +1,157 @@
+"""Loads every neural part by its role, with the ecosystem's own loaders. The only such place.
+
+A role in the parameter file is a mapping with `path` (a local folder or a hub id) and, where
+needed, `revision`, `dtype`, `offload`. Micro and paper-size models go the same way; only the
+parameters differ. Weights are read as safetensors; nothing is unpickled, no remote code runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROLES = {"inpaint": "diffusion pipeline that paints under a mask",
+         "prior": "text-to-image pipeline that makes backgrounds and surfaces",
+         "controlnet": "canny ControlNet for the refinement",
+         "refine": "base of the refinement; without it, the inpainting pipeline",
+         "ip_adapter": "IP-Adapter of the refinement (path, subfolder, weight_name, image_encoder)",
+         "datadream": "text-to-image pipeline that DataDream adapts; without it, the prior's",
+         "clip": "CLIP that is fine-tuned and, by default, verifies"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def device_of(params: dict) -> torch.device:
+    """The device that the parameters name; `auto` takes cuda, then mps, then cpu."""
+    wanted = params.get("device", "auto")
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def precision_of(params: dict) -> torch.dtype:
+    """Compute type; `auto` is bfloat16 where the hardware multiplies it natively, else float32."""
+    wanted = params.get("precision", "auto")
+    if wanted != "auto":
+        return DTYPES[wanted]
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if native else torch.float32
+
+
+def autocast(params: dict) -> contextlib.AbstractContextManager:
+    """Autocast to the compute type of the parameters; does nothing for float32."""
+    dtype = precision_of(params)
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device_of(params).type, dtype)
+
+
+def _spec(params: dict, role: str) -> dict:
+    spec = params.get("models", {}).get(role)
+    if not spec:
+        raise ValueError(f"{params.get('_file', 'parameters')}: models.{role} is missing; it names "
+                         f"the {ROLES.get(role, role)}: a local folder or a hub id under `path`")
+    path = str(spec["path"])
+    if path.startswith(("models/", "./", "/")) and not Path(path).exists():
+        raise FileNotFoundError(f"models.{role}.path: {path!r} does not exist here; clone the "
+                                f"repository with its models/ folder or name a hub id")
+    return spec
+
+
+def _kwargs(spec: dict) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {"use_safetensors": True,
+                              "torch_dtype": DTYPES[spec.get("dtype", "float32")]}
+    if spec.get("variant"):
+        kwargs["variant"] = spec["variant"]
+    if spec.get("revision"):
+        kwargs["revision"] = spec["revision"]
+    return kwargs
+
+
+def _parts(spec: dict) -> dict[str, Any]:
+    """Parts that a role takes from elsewhere, as SDXL its float16-safe autoencoder."""
+    from diffusers import AutoencoderKL
+
+    if not spec.get("vae"):
+        return {}
+    return {"vae": AutoencoderKL.from_pretrained(spec["vae"], use_safetensors=True,
+                                                 torch_dtype=_kwargs(spec)["torch_dtype"])}
+
+
+@contextlib.contextmanager
+def _quiet():
+    """diffusers warns that a tiny autoencoder is not the one it knows; it works all the same."""
+    logger = logging.getLogger("diffusers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logger.setLevel(level)
+
+
+def load_pipeline(params: dict, role: str) -> Any:
+    """The diffusers pipeline of a role ("inpaint", "prior"), on its device and silent."""
+    from diffusers import DiffusionPipeline
+
+    spec = _spec(params, role)
+    with _quiet():
+        pipe = DiffusionPipeline.from_pretrained(spec["path"], **_parts(spec), **_kwargs(spec))
+    return _placed(pipe, spec, params)
+
+
+def load_refiner(params: dict, inpaint: Any) -> Any:
+    """An inpainting pipeline with the ControlNet of role "controlnet" beside its UNet.
+
+    Its base is role "refine" where there is one, else the inpainting pipeline itself; with role
+    "ip_adapter" it also sees pictures.
+    """
+    from diffusers import AutoPipelineForInpainting, ControlNetModel
+
+    spec, own = _spec(params, "controlnet"), params["models"].get("refine")
+    with _quiet():
+        net = ControlNetModel.from_pretrained(spec["path"], **_kwargs(spec))
+        if own:
+            base = _spec(params, "refine")
+            pipe = AutoPipelineForInpainting.from_pretrained(
+                base["path"], controlnet=net, **_parts(base), **_kwargs(base))
+        else:
+            net = net.to(inpaint.unet.device, memory_format=torch.channels_last)
+            pipe = AutoPipelineForInpainting.from_pipe(inpaint, controlnet=net)
+        if params["models"].get("ip_adapter"):
+            look = _spec(params, "ip_adapter")
+            pipe.load_ip_adapter(look["path"], subfolder=look.get("subfolder", ""),
+                                 weight_name=look["weight_name"],
+                                 image_encoder_folder=look.get("image_encoder", "image_encoder"))
+    if own:
+        return _placed(pipe, base, params)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _placed(pipe: Any, spec: dict, params: dict) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    offload = spec.get("offload", "none")
+    if offload == "model":
+        pipe.enable_model_cpu_offload()
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload()
+    else:
+        pipe = pipe.to(device_of(params))
+        pipe.unet.to(memory_format=torch.channels_last)
+    return pipe
+
+
+def describe(params: dict) -> dict[str, str]:
+    """role -> "path@revision", for records."""
+    return {role: f"{spec.get('path') or spec.get('name')}@{spec.get('revision', 'local')}"
+            for role, spec in params["models"].items() if isinstance(spec, dict)
+            and (spec.get("path") or spec.get("name"))}

@@ -1,0 +1,111 @@
+"""The judge: an attribute classifier that measures the micro models for their cards.
+
+Trained on renderings for this purpose alone. No stage of a study loads it: the study's own verifier
+is CLIP, and a measure that had chosen the images would praise them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..world.render import Spec
+from .contrastive import augment, coverage
+from .data import ATTRIBUTES, labels
+from .loop import fit, half, on
+
+HEADS = ("background", "texture", "color", "class_name")
+
+
+def _stage(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inside, outside, 3, 2, 1, bias=False), nn.BatchNorm2d(outside),
+                         nn.ReLU(), nn.Conv2d(outside, outside, 3, 1, 1, bias=False),
+                         nn.BatchNorm2d(outside), nn.ReLU())
+
+
+class Judge(nn.Module):
+    """Pictures (B, 3, 128, 128) in -1..1 and where their objects are (B, 1, 128, 128) in 0..1 ->
+    {attribute: logits}.
+
+    Convolutions; means and deviations of every feature map over object and surroundings: a texture
+    is a deviation, and is read off the object alone. The place is told: it is exact, and it is the
+    edit that is judged, not whether the object was found.
+    """
+
+    width = 160  # of the last feature map
+
+    def __init__(self):
+        super().__init__()
+        widths = (4, 24, 48, 96, self.width)
+        self.stages = nn.ModuleList([_stage(a, b) for a, b in zip(widths, widths[1:])])
+        size = 4 * sum(widths[1:])
+        self.heads = nn.ModuleDict({k: nn.Sequential(
+            nn.Linear(size, 128), nn.ReLU(), nn.Linear(128, len(ATTRIBUTES[k]))) for k in HEADS})
+
+    def forward(self, images: torch.Tensor, where: torch.Tensor) -> dict[str, torch.Tensor]:
+        x, pooled = torch.cat([images, where.to(images)], 1), []
+        for stage in self.stages:
+            x = stage(x)
+            inside = F.adaptive_avg_pool2d(where.float(), x.shape[-1])
+            for weight in (inside, 1 - inside):
+                share = weight / weight.sum(dim=(2, 3), keepdim=True).clamp_min(1e-3)
+                mean = (x.float() * share).sum(dim=(2, 3))
+                square = (x.float().square() * share).sum(dim=(2, 3))
+                pooled += [mean, (square - mean.square()).clamp_min(1e-4).sqrt()]
+        pooled = torch.cat(pooled, 1)
+        return {k: head(pooled) for k, head in self.heads.items()}
+
+
+    @torch.no_grad()
+    def maps(self, images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """(B, 64, width): the last feature map, a token of the ViT each, normed over channels."""
+        where = F.interpolate(coverage(cells), size=images.shape[-1])
+        x = torch.cat([images, where.to(images)], 1).to(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(x)
+        x = x.flatten(2).transpose(1, 2)
+        return F.layer_norm(x.float(), x.shape[-1:])
+
+
+def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, seconds: float,
+          batch: int = 64, lr: float = 2e-3, seed: int = 4,
+          device: str = "cpu") -> tuple[Judge, dict]:
+    """pixels (N, 128, 128, 4) uint8."""
+    model, truth = Judge().to(device, memory_format=torch.channels_last), labels(specs)
+
+    def loss_of(step: int, rng: np.random.Generator):
+        rows = np.sort(rng.integers(len(pixels), size=batch))
+        images, cells = augment(pixels[rows], rng, on(model))
+        where = F.interpolate(coverage(cells), size=images.shape[-1])
+        noise = torch.from_numpy(rng.standard_normal(images.shape, np.float32))
+        images = images + 0.04 * noise.to(images.device)
+        with half(images.device):
+            scores = model(images.to(memory_format=torch.channels_last), where)
+        losses = {k: F.cross_entropy(v.float(), torch.from_numpy(truth[k][rows]).to(v.device))
+                  for k, v in scores.items()}
+        return sum(losses.values()), {k: float(v) for k, v in losses.items()}
+
+    report = fit({"judge": model}, loss_of, steps, checkpoint, lr, seed=seed, seconds=seconds,
+                 ema=0.99)
+    return model, report
+
+
+@torch.no_grad()
+def judge(model: Judge, pixels: np.ndarray, masks: np.ndarray,
+          batch: int = 100) -> dict[str, np.ndarray]:
+    """pixels (N, 128, 128, >=3) uint8, masks of the objects (N, 128, 128), > 0 inside ->
+    attribute -> (N,) index into ATTRIBUTES."""
+    model.eval()
+    out: dict[str, list] = {k: [] for k in HEADS}
+    for i in range(0, len(pixels), batch):
+        x = torch.from_numpy(np.ascontiguousarray(pixels[i:i + batch, ..., :3]))
+        x = x.to(on(model)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        inside = torch.from_numpy(np.asarray(masks[i:i + batch]) > 0)[:, None].float().to(on(model))
+        inside = F.interpolate(F.avg_pool2d(inside, 4), size=x.shape[-1])
+        for k, v in model(x, inside).items():
+            out[k].append(v.argmax(1).cpu().numpy())
+    return {k: np.concatenate(v) for k, v in out.items()}

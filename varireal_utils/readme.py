@@ -1,0 +1,97 @@
+"""Writes the README's results from results/, so that no number in it is typed by hand.
+
+Between the markers `<!-- results -->` and `<!-- /results -->` stands what `block` returns;
+tests/unit/test_readme.py fails when the two differ. `python -m varireal_utils.readme` rewrites it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from . import store
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+HEADROOM = 10.0  # points that real fine-tuning must gain over zero-shot, fixed before the runs
+SHOWN = "micro"  # the study whose results the README shows
+
+
+def block(root: Path) -> str:
+    """The claim table, the model figures and the one figure, as Markdown."""
+    folder = root / "results" / SHOWN
+    claims = pd.read_csv(folder / "claims.csv")
+    main = pd.read_csv(folder / "main_table.csv")
+    record = store.read_json(folder / "run.json")
+    runs = pd.read_csv(folder / "runs.csv")
+    lines = ["| the paper's claim | our quantity | ours, points [95 %] | verdict |",
+             "|---|---|---|---|", *[_claim(row) for row in claims.to_dict("records")], "",
+             _base(main), "", *_validity(main),
+             f"{main['seeds'].max()} seeds, {main['n'].max()} test images a data set, run on "
+             f"{record['started'][:10]} ({record['machine']}) in "
+             f"{runs['seconds'].sum() / 60:.0f} minutes, all stages added. "
+             f"[All cells](results/{SHOWN}/main_table.md) | "
+             f"[effects](results/{SHOWN}/effects.csv) | [how](notebooks/07_claims.ipynb)", "",
+             "![Photographs and their feasible and infeasible edits](figures/qualitative_grid.png)",
+             "", _models(root)]
+    return "\n".join(lines)
+
+
+def _claim(row: dict) -> str:
+    """One claim as a table row."""
+    known = isinstance(row["ours"], float) and row["ours"] == row["ours"]
+    ours = f"{row['ours']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" if known else ""
+    return f"| {row['claim']}: {row['says']} | {row['quantity']} | {ours} | {row['verdict']} |"
+
+
+def _base(main: pd.DataFrame) -> str:
+    """One sentence with the two baselines of each data set."""
+    parts = []
+    for dataset, rows in main.groupby("dataset"):
+        arms = rows.set_index("arm")["mean"]
+        parts.append(f"{dataset}: zero-shot {arms['zero-shot']:.1f} %, fine-tuned on the real "
+                     f"training photographs {arms['real']:.1f} %")
+    return "Baselines, top-1: " + "; ".join(parts) + "."
+
+
+def _validity(main: pd.DataFrame) -> list[str]:
+    """A warning where the study cannot tell its arms apart: no head-room over zero-shot."""
+    gains = {}
+    for dataset, rows in main.groupby("dataset"):
+        arms = rows.set_index("arm")["mean"]
+        gains[dataset] = arms["real"] - arms["zero-shot"]
+    poor = [f"{d} {g:+.1f}" for d, g in gains.items() if g < HEADROOM]
+    return [] if not poor else [
+        f"**Not valid yet.** Fine-tuning on real photographs must gain at least {HEADROOM:g} "
+        f"points over zero-shot before arms can be compared; it gains {', '.join(poor)}. The "
+        "micro models are undertrained (table below), so the verdicts above say nothing about "
+        "feasibility. They show that the machinery runs.", ""]
+
+
+def _models(root: Path) -> str:
+    """What the micro models reach, target by target."""
+    facts = json.loads((root / "models/micro/acceptance.json").read_text())
+    cells = []
+    for key, target in facts["targets"].items():
+        value = facts["figures"][key]
+        mark = "reached" if value >= target else "**not reached**"
+        cells.append(f"| {key.replace('_', ' ')} | {value:.3g} | {target:g} | {mark} |")
+    return "\n".join(["The micro models, measured on held-out renderings "
+                      "([cards](models/micro)):", "", "| measure | value | target | |",
+                      "|---|---|---|---|", *cells])
+
+
+def rewrite(root: Path = Path(".")) -> str:
+    """Put the block between the README's markers; returns the new text."""
+    path = root / "README.md"
+    text = path.read_text()
+    head, rest = text.split(BEGIN, 1)
+    _, tail = rest.split(END, 1)
+    text = f"{head}{BEGIN}\n{block(root)}\n{END}{tail}"
+    store.write_text(path, text)
+    return text
+
+
+if __name__ == "__main__":
+    rewrite()

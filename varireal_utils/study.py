@@ -1,0 +1,228 @@
+"""A whole study: driven by Snakemake on the Snakefile, planned, verified, summed up.
+
+    drive    take the study's lock, run the graph, name what was made, print the claim table
+    needs    what makes one stage run again, for the Snakefile
+    plan     the jobs that are still to run and the images that the study makes
+    verify   are the files that the records name still the files that they name?
+
+Invariant: one driver to a study. The lock is the operating system's, so that it ends with its
+holder, however that ends; the pid in it serves the message only. Snakemake's own lock would
+outlive a kill, so it is not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+import re
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import store
+from .params import ParameterError, load_params
+from .runner import find_notebook, split_settings
+
+WORLD_CLASSES = 8  # of each family that the world draws
+USED = {"01_data": (), "02_attributes": ("attributes", "prompts"), "03_guidance": ("guidance",),
+        "04_edit": ("models", "guidance", "verify", "prompts"),
+        "05_datadream": ("models",), "06_classify": ("classify", "verify"),
+        "07_claims": ("claims", "classify"), "08_figures": ("claims",)}
+PICTURES, TABLES = {".png", ".pdf"}, {".csv", ".tex"}
+
+
+class StudyBusy(RuntimeError):
+    """Another driver of the same study is at work."""
+
+
+def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = "",
+          attribute: str = "") -> str:
+    """Digest of a stage's notebook and of the parameters that it reads."""
+    used: dict[str, Any] = {key: params[key] for key in USED[stage]}
+    used |= {key: params[key] for key in ("seed", "protocol")}
+    if dataset:
+        used["dataset"] = params["datasets"][dataset]
+    if stage == "04_edit":
+        used["edit"] = {k: v for k, v in params["edit"].items()
+                        if not isinstance(v, dict) or k == attribute}
+    if stage == "05_datadream":
+        used["datadream"] = params.get("datadream")
+    if stage == "06_classify":
+        elsewhere = {"dataset": (), "seed": ("seeds",), "recipe": ("recipes", "seeds")}
+        others = elsewhere[params["classify"]["job"]]  # what is another job changes none
+        used["classify"] = {k: v for k, v in params["classify"].items() if k not in others}
+        used["clip"] = params["models"].get("clip")
+    for name in ([params["prompts"]] if "prompts" in used else []) + (
+            ["claims.yaml"] if stage == "07_claims" else []):
+        if Path(name).is_file():
+            used[f"file {name}"] = store.sha256_file(name)
+    return store.sha256_json([store.notebook_digest(find_notebook(stage, notebooks)), used])
+
+
+def edited(params: dict[str, Any], recipe: str = "") -> list[str]:
+    """The attributes whose edits a recipe reads ("" for all recipes of the study)."""
+    found: set[str] = set()
+    for name in [recipe] if recipe else params["classify"]["recipes"]:
+        # recipes.parse would import torch, for which a study with nothing to do has no time
+        for attribute in re.findall(r"(?:edit|mix)\(\s*(\w+)", name):
+            if attribute not in (*params["attributes"], "all"):
+                raise ParameterError(f"{params['_file']}: recipe {name!r} needs edits of "
+                                     f"{attribute!r}; attributes has {params['attributes']}")
+            found |= set(params["attributes"]) if attribute == "all" else {attribute}
+    return [a for a in params["attributes"] if a in found]
+
+
+def dreamed(params: dict[str, Any], recipe: str = "") -> list[str]:
+    """The variants of DataDream that a recipe reads ("" for all recipes of the study)."""
+    names = [recipe] if recipe else params["classify"]["recipes"]
+    found = {v for name in names for v in re.findall(r"datadream\(\s*(\w+)", name)}
+    if found and "datadream" not in params:
+        raise ParameterError(f"{params['_file']}: recipes ask for datadream, whose settings "
+                             "(`datadream`) are missing")
+    return sorted(found)
+
+
+def drive(file: str, settings: list[str], cores: int | None = None, notebooks: str = "notebooks",
+          dry: bool = False) -> int:
+    """Run what is left of a study; returns Snakemake's exit code. Raises StudyBusy."""
+    from snakemake.cli import main
+
+    _, overrides = split_settings(settings, {}, load_params(file), file)
+    params = load_params(file, overrides)
+    folder = store.study_dir(params)
+    words = ["--profile", "profiles/default", "--cores", str(cores or os.cpu_count() or 1),
+             "--nolock", "--config", f"params={json.dumps(file)}",
+             f"settings={json.dumps(settings)}", f"notebooks={json.dumps(str(notebooks))}"]
+    with contextlib.nullcontext() if dry else lock(folder):
+        os.environ["VARIREAL_DRIVER"] = f"{socket.gethostname()} {os.getpid()}"
+        threading.Thread(target=end_with_reader, daemon=True).start()
+        try:
+            main([*words, "--dry-run"] if dry else words)
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    if not dry:
+        print(summary(folder) if code == 0 else
+              f"study {params['study']} stopped before its end. What was done stays; the same "
+              "command goes on from there.", flush=True)
+    return code
+
+
+def end_with_reader() -> None:
+    """End when nobody reads what this process prints, as in `make study | head`.
+
+    Snakemake would wait for ever for a log that cannot be written, and hold the study's lock.
+    """
+    pipes = select.poll()
+    for number in (1, 2):
+        pipes.register(number, 0)  # errors alone
+    while True:
+        if any(event & select.POLLERR for _, event in pipes.poll(1000)):
+            os._exit(141)
+        time.sleep(1)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a study's lock. Raises StudyBusy that names the holder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".driver", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise StudyBusy(f"{folder}: another driver is at work on this study "
+                            f"({file.read().strip() or 'unknown process'}). Wait for it or stop "
+                            "it; this command then goes on where it stopped.") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
+    """Print how many images the study makes, then Snakemake's table of the jobs still to run."""
+    _, overrides = split_settings(settings, {}, load_params(file), file)
+    params = load_params(file, overrides)
+    arms = 2 * len(params["attributes"]) * params["edit"]["images_per_real"]
+    for dataset in params["datasets"]:
+        photographs = count_photographs(params, dataset)
+        runs = len(params["classify"]["recipes"]) * len(params["classify"]["seeds"])
+        images = "unknown until 01_data has run" if photographs is None else f"{photographs * arms}"
+        print(f"{dataset}: edited images {images} ({photographs or '?'} photographs x {arms}); "
+              f"classifiers {runs}")
+    return drive(file, settings, notebooks=notebooks, dry=True)
+
+
+def count_photographs(params: dict[str, Any], dataset: str) -> int | None:
+    """Training photographs of a data set, from its table if it is there, else from its settings."""
+    table = store.study_dir(params) / "data" / store.slug(dataset) / "images.parquet"
+    if table.exists():
+        return int((store.read_table(table)["split"] == "train").sum())
+    source = params["datasets"][dataset]
+    return source["train_per_class"] * WORLD_CLASSES if source.get("source") == "world" else None
+
+
+def summary(folder: Path) -> str:
+    """The pictures and tables of a study, and its claim table if it has one."""
+    lines = []
+    for title, kinds in (("pictures", PICTURES), ("tables", TABLES)):
+        found = sorted(p for sub in ("figures", "results") for p in (folder / sub).glob("*")
+                       if p.suffix in kinds)
+        lines += [f"{title}:", *(f"  {p}" for p in found)] if found else []
+    claims = folder / "results" / "claims.csv"
+    if claims.exists():
+        with open(claims, newline="") as file:
+            lines += ["", "claims:", *columns(list(csv.reader(file)))]
+    return "\n".join(lines)
+
+
+def columns(rows: list[list[str]], widest: int = 60) -> list[str]:
+    """Rows of text as aligned lines; cells longer than `widest` are cut."""
+    cut = [[c if len(c) <= widest else f"{c[:widest - 3]}..." for c in row] for row in rows]
+    width = [max(len(c) for c in column) for column in zip(*cut, strict=True)]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, width, strict=True)).rstrip()
+            for row in cut]
+
+
+def verify(folder: Path) -> list[str]:
+    """What differs from the records below a folder: one line for each file or record."""
+    records = sorted(folder.rglob("run.json"))
+    if not records:
+        return [f"{folder}: no run.json below it"]
+    wrong, done = [], {}
+    for path in records:
+        try:
+            record = store.read_json(path)
+        except ValueError as error:
+            wrong.append(f"{path}: not a record: {error}")
+            continue
+        for kind in ("inputs", "outputs"):
+            for name, wanted in record.get(kind, {}).items():
+                file = locate(path, name)
+                if file is None:
+                    wrong.append(f"{name}: missing ({kind} of {path})")
+                    continue
+                done[file] = done.get(file) or store.sha256_file(file)
+                if done[file] != wanted:
+                    wrong.append(f"{file}: sha256 {done[file][:12]}, wanted {wanted[:12]} "
+                                 f"({kind} of {path})")
+    print(f"{len(records)} records, {len(done)} files", file=sys.stderr)
+    return wrong
+
+
+def locate(record: Path, name: str) -> Path | None:
+    """A file that a record names, relative to its study (a folder above it) or to the root."""
+    for base in (*record.resolve().parents, Path.cwd()):
+        if (base / name).is_file():
+            return base / name
+    return None
