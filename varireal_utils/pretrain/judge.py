@@ -6,6 +6,7 @@ is CLIP, and a measure that had chosen the images would praise them.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -27,48 +28,80 @@ def _stage(inside: int, outside: int) -> nn.Sequential:
                          nn.BatchNorm2d(outside), nn.ReLU())
 
 
+def gabor_bank(wavelengths: tuple[float, ...] = (3.0, 4.5, 7.0, 11.0), turns: int = 6,
+               side: int = 17) -> torch.Tensor:
+    """Even and odd Gabor filters (2, len(wavelengths) * turns, 1, side, side) of zero mean and
+    unit energy: one octave and 30 degrees apart, as in texture analysis (Jain and Farrokhnia,
+    1991)."""
+    line = torch.arange(side, dtype=torch.float32) - side // 2
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    filters = []
+    for wave in wavelengths:
+        envelope = torch.exp(-(x ** 2 + y ** 2) / (2 * (0.5 * wave) ** 2))
+        for k in range(turns):
+            along = x * math.cos(math.pi * k / turns) + y * math.sin(math.pi * k / turns)
+            phase = 2 * math.pi / wave * along
+            even, odd = envelope * torch.cos(phase), envelope * torch.sin(phase)
+            even = even - envelope * even.sum() / envelope.sum()
+            filters.append(torch.stack([even / even.norm(), odd / odd.norm()]))
+    return torch.stack(filters, 1)[:, :, None]
+
+
 class Judge(nn.Module):
     """Pictures (B, 3, 128, 128) in -1..1 and where their objects are (B, 1, 128, 128) in 0..1 ->
     {attribute: logits}.
 
-    Convolutions; means and deviations of every feature map over object and surroundings: a texture
-    is a deviation, and is read off the object alone. The place is told: it is exact, and it is the
-    edit that is judged, not whether the object was found.
+    Convolutions and the log energies of a fixed Gabor bank; means and deviations of every map over
+    object and surroundings: a texture is a deviation, and is read off the object alone. The place
+    is told: it is exact, and it is the edit that is judged, not whether the object was found.
     """
 
-    width = 160  # of the last feature map
+    width = 184  # of a token of `maps`: the last feature map and the bank
 
     def __init__(self):
         super().__init__()
-        widths = (4, 24, 48, 96, self.width)
+        bank = gabor_bank()
+        self.register_buffer("bank", bank.flatten(0, 1))
+        widths = (4, 24, 48, 96, self.width - bank.shape[1])
         self.stages = nn.ModuleList([_stage(a, b) for a, b in zip(widths, widths[1:])])
-        size = 4 * sum(widths[1:])
+        size = 4 * (sum(widths[1:]) + bank.shape[1])
         self.heads = nn.ModuleDict({k: nn.Sequential(
             nn.Linear(size, 128), nn.ReLU(), nn.Linear(128, len(ATTRIBUTES[k]))) for k in HEADS})
 
+    def energies(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, 128, 128) -> (B, 24, 64, 64): log energy of the brightness in each filter."""
+        grey = images.float().mean(1, keepdim=True)
+        answers = F.conv2d(grey, self.bank.float(), stride=2, padding=self.bank.shape[-1] // 2)
+        even, odd = answers.chunk(2, 1)
+        return (even.square() + odd.square() + 0.01).log()
+
     def forward(self, images: torch.Tensor, where: torch.Tensor) -> dict[str, torch.Tensor]:
-        x, pooled = torch.cat([images, where.to(images)], 1), []
+        x, maps = torch.cat([images, where.to(images)], 1), [self.energies(images)]
         for stage in self.stages:
             x = stage(x)
-            inside = F.adaptive_avg_pool2d(where.float(), x.shape[-1])
+            maps.append(x.float())
+        pooled = []
+        for m in maps:
+            inside = F.adaptive_avg_pool2d(where.float(), m.shape[-1])
             for weight in (inside, 1 - inside):
                 share = weight / weight.sum(dim=(2, 3), keepdim=True).clamp_min(1e-3)
-                mean = (x.float() * share).sum(dim=(2, 3))
-                square = (x.float().square() * share).sum(dim=(2, 3))
+                mean = (m * share).sum(dim=(2, 3))
+                square = (m.square() * share).sum(dim=(2, 3))
                 pooled += [mean, (square - mean.square()).clamp_min(1e-4).sqrt()]
         pooled = torch.cat(pooled, 1)
         return {k: head(pooled) for k, head in self.heads.items()}
 
-
     @torch.no_grad()
     def maps(self, images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """(B, 64, width): the last feature map, a token of the ViT each, normed over channels."""
+        """(B, 64, width): last feature map and energies, a token of the ViT each; the features
+        normed over channels, the energies as they are (about -4 to 2, so halved)."""
         where = F.interpolate(coverage(cells), size=images.shape[-1])
         x = torch.cat([images, where.to(images)], 1).to(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x)
         x = x.flatten(2).transpose(1, 2)
-        return F.layer_norm(x.float(), x.shape[-1:])
+        energies = F.adaptive_avg_pool2d(self.energies(images), 8).flatten(2).transpose(1, 2)
+        return torch.cat([F.layer_norm(x.float(), x.shape[-1:]), energies / 2 + 1], 2)
 
 
 def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, seconds: float,
