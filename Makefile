@@ -12,7 +12,7 @@ study: $(STAMP)  ## the whole study, resumed where it stopped
 	$(PY) -m varireal_utils study --params $(PARAMS) $(if $(CORES),--cores $(CORES))
 
 test: $(STAMP)
-	$(PY) -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(PY) -m pytest -m "slow and not gpu"

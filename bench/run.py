@@ -24,7 +24,7 @@ from pathlib import Path
 import open_clip
 import torch
 
-from varireal_utils import classify, clip_lora, models
+from varireal_utils import adapters, clip_lora, models, networks, steps
 
 from . import plain
 
@@ -40,7 +40,7 @@ def build(rank: int = 16) -> tuple:
     torch.manual_seed(0)
     model = open_clip.create_model(NAME).float()
     clip_lora.add_lora(model, rank, 2 * rank, 0.1, ["image", "text"], seed=0)
-    for m in clip_lora._adapters(model).values():  # zeros would hide half of the mathematics
+    for m in adapters.adapters_of(model).values():  # zeros would hide half of the mathematics
         torch.nn.init.normal_(m.B_q, std=0.02)
         torch.nn.init.normal_(m.B_v, std=0.02)
     return model, plain.plain(copy.deepcopy(model)), open_clip.get_tokenizer(NAME)
@@ -55,10 +55,10 @@ def ours_step(model, optimiser, pixels, tokens, labels, dtype) -> float:
     """One step as classify.train takes it."""
     model.train()
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        text = classify.text_features(model, tokens[None])
+        text = networks.text_features(model, tokens[None])
         image = clip_lora.encode_image(model, pixels)
     logits = model.logit_scale.exp() * image @ text.T
-    loss = classify.weighted_loss(logits, labels, torch.zeros(len(labels), dtype=torch.bool), 0.5)
+    loss = steps.weighted_loss(logits, labels, torch.zeros(len(labels), dtype=torch.bool), 0.5)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
@@ -70,7 +70,7 @@ def ours_evaluate(model, batches, tokens, dtype) -> torch.Tensor:
     """Logits of all batches; the text is encoded once."""
     model.eval()
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        text = classify.text_features(model, tokens[None])
+        text = networks.text_features(model, tokens[None])
         image = torch.cat([clip_lora.encode_image(model, b) for b in batches])
     return model.logit_scale.exp() * image @ text.T
 

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from . import augment, classify, clip_lora, compose, edit, models, prompts, store, verify
+from . import augment, clip_lora, compose, edit, models, networks, prompts, store, verify
 from .record import Run
 
 
@@ -54,7 +54,7 @@ def embedder(params: dict) -> tuple[Callable, Callable]:
     """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
     device = models.device_of(params)
     role = params["models"].get("verifier", params["models"]["clip"])
-    clip, tokenizer, preprocess = classify.load_clip(role, device)
+    clip, tokenizer, preprocess = networks.load_clip(role, device)
 
     @torch.no_grad()
     def of_images(pictures: list[np.ndarray]) -> np.ndarray:

@@ -70,7 +70,10 @@ SCHEMA: dict[str, Any] = {
                  "weight_decay": NUMBER, "warmup": (0, 1), "batch_size": COUNT,
                  "eval_batch_size": COUNT, "steps": WHOLE, "eval_every": COUNT,
                  "checkpoint_every": WHOLE, "lambda_real": (0, 1),
-                 "towers": [{"image", "text"}], "templates": [str], "augment": dict},
+                 "towers": [{"image", "text"}], "templates": [str], "augment": dict,
+                 "?accumulate": COUNT, "?processes": COUNT, "?patience": COUNT,
+                 "?mix": {"probability": (0, 1), "?mixup_alpha": NUMBER,
+                          "?cutmix_alpha": NUMBER}},
     "claims": {"margin": NUMBER, "bootstrap": COUNT, "confidence": (0, 1)},
 }
 

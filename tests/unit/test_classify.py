@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from varireal_utils import augment, classify, clip_lora, store
+from varireal_utils import adapters, augment, classify, networks, steps, store
 
 CFG = {"rank": 4, "alpha": 8, "dropout": 0.1, "lr": 5e-3, "weight_decay": 1e-4, "warmup": 0.1,
        "batch_size": 8, "steps": 6, "eval_every": 2, "lambda_real": 0.5,
@@ -68,31 +68,32 @@ def rows_of(frame, split):
     return frame[frame["split"] == split].assign(is_real=True)
 
 
-def fit(folder, study, out, rows=None, cfg=None, **options):
+def clip_of(folder):
+    return networks.ClipNetwork(spec(folder), NAMES, CFG["templates"])
+
+
+def fit(folder, study, out, rows=None, cfg=None, net=None, **options):
     root, frame, _ = study
-    model, tokenizer, preprocess = classify.load_clip(spec(folder))
-    tokens = classify.class_tokens(NAMES, CFG["templates"], tokenizer)
+    net = net or clip_of(folder)
     rows = rows_of(frame, "train") if rows is None else rows
-    report = classify.train(model, tokens, preprocess, rows, rows_of(frame, "val"),
-                            CFG | (cfg or {}), root=root, out=out,
-                            **{"seed": 1, "checkpoint_every": 3} | options)
-    return report, model, tokens, preprocess
+    report = classify.train(net, rows, rows_of(frame, "val"), CFG | (cfg or {}), root=root,
+                            out=out, **{"seed": 1, "checkpoint_every": 3} | options)
+    return report, net
 
 
 def test_the_shipped_layout_loads_with_its_preprocessing(clip_folder):
-    model, tokenizer, preprocess = classify.load_clip(spec(clip_folder))
+    model, tokenizer, preprocess = networks.load_clip(spec(clip_folder))
     assert preprocess["resize_mode"] == "squash" and augment.side(preprocess) == 32
-    tokens = classify.class_tokens(NAMES, CFG["templates"], tokenizer)
+    tokens = networks.class_tokens(NAMES, CFG["templates"], tokenizer)
     assert tokens.shape == (2, 3, 12) and not model.training
     with pytest.raises(FileNotFoundError, match="models.clip.weights"):
-        classify.load_clip(spec(clip_folder) | {"weights": "no/such.safetensors"})
+        networks.load_clip(spec(clip_folder) | {"weights": "no/such.safetensors"})
     with pytest.raises(ValueError, match="{class}"):
-        classify.class_tokens(NAMES, ["a photo"], tokenizer)
+        networks.class_tokens(NAMES, ["a photo"], tokenizer)
 
 
 def test_training_learns_and_keeps_the_best_validation_step(clip_folder, study, tmp_path):
-    report, model, tokens, preprocess = fit(clip_folder, study, tmp_path,
-                                            cfg={"steps": 40, "eval_every": 10})
+    report, net = fit(clip_folder, study, tmp_path, cfg={"steps": 40, "eval_every": 10})
     curve = dict(report["val_curve"])
     assert list(curve) == [10, 20, 30, 40]
     best = min(s for s in curve if curve[s] == max(curve.values()))  # the earliest of equals
@@ -102,19 +103,19 @@ def test_training_learns_and_keeps_the_best_validation_step(clip_folder, study, 
     root, frame, _ = study
     val = rows_of(frame, "val")
     images = augment.Images(val["path"], root, 32)
-    logits = classify.evaluate(model, tokens, preprocess, images)
+    logits = classify.evaluate(net, images)
     assert classify.top1(logits, val["label"]) == report["val_top1"] > 0.5
-    again, *_ = classify.load_clip(spec(clip_folder))
-    clip_lora.load_lora(again, tmp_path)
-    assert np.array_equal(classify.evaluate(again, tokens, preprocess, images), logits)
+    again = clip_of(clip_folder)
+    adapters.load_lora(again.model, tmp_path)
+    assert np.array_equal(classify.evaluate(again, images), logits)
 
 
 def test_resume_ends_with_the_same_bytes(clip_folder, study, tmp_path):
     whole, *_ = fit(clip_folder, study, tmp_path / "a")
     fit(clip_folder, study, tmp_path / "b", stop_after=4)  # killed after its checkpoint at 3
-    assert not (tmp_path / "b" / clip_lora.WEIGHTS).exists()
+    assert not (tmp_path / "b" / adapters.WEIGHTS).exists()
     rest, *_ = fit(clip_folder, study, tmp_path / "b")
-    for name in (clip_lora.WEIGHTS, clip_lora.CONFIG):
+    for name in (adapters.WEIGHTS, adapters.CONFIG):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert {k: v for k, v in whole.items() if k != "seconds"} == {
         k: v for k, v in rest.items() if k != "seconds"}
@@ -127,37 +128,37 @@ def test_resume_ends_with_the_same_bytes(clip_folder, study, tmp_path):
 def test_workers_change_nothing(clip_folder, study, tmp_path):
     fit(clip_folder, study, tmp_path / "a", cfg={"steps": 3})
     fit(clip_folder, study, tmp_path / "b", cfg={"steps": 3}, workers=1)
-    a, b = ((tmp_path / x / clip_lora.WEIGHTS).read_bytes() for x in "ab")
+    a, b = ((tmp_path / x / adapters.WEIGHTS).read_bytes() for x in "ab")
     assert a == b
 
 
 def test_bfloat16_trains_float32_adapters(clip_folder, study, tmp_path):
-    report, model, *_ = fit(clip_folder, study, tmp_path, dtype=torch.bfloat16)
+    report, net = fit(clip_folder, study, tmp_path, dtype=torch.bfloat16)
     assert np.isfinite(report["loss_curve"]).all()
-    assert all(t.dtype == torch.float32 for t in clip_lora.lora_state_dict(model).values())
+    assert all(t.dtype == torch.float32 for t in net.state().values())
 
 
 def test_loss_weighs_by_a_column_and_is_never_nan():
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     labels, real = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 1, 0, 0, 0, 0]).bool()
     each = F.cross_entropy(logits, labels, reduction="none")
-    loss = classify.weighted_loss(logits, labels, real, 0.8)
+    loss = steps.weighted_loss(logits, labels, real, 0.8)
     want = (0.8 * each[:2].sum() + 0.2 * each[2:].sum()) / (2 * 0.8 + 4 * 0.2)
     assert torch.isclose(loss, want)
-    assert torch.isclose(classify.weighted_loss(logits, labels, real, 0.5), each.mean())
+    assert torch.isclose(steps.weighted_loss(logits, labels, real, 0.5), each.mean())
     for kind in (torch.ones(6).bool(), torch.zeros(6).bool()):
         for lam in (0.0, 0.5, 1.0):
-            loss = classify.weighted_loss(logits, labels, kind, lam)
+            loss = steps.weighted_loss(logits, labels, kind, lam)
             (grad,) = torch.autograd.grad(loss, logits, retain_graph=True)
             assert torch.isfinite(loss) and torch.isfinite(grad).all()
 
 
 def test_learning_rate_rises_then_falls_to_the_minimum():
-    rates = [classify.learning_rate(s, 100, 1e-3, 0.1) for s in range(100)]
+    rates = [steps.learning_rate(s, 100, 1e-3, 0.1) for s in range(100)]
     assert rates[0] == pytest.approx(1e-4) and max(rates) == rates[9] == rates[10] == 1e-3
     assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
     assert 0 < rates[-1] < 1e-6
-    assert classify.learning_rate(0, 1, 1e-3, 0.0) == 1e-3
+    assert steps.learning_rate(0, 1, 1e-3, 0.0) == 1e-3
 
 
 def test_paired_arms_see_the_same_slots_and_the_same_crops():
@@ -213,8 +214,8 @@ def test_run_writes_its_result_once(clip_folder, study, tmp_path, recipe, monkey
     params = {"seed": 22, "classify": CFG, "models": {"clip": spec(clip_folder)}}
     looks = []
     evaluate = classify.evaluate
-    monkeypatch.setattr(classify, "evaluate", lambda m, t, p, images, *rest: (
-        looks.append(images.paths), evaluate(m, t, p, images, *rest))[1])
+    monkeypatch.setattr(classify, "evaluate", lambda net, images, *rest: (
+        looks.append(images.paths), evaluate(net, images, *rest))[1])
     got = classify.run(params, "colours", recipe, 0, frame, edits, root=root, out=tmp_path)
     tested = [p for p in looks if "test" in p[0]]
     assert len(tested) == 1 and looks[-1] == tested[0]  # one look at the test set, the last
@@ -235,8 +236,104 @@ def test_run_writes_its_result_once(clip_folder, study, tmp_path, recipe, monkey
 
 def test_without_validation_images_nothing_is_chosen(clip_folder, study, tmp_path):
     root, frame, _ = study
-    model, tokenizer, preprocess = classify.load_clip(spec(clip_folder))
-    tokens = classify.class_tokens(NAMES, CFG["templates"], tokenizer)
     with pytest.raises(ValueError, match="validation split is empty"):
-        classify.train(model, tokens, preprocess, rows_of(frame, "train"), frame.iloc[:0], CFG,
+        classify.train(clip_of(clip_folder), rows_of(frame, "train"), frame.iloc[:0], CFG,
                        root=root, out=tmp_path, seed=0)
+
+
+def adapter_bytes(folder):
+    return (folder / adapters.WEIGHTS).read_bytes()
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(clip_folder, study, tmp_path):
+    cfg = {"dropout": 0.0, "steps": 2, "batch_size": 12}
+    whole, a = fit(clip_folder, study, tmp_path / "a", cfg=cfg)
+    parts, b = fit(clip_folder, study, tmp_path / "b", cfg=cfg | {"accumulate": 3})
+    assert whole["loss_curve"] == pytest.approx(parts["loss_curve"], rel=1e-5)
+    for key, value in a.state().items():
+        assert torch.allclose(value, b.state()[key], atol=1e-6), key
+
+
+def test_processes_end_with_the_bytes_of_one(clip_folder, study, tmp_path):
+    root, frame, edits = study
+    got = []
+    for count in (1, 2):
+        cfg = CFG | {"accumulate": 2, "processes": count, "steps": 3, "eval_every": 1}
+        params = {"seed": 22, "classify": cfg, "models": {"clip": spec(clip_folder)}}
+        out = tmp_path / str(count)
+        got.append(classify.run(params, "colours", "real+edit(color,feasible)", 0, frame, edits,
+                                root=root, out=out))
+    one, two = (tmp_path / "1", tmp_path / "2")
+    assert adapter_bytes(one) == adapter_bytes(two)
+    assert (one / "predictions.parquet").read_bytes() == (two / "predictions.parquet").read_bytes()
+    assert got[0]["loss_curve"] == got[1]["loss_curve"]
+    assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(clip_folder, study, tmp_path):
+    with pytest.raises(ValueError, match="classify.accumulate is 9"):
+        fit(clip_folder, study, tmp_path, cfg={"accumulate": 9})
+
+
+def test_mixing_keeps_kinds_apart_and_labels_whole():
+    pixels = torch.cat([torch.zeros(4, 3, 8, 8), torch.ones(4, 3, 8, 8)])
+    labels, real = torch.arange(8), torch.arange(8) < 4
+    torch.manual_seed(0)
+    changed = 0
+    for _ in range(20):
+        made, soft = steps.mix(pixels, labels, real, 8, {"probability": 1.0})
+        assert torch.equal(made, pixels)  # zeros met zeros, ones met ones
+        assert torch.allclose(soft.sum(1), torch.ones(8))
+        assert soft[:4, 4:].sum() == soft[4:, :4].sum() == 0
+        changed += int((soft.max(1).values < 1).any())
+    assert changed > 15
+    same, soft = steps.mix(pixels, labels, real, 8, {"probability": 0.0})
+    assert torch.equal(soft.argmax(1), labels) and soft.max() == 1 and torch.equal(same, pixels)
+
+
+def test_mixing_trains_and_resumes_to_the_same_bytes(clip_folder, study, tmp_path):
+    cfg = {"mix": {"probability": 0.9}, "steps": 4, "eval_every": 2}
+    fit(clip_folder, study, tmp_path / "a", cfg=cfg, checkpoint_every=2)
+    fit(clip_folder, study, tmp_path / "b", cfg=cfg, checkpoint_every=2, stop_after=2)
+    fit(clip_folder, study, tmp_path / "b", cfg=cfg, checkpoint_every=2)
+    fit(clip_folder, study, tmp_path / "c", cfg={"steps": 4, "eval_every": 2})
+    assert adapter_bytes(tmp_path / "a") == adapter_bytes(tmp_path / "b")
+    assert adapter_bytes(tmp_path / "a") != adapter_bytes(tmp_path / "c")
+
+
+def test_patience_ends_early_and_only_when_asked(clip_folder, study, tmp_path):
+    still = {"steps": 8, "eval_every": 1, "lr": 0.0}  # nothing is ever gained
+    report, _ = fit(clip_folder, study, tmp_path / "a", cfg=still | {"patience": 2})
+    assert report["steps"] == 3 and report["selected_step"] == 1
+    assert (tmp_path / "a" / adapters.WEIGHTS).is_file()
+    report, _ = fit(clip_folder, study, tmp_path / "b", cfg=still)
+    assert report["steps"] == 8
+
+
+def test_a_convolutional_network_takes_the_place_of_clip(study, tmp_path):
+    root, frame, edits = study
+    classifier = {"kind": "timm", "name": "resnet10t"}
+    cfg = CFG | {"steps": 4, "eval_every": 2, "batch_size": 6, "lr": 1e-3}
+    params = {"seed": 22, "classify": cfg, "models": {"classifier": classifier}}
+
+    def run(recipe, out, **more):
+        changed = params | {"models": {"classifier": classifier | more}}
+        return classify.run(changed, "colours", recipe, 0, frame, edits, root=root, out=out)
+
+    first = run("real", tmp_path / "a")
+    assert first["selected_step"] in (2, 4) and len(first["loss_curve"]) == 4
+    run("real", tmp_path / "b")
+    a, b = ((tmp_path / x / "model.safetensors").read_bytes() for x in "ab")
+    assert a == b
+    state = networks.load_file(tmp_path / "a" / "model.safetensors")
+    state["fc.weight"], state["fc.bias"] = torch.zeros(9, 512), torch.zeros(9)  # other classes
+    save_file(state, tmp_path / "other.safetensors")
+    net = networks.TimmNetwork(classifier | {"weights": str(tmp_path / "other.safetensors")},
+                               NAMES, [])
+    assert torch.equal(net.state()["conv1.0.weight"], state["conv1.0.weight"])
+    with pytest.raises(ValueError, match="knows no words"):
+        run("zero_shot", tmp_path / "c")
+    with pytest.raises(FileNotFoundError, match="models.classifier.weights"):
+        run("real", tmp_path / "d", weights="no/such.safetensors")
+    with pytest.raises(ValueError, match="models.classifier.kind"):
+        networks.load({"models": {"classifier": {"kind": "forest"}}, "classify": {}}, NAMES)

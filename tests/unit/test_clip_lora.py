@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from varireal_utils import clip_lora
+from varireal_utils import adapters, clip_lora
 
 SPEC = importlib.util.spec_from_file_location(
     "clip_lora_reference", Path(__file__).parents[1] / "reference" / "clip_lora_reference.py")
@@ -54,8 +54,8 @@ def relative(a, b):
 def perturb(net, seed=1):
     """B away from zero, as after some training."""
     g = torch.Generator().manual_seed(seed)
-    state = clip_lora.lora_state_dict(net)
-    clip_lora.load_lora_state_dict(
+    state = adapters.lora_state_dict(net)
+    adapters.load_lora_state_dict(
         net, {k: v + 0.05 * torch.randn(v.shape, generator=g) for k, v in state.items()})
 
 
@@ -83,17 +83,17 @@ def test_training_equals_the_plain_reference(pool):
     state = {k: v.clone() for k, v in net.state_dict().items()}
     params = clip_lora.add_lora(net, rank=4, alpha=8, dropout=0.0, seed=5)
     perturb(net)
-    flat = {k: v.clone().requires_grad_() for k, v in clip_lora.lora_state_dict(net).items()}
-    adapters = {}
+    flat = {k: v.clone().requires_grad_() for k, v in adapters.lora_state_dict(net).items()}
+    blocks = {}
     for key, value in flat.items():
-        adapters.setdefault(key.rpartition(".")[0], []).append(value)
+        blocks.setdefault(key.rpartition(".")[0], []).append(value)
     ours = torch.optim.AdamW(params, lr=1e-3, weight_decay=1e-2)
     theirs = torch.optim.AdamW(flat.values(), lr=1e-3, weight_decay=1e-2)
     net.train()
     for step in range(5):
         pixels, tokens, labels = batch(step)
         got = logits(net, pixels, clip_lora.cut(net, tokens))
-        want = reference.logits(pixels, tokens, state, cfg, adapters, 8)
+        want = reference.logits(pixels, tokens, state, cfg, blocks, 8)
         assert relative(got, want) < 1e-5
         losses = F.cross_entropy(got, labels), F.cross_entropy(want, labels)
         assert relative(*losses) < 1e-5
@@ -130,25 +130,25 @@ def test_merging_loading_and_evaluating_twice_change_nothing(tmp_path):
     pixels, tokens, _ = batch()
     with torch.no_grad():
         want = logits(net, pixels, tokens)
-        clip_lora.merge(net)
+        adapters.merge(net)
         once = logits(net, pixels, tokens)
-        clip_lora.merge(net)
+        adapters.merge(net)
         assert torch.equal(logits(net.eval().eval(), pixels, tokens), once)
         assert relative(once, want) < 1e-5
-        clip_lora.save_lora(net, tmp_path)  # unmerged, even while merged
-        clip_lora.unmerge(net)
-        clip_lora.unmerge(net)
+        adapters.save_lora(net, tmp_path)  # unmerged, even while merged
+        adapters.unmerge(net)
+        adapters.unmerge(net)
         assert torch.equal(logits(net, pixels, tokens), want)
-        clip_lora.load_lora(net, tmp_path)
-        clip_lora.load_lora(net, tmp_path)
+        adapters.load_lora(net, tmp_path)
+        adapters.load_lora(net, tmp_path)
         assert torch.equal(logits(net, pixels, tokens), want)
         for key, value in plain.items():
             assert torch.equal(net.state_dict()[key], value)
         other, _ = model()
-        other.load_state_dict(clip_lora.merged_state_dict(net))  # a plain open_clip checkpoint
+        other.load_state_dict(adapters.merged_state_dict(net))  # a plain open_clip checkpoint
         whole = other.encode_image(pixels, normalize=True), other.encode_text(tokens, True)
         assert relative(other.logit_scale.exp() * whole[0] @ whole[1].T, want) < 1e-5
-    clip_lora.merge(net)
+    adapters.merge(net)
     with pytest.raises(RuntimeError, match="unmerge"):
         net.train()(pixels, tokens)
 
@@ -159,13 +159,13 @@ def test_a_fresh_model_and_peft_itself_read_the_saved_adapter(tmp_path, towers, 
     net, _ = model()
     clip_lora.add_lora(net, rank=4, alpha=8, towers=towers)
     perturb(net)
-    clip_lora.save_lora(net, tmp_path / "a")
-    clip_lora.save_lora(net, tmp_path / "b")
-    for name in (clip_lora.WEIGHTS, clip_lora.CONFIG):
+    adapters.save_lora(net, tmp_path / "a")
+    adapters.save_lora(net, tmp_path / "b")
+    for name in (adapters.WEIGHTS, adapters.CONFIG):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     pixels, tokens, _ = batch()
     fresh, _ = model()
-    clip_lora.load_lora(fresh, tmp_path / "a")
+    adapters.load_lora(fresh, tmp_path / "a")
     theirs = peft.PeftModel.from_pretrained(model()[0], tmp_path / "a").eval()
     with torch.no_grad():
         want = logits(net, pixels, tokens)
@@ -181,7 +181,7 @@ def test_the_start_depends_on_the_seed_and_the_place_only():
     for net, seed in ((first, 1), (second, 1), (third, 2)):
         clip_lora.add_lora(net, rank=4, seed=seed)
     clip_lora.add_lora(image, rank=4, seed=1, towers=("image",))
-    a, b, c, d = map(clip_lora.lora_state_dict, (first, second, third, image))
+    a, b, c, d = map(adapters.lora_state_dict, (first, second, third, image))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not any(torch.equal(a[k], c[k]) for k in a if ".A_" in k)
     assert set(d) == {k for k in a if k.startswith("visual.")}
@@ -200,11 +200,11 @@ def test_bfloat16_autocast_keeps_adapters_in_float32():
 def test_errors_say_what_to_do():
     net, _ = model()
     with pytest.raises(ValueError, match="add_lora"):
-        clip_lora.lora_state_dict(net)
+        adapters.lora_state_dict(net)
     with pytest.raises(ValueError, match="towers"):
         clip_lora.add_lora(net, towers=("vision",))
     clip_lora.add_lora(net, rank=4)
     with pytest.raises(ValueError, match="already"):
         clip_lora.add_lora(net)
     with pytest.raises(ValueError, match="do not fit"):
-        clip_lora.load_lora_state_dict(net, {})
+        adapters.load_lora_state_dict(net, {})

@@ -12,7 +12,7 @@ symbols   x0       (B, 4, 32, 32)  latents of the picture
 
 A first, cheap stage trains on latents averaged 2 x 2: a quarter of the cells, and the words find
 their colours and layouts three times as fast. Afterwards every other step takes windows of 16 x 16
-cells at full detail: a pattern is the same everywhere, so a window teaches it at a quarter the price.
+cells at full detail: a pattern is the same everywhere, and a window costs a quarter.
 """
 
 from __future__ import annotations

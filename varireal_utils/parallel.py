@@ -1,0 +1,70 @@
+"""One training shared by several processes, each with a GPU of its own if there are several.
+
+The notebook's process starts them, waits, and takes the finished weights; they meet through
+`accelerate`. A batch is cut into `classify.accumulate` parts, and `steps.Step` adds gradients in
+the order of the parts, so that the adapter has the same bytes with one process and with several.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from . import store
+
+RESULT, WEIGHTS = "training.json", "training.safetensors"
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody uses now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def train(net: Any, params: dict, names: list[str], rows: pd.DataFrame, val: pd.DataFrame,
+          options: dict, count: int, device: str | torch.device) -> dict:
+    """`classify.train` by `count` processes; `net` ends with the best validation step's weights.
+
+    names: class names by label; options: of classify.train (root, out, seed, dtype, workers,
+    checkpoint_every). Returns its report. Raises what a process raised, with its traceback.
+    """
+    from safetensors.torch import load_file
+    out = Path(options["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    torch.multiprocessing.spawn(
+        _work, (count, free_port(), params, names, rows, val, options, torch.device(device).type),
+        nprocs=count, join=True)
+    report = store.read_json(out / RESULT)
+    net.adapt(params["classify"], options["seed"])
+    net.load_state(load_file(out / WEIGHTS))
+    net.train(False)
+    for name in (RESULT, WEIGHTS):
+        (out / name).unlink()
+    return report
+
+
+def _work(rank: int, count: int, port: int, params: dict, names: list[str], rows: pd.DataFrame,
+          val: pd.DataFrame, options: dict, kind: str) -> None:
+    """One process of the team; the first one writes."""
+    from safetensors.torch import save
+
+    from . import classify, networks
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
+                      LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    team = Accelerator(cpu=kind == "cpu")
+    net = networks.load(params, names, team.device)
+    report = classify.train(net, rows, val, params["classify"], **options, team=team)
+    if team.is_main_process:
+        out = Path(options["out"])
+        store.write_bytes(out / WEIGHTS, save(net.state()))
+        store.write_json(out / RESULT, report)
+    team.wait_for_everyone()
+    team.end_training()
