@@ -8,10 +8,12 @@
                                                      banner at the bottom is cut off
     {source: stanford_cars, root, split}             196 models, the devkit's lists or CoOp's JSON
     {source: waterbirds, root, split}                2 classes, with `place` as a column
+    {source: caltech101, root} and dtd, eurosat,     DataDream's other data sets in CoOp's layout
+     sun397, food101, flowers102, imagenet           (coop.py)
     {source: imagefolder, root, masks}               [train|val|test/]class/image; masks/...png
     {source: csv, path}                              columns path, label; may have mask, split
 
-    Those four in their official layouts (official.py); root may be hf://owner/name, a mirror;
+    The papers' four in their official layouts (official.py); root may be hf://owner/name, a mirror;
     `download: true` fetches what root lacks (downloads.py).
     All but world may add: val_fraction (0.2) and test_fraction (0.2) of each class, where the
     source has no such split; train_per_class, val_per_class, test_per_class, or limit_per_class

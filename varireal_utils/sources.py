@@ -3,7 +3,7 @@
 Invariant (tests/unit/test_datasets.py): entries depend on the source's files alone; what is
 wrong with one line or file is named in `skipped` and costs nothing else; what is wrong with a whole
 source is a `DatasetError`. What the keys of a spec mean is told in datasets.py; the papers' data
-sets are read in official.py, fetched in downloads.py.
+sets are read in official.py and coop.py, fetched in downloads.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import downloads, official, store
+from . import coop, downloads, official, store
 from .entry import SPLIT_NAMES, SPLITS, DatasetError, Entry, Skipped, read_lines
 from .world.law import FAMILIES
 
@@ -25,7 +25,8 @@ _OUTSIDE = (*_FRACTIONS, *_COUNTS, "limit_per_class", "max_size", "side")
 _OFFICIAL = ("root", "split", "download", *_OUTSIDE)
 KEYS = {"world": ("family", *_COUNTS), "oxford_pets": _OFFICIAL,
         "fgvc_aircraft": (*_OFFICIAL, "annotation_level"), "stanford_cars": _OFFICIAL,
-        "waterbirds": _OFFICIAL, "imagefolder": ("root", "masks", *_OUTSIDE),
+        "waterbirds": _OFFICIAL, **dict.fromkeys(coop.LAYOUTS, ("root", "split", *_OUTSIDE)),
+        "imagefolder": ("root", "masks", *_OUTSIDE),
         "csv": ("path", *_OUTSIDE)}
 _NEEDED = {"world": KEYS["world"], "csv": ("path",)}
 
@@ -177,5 +178,5 @@ def _csv(name: str, spec: dict[str, Any], skipped: Skipped) -> Iterator[Entry]:
                     path.parent / row["mask"] if row.get("mask") else None)
 
 
-_READERS = {**dict.fromkeys(official.HOMES, official.read), "imagefolder": _imagefolder,
-            "csv": _csv}
+_READERS = {**dict.fromkeys(official.HOMES, official.read),
+            **dict.fromkeys(coop.LAYOUTS, coop.read), "imagefolder": _imagefolder, "csv": _csv}

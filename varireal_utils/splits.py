@@ -5,7 +5,8 @@
 
 A split file names images by path, and every author packs the folders anew. For Pets and Aircraft
 the file's name is enough; Cars and Waterbirds count the last folder too, since cars_train and
-cars_test use the same names.
+cars_test use the same names. Elsewhere (coop.py) the split file is the only list, and the whole
+path counts.
 
 Invariant (tests/unit/test_official.py): an image has one split, whatever the file says twice.
 """
@@ -18,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .entry import SPLIT_NAMES, SPLITS, DatasetError, Skipped, read_lines
+
+LISTED_OTHERWISE = ("oxford_pets", "fgvc_aircraft", "stanford_cars", "waterbirds")
 
 
 class Line(NamedTuple):
@@ -32,6 +35,8 @@ class Line(NamedTuple):
 def key(source: str, path: str) -> str:
     """What the path of an image in a list and in a split file have in common."""
     inner = PurePosixPath(path.replace("\\", "/"))
+    if source not in LISTED_OTHERWISE:
+        return str(inner)
     if source in ("oxford_pets", "fgvc_aircraft"):
         return inner.stem
     folder = inner.parent.name
