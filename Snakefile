@@ -59,7 +59,7 @@ def made(wildcards):
 
 wildcard_constraints:
     dataset="[^/]+", attribute="[^/]+", feasibility="feasible|infeasible", recipe="[^/]+",
-    seed="[0-9]+", variant="cls|dset"
+    seed="[0-9]+", variant="cls|dset|untuned|img2img"
 
 localrules: all
 

@@ -1,7 +1,10 @@
 """DataDream: a text-to-image model learns a few photographs by LoRA, then draws a data set.
 
 After "DataDream: Few-shot Guided Dataset Generation" (arXiv 2407.10910); its settings are in
-PROTOCOL.md, C3. `cls` trains one adapter for each class, `dset` one for all of them.
+PROTOCOL.md, C3. `cls` trains one adapter for each class, `dset` one for all of them. Its baselines
+adapt nothing: `untuned` draws `candidates` times as many pictures from the class names and keeps
+those of which CLIP is surest (as IsSynth does), `img2img` starts from a photograph of the few shots
+and its caption, where the table has a column of that name (as DISEF does).
 
 symbols   shots    photographs of a class that may be learned from, drawn from the train split
           latents  (B, c, h, w) of the pipeline's autoencoder, times its scaling factor
@@ -9,8 +12,7 @@ symbols   shots    photographs of a class that may be learned from, drawn from t
 
 Invariants (tests/unit/test_datadream.py): every random number comes from (seed, adapter, step) or
 (seed, variant, class, index), so a training or a drawing that was killed goes on to the same bytes;
-adapters are stored in diffusers'
-own format, and what is drawn is drawn from the stored ones.
+adapters are stored in diffusers' own format, and what is drawn is drawn from the stored ones.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from . import models, store
+from . import augment, models, networks, store
+from .recipes import ADAPTED, BASELINES
 from .record import Run
 from .seeds import seed_for, torch_generator
 
-VARIANTS = ("cls", "dset")
+VARIANTS = (*ADAPTED, *BASELINES)
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 WEIGHTS, CHECKPOINT, ALL = "pytorch_lora_weights.safetensors", "checkpoint.pt", "all classes"
@@ -195,16 +199,24 @@ def _save(pipe: Any, out: Path, cfg: dict) -> None:
 
 
 @torch.no_grad()
-def draw(pipe: Any, prompt: str, seeds: list[int], cfg: dict, params: dict) -> list[np.ndarray]:
-    """One picture for each seed, (H, W, 3) uint8; a picture knows its own seed alone."""
-    states, _ = pipe.encode_prompt(prompt, pipe.unet.device, 1, False)
+def draw(pipe: Any, prompts: list[str], seeds: list[int], cfg: dict, params: dict,
+         starts: list[np.ndarray] | None = None) -> list[np.ndarray]:
+    """One picture for each prompt and seed, (H, W, 3) uint8; a picture knows its own seed alone.
+
+    starts: pictures to start from, for a pipeline of image to image.
+    """
+    states, _ = pipe.encode_prompt(prompts, pipe.unet.device, 1, False)
     empty, _ = pipe.encode_prompt("", pipe.unet.device, 1, False)
+    more = {}
+    if starts is not None:
+        side = pipe.unet.config.sample_size * pipe.vae_scale_factor
+        more = {"image": [Image.fromarray(s).resize((side, side), Image.Resampling.LANCZOS)
+                          for s in starts], "strength": cfg.get("img2img_strength", 0.7)}
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
     with models.autocast(params):
-        made = pipe(prompt_embeds=states.repeat(len(seeds), 1, 1),
-                    negative_prompt_embeds=empty.repeat(len(seeds), 1, 1),
+        made = pipe(prompt_embeds=states, negative_prompt_embeds=empty.repeat(len(seeds), 1, 1),
                     num_inference_steps=cfg["steps"], guidance_scale=cfg["guidance_scale"],
-                    generator=generators).images
+                    generator=generators, **more).images
     return [np.asarray(picture.convert("RGB")) for picture in made]
 
 
@@ -219,6 +231,10 @@ def make(run: Run, table: pd.DataFrame, variant: str) -> tuple[pd.DataFrame, dic
     store.write_table(run.out / "few_shot.csv", shots[["image_id", "class_name", "sha256"]])
     pipe = load(run.params)
     names = shots.drop_duplicates("label").set_index("class_name")["label"]
+    if variant in BASELINES:
+        samples = _baseline(run, pipe, variant, shots)
+        store.write_table(run.out / "samples.parquet", samples)
+        return samples, {}
     groups = {ALL: shots} if variant == "dset" else dict(tuple(shots.groupby("class_name")))
     losses, rows = {}, []
     for group, members in groups.items():
@@ -231,7 +247,7 @@ def make(run: Run, table: pd.DataFrame, variant: str) -> tuple[pd.DataFrame, dic
         pipe.load_lora_weights(str(home), weight_name=WEIGHTS)
         for name in (names.index if variant == "dset" else [group]):
             rows += _draw_class(run, pipe, variant, name, int(names[name]),
-                                store.sha256_file(home / WEIGHTS))
+                                store.sha256_file(home / WEIGHTS), cfg["images_per_class"])
         pipe.unload_lora_weights()
     samples = pd.DataFrame(rows)
     store.write_table(run.out / "samples.parquet", samples)
@@ -250,23 +266,66 @@ def _forget_other_settings(run: Run, shots: pd.DataFrame, variant: str) -> None:
     store.write_json(path, stamp)
 
 
-def _draw_class(run: Run, pipe: Any, variant: str, name: str, label: int,
-                adapter: str) -> list[dict]:
+def _baseline(run: Run, pipe: Any, variant: str, shots: pd.DataFrame) -> pd.DataFrame:
+    """The pictures of a model that learned nothing."""
     cfg, rows = run.params["datadream"], []
-    prompt = cfg["template"].replace("{class}", name)
+    if variant == "img2img":
+        from diffusers import AutoPipelineForImage2Image
+
+        pipe = AutoPipelineForImage2Image.from_pipe(pipe)
+        pipe.set_progress_bar_config(disable=True)
+    count = cfg["images_per_class"] * (cfg.get("candidates", 2) if variant == "untuned" else 1)
+    for (label, name), members in shots.groupby(["label", "class_name"]):
+        rows += _draw_class(run, pipe, variant, name, int(label), "", count,
+                            members if variant == "img2img" else None)
+    samples = pd.DataFrame(rows)
+    if variant == "untuned":
+        samples = samples.assign(probability=_probability(run, samples))
+        best = samples.groupby("label")["probability"].rank(method="first", ascending=False)
+        samples = samples[best <= cfg["images_per_class"]].reset_index(drop=True)
+    return samples
+
+
+@torch.no_grad()
+def _probability(run: Run, samples: pd.DataFrame) -> np.ndarray:
+    """(N,) CLIP's zero-shot probability, 0..1, that a picture is of the class it was drawn for."""
+    names = samples.drop_duplicates("label").sort_values("label")["class_name"].tolist()
+    net = networks.ClipNetwork(run.params["models"]["clip"], names,
+                               [run.params["datadream"]["template"]], models.device_of(run.params))
+    place = samples["class_name"].map({n: i for i, n in enumerate(names)}).to_numpy()
+    context, out = net.context(), []
+    for i in range(0, len(samples), 64):
+        pictures = [augment.plain(torch.tensor(store.read_image(run.study / p)).permute(2, 0, 1),
+                                  net.preprocess) for p in samples["path"].iloc[i:i + 64]]
+        pixels = augment.normalise(torch.stack(pictures).to(net.device), net.preprocess)
+        shares = net.logits(pixels, context).softmax(1).cpu().numpy()
+        out.append(shares[np.arange(len(shares)), place[i:i + 64]])
+    return np.concatenate(out)
+
+
+def _draw_class(run: Run, pipe: Any, variant: str, name: str, label: int, adapter: str,
+                count: int, starts: pd.DataFrame | None = None) -> list[dict]:
+    """`count` pictures of a class; starts: photographs to start from, by turns."""
+    cfg, rows = run.params["datadream"], []
     folder = run.out.relative_to(run.study) / "images"
-    for index in range(cfg["images_per_class"]):
+    for index in range(count):
+        source = None if starts is None else starts.iloc[index % len(starts)]
+        caption = None if source is None else source.get("caption")
+        prompt = caption or cfg["template"].replace("{class}", name)
         sample = f"{name}-{variant}-{index:05d}"
         rows.append({"image_id": sample, "path": (folder / f"{store.slug(sample)}.png").as_posix(),
                      "label": label, "class_name": name, "variant": variant, "k": index,
                      "prompt": prompt, "adapter": adapter,
+                     "source": "" if source is None else source["path"],
                      "seed": seed_for(run.params["seed"], "draw", variant, name, index),
                      "models": store.to_json(models.describe(run.params))})
     for i in range(0, len(rows), cfg["batch_size"]):  # batches are fixed, and redone whole
         part = rows[i:i + cfg["batch_size"]]
         if all((run.study / r["path"]).exists() for r in part):
             continue
-        made = draw(pipe, prompt, [r["seed"] for r in part], cfg, run.params)
+        begin = [store.read_image(run.study / r["source"]) for r in part if r["source"]]
+        made = draw(pipe, [r["prompt"] for r in part], [r["seed"] for r in part], cfg, run.params,
+                    begin or None)
         for row, picture in zip(part, made, strict=True):
             store.write_image(run.study / row["path"], picture)
     return [r | {"sha256": store.sha256_file(run.study / r["path"])} for r in rows]

@@ -9,6 +9,8 @@
                                         infeasible (the paper's mixed arm: 0.5)           fraction
     real+edit(...), real+mix(...)       the photographs as well
     datadream(cls|dset), real+datadream(...)   the generated images of 05_datadream         -
+    generated(untuned|img2img), real+...       its baselines: the model as it comes, from class
+                                               names; from photographs of the few shots       -
 
 symbols   slot   (source photograph, attribute, k): the k-th edit of that photograph
           pair   the slot's feasible and its infeasible edit, which share their noise
@@ -32,6 +34,7 @@ from . import seeds
 
 ATTRIBUTES = ("background", "color", "texture", "all")
 ARMS = ("feasible", "infeasible")
+ADAPTED, BASELINES = ("cls", "dset"), ("untuned", "img2img")  # who draws a generated data set
 ACCEPTED = ("paired", "each", "all")
 COLUMNS = ["path", "label", "class_name", "is_real", "image_id", "attribute", "feasibility", "k",
            "phrase"]
@@ -47,7 +50,7 @@ class Recipe:
     attribute: str | None = None
     fraction: float | None = None
     with_real: bool = False
-    variant: str | None = None  # of datadream: cls or dset
+    variant: str | None = None  # of datadream, one of VARIANTS
 
     @property
     def arm(self) -> str | None:
@@ -62,7 +65,8 @@ class Recipe:
             return self.kind
         inner = {"edit": f"{self.attribute},{self.arm}", "datadream": self.variant,
                  "mix": f"{self.attribute},{self.fraction}"}[self.kind]
-        return f"{'real+' * self.with_real}{self.kind}({inner})"
+        kind = "generated" if self.variant in BASELINES else self.kind
+        return f"{'real+' * self.with_real}{kind}({inner})"
 
 
 def parse(recipe: str | Recipe) -> Recipe:
@@ -72,13 +76,14 @@ def parse(recipe: str | Recipe) -> Recipe:
     text = re.sub(r"\s+", "", str(recipe))
     if text in ("zero_shot", "real"):
         return Recipe(text, with_real=text == "real")
-    match = re.fullmatch(r"(real\+)?(edit|mix|datadream)\(([^()]*)\)", text)
+    match = re.fullmatch(r"(real\+)?(edit|mix|datadream|generated)\(([^()]*)\)", text)
     if not match:
         raise ValueError(f"recipe {recipe!r} is not known. Wanted one like: {EXAMPLES}.")
     real, kind, inner = bool(match[1]), match[2], match[3].split(",")
-    if kind == "datadream":
-        _choice(recipe, "variant", inner[0], ("cls", "dset"), len(inner) == 1)
-        return Recipe(kind, with_real=real, variant=inner[0])
+    if kind in ("datadream", "generated"):
+        known = BASELINES if kind == "generated" else ADAPTED
+        _choice(recipe, "variant", inner[0], known, len(inner) == 1)
+        return Recipe("datadream", with_real=real, variant=inner[0])
     _choice(recipe, "attribute", inner[0], ATTRIBUTES, len(inner) == 2)
     if kind == "edit":
         _choice(recipe, "feasibility", inner[1], ARMS)

@@ -83,7 +83,7 @@ def edited(params: dict[str, Any], recipe: str = "") -> list[str]:
 def dreamed(params: dict[str, Any], recipe: str = "") -> list[str]:
     """The variants of DataDream that a recipe reads ("" for all recipes of the study)."""
     names = [recipe] if recipe else params["classify"]["recipes"]
-    found = {v for name in names for v in re.findall(r"datadream\(\s*(\w+)", name)}
+    found = {v for name in names for v in re.findall(r"(?:datadream|generated)\(\s*(\w+)", name)}
     if found and "datadream" not in params:
         raise ParameterError(f"{params['_file']}: recipes ask for datadream, whose settings "
                              "(`datadream`) are missing")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import checkpoints
-from varireal_utils import datadream, store
+from varireal_utils import datadream, recipes, store
 from varireal_utils.params import load_params
 from varireal_utils.record import Run
 from varireal_utils.world import render
@@ -70,12 +70,12 @@ def test_adapters_learn_and_only_they(table, sd21, tmp_path, kind):
     assert before.keys() == after.keys()  # no adapter stays behind
     assert all(torch.equal(before[n], after[n]) for n in before)
     cfg = run.params["datadream"]
-    plain = datadream.draw(pipe, "a photo of a alvera", [1, 2], cfg, run.params)
+    plain = datadream.draw(pipe, 2 * ["a photo of a alvera"], [1, 2], cfg, run.params)
     pipe.load_lora_weights(str(tmp_path), weight_name=datadream.WEIGHTS)
-    adapted = datadream.draw(pipe, "a photo of a alvera", [1, 2], cfg, run.params)
+    adapted = datadream.draw(pipe, 2 * ["a photo of a alvera"], [1, 2], cfg, run.params)
     assert any((a != b).any() for a, b in zip(plain, adapted, strict=True))
     pipe.unload_lora_weights()
-    again = datadream.draw(pipe, "a photo of a alvera", [1, 2], cfg, run.params)
+    again = datadream.draw(pipe, 2 * ["a photo of a alvera"], [1, 2], cfg, run.params)
     assert all((a == b).all() for a, b in zip(plain, again, strict=True))
     if kind == "micro":  # what was learned is the photographs: the same noise is undone better
         assert np.mean(losses[-6:]) < np.mean(losses[:6])
@@ -93,7 +93,7 @@ def test_a_killed_training_ends_with_the_same_bytes(table, tmp_path):
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
-@pytest.mark.parametrize("variant", datadream.VARIANTS)
+@pytest.mark.parametrize("variant", recipes.ADAPTED)
 def test_drawing_goes_on_where_it_stopped(table, variant):
     rows, study = table
     rows = rows.head(2)
@@ -124,3 +124,35 @@ def test_what_cannot_be_trained_is_named(table, sd21, tmp_path):
     with pytest.raises(ValueError, match="prediction_type is 'sample'"):
         datadream.adapt(pipe, rows, lambda p: store.read_image(study / p),
                         run.params["datadream"], tmp_path, 1, run.params)
+
+
+def test_baselines_learn_nothing_and_keep_what_clip_is_surest_of(table):
+    rows, study = table
+    rows = rows.head(3)
+    run = run_of(study, "datadream/untuned", **{"datadream.images_per_class": 2})
+    run.params["datadream"]["candidates"] = 3
+    samples, losses = datadream.make(run, rows, "untuned")
+    assert losses == {} and not (run.out / "adapters").exists()
+    assert len(list((run.out / "images").glob("*.png"))) == 18
+    assert (samples.groupby("label").size() == 2).all()
+    assert samples["probability"].between(0, 1).all()
+    again, _ = datadream.make(run, rows, "untuned")
+    pd.testing.assert_frame_equal(samples, again)
+    run.params["datadream"]["candidates"] = 1
+    first, _ = datadream.make(run, rows, "untuned")  # the same seeds, and no choice among them
+    means = [s.groupby("label")["probability"].mean() for s in (first, samples)]
+    assert (means[1] >= means[0] - 1e-6).all()
+
+    run = run_of(study, "datadream/img2img", **{"datadream.steps": 4})
+    run.params["datadream"]["img2img_strength"] = 0.25
+    near, _ = datadream.make(run, rows.assign(caption=["a car", "", None]), "img2img")
+    assert set(near["source"]) == set(rows["path"]) and near["prompt"].iloc[0] == "a car"
+    assert near["prompt"].iloc[-1] == "a photo of a " + near["class_name"].iloc[-1]
+
+    def apart(samples):
+        return np.mean([np.abs(store.read_image(study / s).astype(float)
+                               - store.read_image(study / p)).mean()
+                        for s, p in zip(samples["source"], samples["path"], strict=True)])
+    run.params["datadream"]["img2img_strength"] = 1.0
+    far, _ = datadream.make(run, rows, "img2img")
+    assert apart(near) < apart(far)
