@@ -195,8 +195,8 @@ def _drop_keys(path: Path, *keys: str) -> None:
 def _ship(pipeline: Any, shop: Workshop, name: str, net: Any, text: Any, tokenizer: Any) -> None:
     """Write a whole pipeline folder in float16 safetensors."""
     pipe = pipeline(vae=load_vae(shop), text_encoder=text, tokenizer=tokenizer, unet=net,
-                    scheduler=editor.scheduler(from_noise=name == "text2image"), safety_checker=None, feature_extractor=None,
-                    requires_safety_checker=False)
+                    scheduler=editor.scheduler(from_noise=name == "text2image"),
+                    safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     pipe.to("cpu", dtype=torch.float16)
     pipe.save_pretrained(shop.shelf / name, safe_serialization=True)
     _drop_keys(shop.shelf / name / "vae" / "config.json", "block_out_channels", "_name_or_path")
