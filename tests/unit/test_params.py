@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from varireal_utils import sources
-from varireal_utils.params import ParameterError, load_params
+from varireal_utils.params import ParameterError, load_params, phrase_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_every_shipped_file_is_good(path: Path) -> None:
             load_params(path)
         return
     params = load_params(path)
-    assert params["study"] == path.stem and (ROOT / params["prompts"]).is_file()
+    assert params["study"] == path.stem and (ROOT / phrase_file(params)).is_file()
     for name, spec in params["datasets"].items():
         sources.check(name, spec)
 
