@@ -205,27 +205,19 @@ def judge(model: language.Model, about: dict[str, str], lists: dict[str, list[st
         part = [int(i) for i in order[start:start + BATCH]]
         shown = json.dumps({str(n): arms[i][1] for n, i in enumerate(part, 1)},
                            ensure_ascii=False)
-        number = {"type": "integer", "minimum": 1, "maximum": len(part)}
-        verdict = _object({"number": number, "verdict": {"type": "string", "enum": list(ARMS)},
+        verdict = _object({"verdict": {"type": "string", "enum": list(ARMS)},
                            "reason": {"type": "string", "x-pattern": wording.SHORT}})
-        schema = _object({"verdicts": {"type": "array", "items": verdict, "minItems": len(part),
-                                       "maxItems": len(part)}})
+        schema = _object({str(n): verdict for n in range(1, len(part) + 1)})
         text = JUDGE.format(**about, phrases=shown, schema=_shown(schema))
         task = f"judge {about['attribute']} for {about['classes'][:60]}"
-        answer, row = language.converse(model, task, _messages(text), schema, _each_once, folder,
-                                        attempts)
+        answer, row = language.converse(model, task, _messages(text), schema, lambda _: [],
+                                        folder, attempts)
         rows.append(row)
-        verdicts |= {part[v["number"] - 1]: v for v in answer["verdicts"]}
+        verdicts |= {i: answer[str(n)] for n, i in enumerate(part, 1)}
     return [{"phrase": phrase, "proposed": arm, "judged": verdicts[i]["verdict"],
              "reason": wording.one_line(verdicts[i]["reason"]),
              "agree": verdicts[i]["verdict"] == arm}
             for i, (arm, phrase) in enumerate(arms)], rows
-
-
-def _each_once(answer: dict[str, list]) -> list[str]:
-    numbers = [v["number"] for v in answer["verdicts"]]
-    return [f"verdicts: number {n} is there {numbers.count(n)} times, wanted once"
-            for n in range(1, len(numbers) + 1) if numbers.count(n) != 1]
 
 
 def _kept(lists: dict[str, list[str]], said: list[dict[str, Any]], asked: dict[str, Any],

@@ -120,7 +120,7 @@ def _hide(spec: dict[str, Any], text: str) -> str:
 
 def _post(spec: dict[str, Any], body: dict[str, Any]) -> str:
     """The body of the server's answer. `timeout` is for the whole of it, in seconds."""
-    limit = float(spec.get("timeout", 120))
+    limit = float(spec.get("timeout", 300))
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     key = _key(spec)
     if key:

@@ -1,8 +1,9 @@
 """Asks an instruct model on this machine, with generation held to the answer's form.
 
 `structured: constrained` (the default) lets only tokens through that keep the answer a beginning of
-what its JSON Schema allows, by a logits processor of transformers' own `generate`: of the likeliest
-tokens the first `KEEP` that fit stay. Form is then certain, sense is not. `none` generates freely.
+what its JSON Schema allows, by a logits processor of transformers' own `generate`: the likeliest
+token that fits stays, and of the next `FURTHER` those that fit too, `KEEP` at most. Form is then
+certain, sense is not. `none` generates freely.
 
 Invariant: the same weights, dialogue and seed give the same answer; the global generators are left
 as they were.
@@ -21,7 +22,7 @@ from . import models
 from .endpoint import LanguageError, Message, Reply
 from .seeds import seed_for
 
-KEEP = 8
+KEEP, FURTHER = 8, 64
 _GAP = "[ \n]?"
 
 
@@ -89,28 +90,28 @@ class Fitting(LogitsProcessor):
     def __init__(self, schema: dict[str, Any], tokenizer: Any, start: int) -> None:
         self.pattern = regex.compile(pattern(schema))
         self.tokenizer, self.start = tokenizer, start
-        self.special = set(tokenizer.all_special_ids)
+        anchor = tokenizer.encode("{", add_special_tokens=False)[-1]  # keeps a leading space
+        alone, special = len(tokenizer.decode([anchor])), set(tokenizer.all_special_ids)
+        self.pieces = ["" if t in special else tokenizer.decode([anchor, t])[alone:]
+                       for t in range(len(tokenizer))]
+        self.firsts = sorted({p[0] for p in self.pieces if p and ord(p[0]) < 256})
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """input_ids (1, T) int64, scores (1, V): scores with all others at minus infinity."""
-        said = input_ids[0, self.start:].tolist()
-        text = self.tokenizer.decode(said)
+        text = self.tokenizer.decode(input_ids[0, self.start:].tolist())
         out = torch.full_like(scores, -float("inf"))
-        if self.pattern.fullmatch(text):
-            end = self.tokenizer.eos_token_id
-            out[0, end] = 0.0
-            return out
-        found = 0
-        for token in torch.argsort(scores[0], descending=True).tolist():
-            if token in self.special:
-                continue
-            longer = self.tokenizer.decode([*said, token])
-            if len(longer) > len(text) and self.pattern.fullmatch(longer, partial=True):
+        firsts = {c for c in self.firsts if self.pattern.fullmatch(text + c, partial=True)}
+        found = tried = 0
+        for token in torch.argsort(scores[0], descending=True).tolist() if firsts else ():
+            tried += bool(found)
+            piece = self.pieces[token] if token < len(self.pieces) else ""
+            if piece and piece[0] in firsts and (len(piece) == 1 or self.pattern.fullmatch(
+                    text + piece, partial=True)):
                 out[0, token] = scores[0, token]
                 found += 1
-                if found == KEEP:
-                    break
-        if not found:  # no token goes on: end here, and let the check say what is missing
+            if found == KEEP or tried == FURTHER:
+                break
+        if not found:  # complete, or no token goes on: the check says what is missing
             out[0, self.tokenizer.eos_token_id] = 0.0
         return out
 

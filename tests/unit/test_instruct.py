@@ -59,7 +59,7 @@ def test_constrained_generation_has_the_form_whatever_the_model(folder, tmp_path
     assert again[:2] == (lists, colors)
     other = ask.propose(opened(folder, temperature=1.0, seed=8), ABOUT, 2, tmp_path / "c", 4)
     assert other[0] != lists
-    rows, _ = ask.judge(model, ABOUT, lists, tmp_path / "d", 7, 6)
+    rows, _ = ask.judge(model, ABOUT, lists, tmp_path / "d", 7, 4)
     assert {r["judged"] for r in rows} <= {"feasible", "infeasible"} and len(rows) == 4
 
 

@@ -4,64 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
-from varireal_utils import ask, endpoint, language, prompts, store, wording
+from tests.wordserver import COLORS, KEY, PLACES, answer, spec
+from varireal_utils import ask, endpoint, language, prompts, store, study, wording
 from varireal_utils.endpoint import LanguageError
-
-KEY = "sk-Zz9/secret+words"
-PLACES = {"feasible": ["in a park", "on a beach"], "infeasible": ["on the moon", "in lava"]}
-COLORS = {"feasible": [{"phrase": "white", "rgb": [240, 240, 236]},
-                       {"phrase": "rust", "rgb": [150, 75, 40]}],
-          "infeasible": [{"phrase": "lime", "rgb": [120, 250, 40]},
-                         {"phrase": "pink", "rgb": [242, 120, 182]}]}
-
-
-@pytest.fixture
-def server():
-    """A local server: .answers are taken one by one, or .answer(body) gives each; .seen is asked.
-
-    An answer is a text, a (status, headers, body) or a number of seconds to sleep.
-    """
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            own.seen.append((self.path, dict(self.headers), body))
-            said = own.answers.pop(0) if own.answers else own.answer(body)
-            if isinstance(said, float):
-                time.sleep(said)
-                said = "late"
-            if isinstance(said, str):
-                said = (200, {}, json.dumps({
-                    "choices": [{"message": {"content": said}, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 100, "completion_tokens": 10}}))
-            status, headers, text = said
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(text.encode()))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                self.wfile.write(text.encode())
-            except OSError:
-                pass  # the client gave up
-
-        def log_message(self, *_):
-            pass
-
-    own = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    own.seen, own.answers, own.answer = [], [], answer
-    own.url = f"http://127.0.0.1:{own.server_port}/v1"
-    thread = threading.Thread(target=own.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield own
-    own.shutdown()
-    own.server_close()
 
 
 @pytest.fixture
@@ -69,25 +21,6 @@ def waits(monkeypatch):
     out: list[float] = []
     monkeypatch.setattr(endpoint, "_pause", out.append)
     return out
-
-
-def answer(body: dict) -> str:
-    """What a good model says: proposals, and verdicts that disagree about lava alone."""
-    schema = body["response_format"]["json_schema"]["schema"]["properties"]
-    if "verdicts" not in schema:
-        item = schema["feasible"]["items"]["type"]
-        return json.dumps(COLORS if item == "object" else PLACES)
-    text = body["messages"][1]["content"]
-    shown = json.loads(re.search(r"^\{.*\}$", text, re.MULTILINE)[0])
-    good = {"in a park", "on a beach", "in lava", "white", "rust"}
-    return json.dumps({"verdicts": [
-        {"number": int(n), "verdict": "feasible" if p in good else "infeasible",
-         "reason": "=seen\nthere"} for n, p in shown.items()]})
-
-
-def spec(server, **more) -> dict:
-    return {"kind": "endpoint", "url": server.url, "name": "some-model", "retries": 2,
-            "timeout": 5, "price_input": 1.0, "price_output": 4.0} | more
 
 
 def params(server, **more) -> dict:
@@ -232,15 +165,15 @@ def test_fences_and_thoughts_are_no_fault(server, tmp_path, form):
     assert proposal(server, tmp_path)[2]["refused"] == 0
 
 
-def test_every_number_is_judged_once(server, tmp_path):
-    verdict = {"number": 1, "verdict": "feasible", "reason": "x"}
-    server.answers = [places(), json.dumps({"verdicts": [verdict] * 4})]
+def test_every_phrase_is_judged(server, tmp_path):
+    verdict = {"verdict": "feasible", "reason": "x"}
+    server.answers = [places(), json.dumps({"1": verdict, "2": verdict, "4": {"verdict": "maybe"}})]
     got = ask.phrase_bank(params(server) | {"attributes": ["background"]}, "mine", ["pug"],
                           tmp_path)
     assert got.metrics["refused"] == 1 and len(got.judgements) == 4
     kept = [store.read_json(p) for p in (tmp_path / "dialogue").glob("*.json")]
     said = " ".join(f for d in kept for e in d["exchanges"] for f in e["faults"])
-    assert "number 1 is there 4 times" in said and "number 2 is there 0 times" in said
+    assert "'3' is a required property" in said and "'maybe' is not one of" in said
 
 
 def test_a_busy_server_is_waited_for_as_long_as_it_asks(server, tmp_path, waits):
@@ -268,7 +201,6 @@ def test_time_outs_and_cut_lines_are_tried_again(server, waits):
 
 def test_a_server_that_drips_is_cut_off(server):
     """The time limit is one for the whole answer, not for each byte."""
-    import socket
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
         line.listen()
@@ -338,8 +270,8 @@ def test_the_key_is_sent_and_kept_nowhere(server, tmp_path, monkeypatch, capsys)
 
     def echo(body):
         said = json.loads(good(body))
-        for v in said.get("verdicts", []):
-            v["reason"] = f"your key is {KEY}"
+        for verdict in (v for v in said.values() if isinstance(v, dict)):
+            verdict["reason"] = f"your key is {KEY}"
         return json.dumps(said)
 
     server.answer = echo
@@ -445,3 +377,16 @@ def test_a_base_without_the_sentence_is_named(server, tmp_path):
     base.write_text("{families: {}, templates: {}, verify: {}}")
     with pytest.raises(prompts.PhraseError, match=r"base\.yaml: templates\.background\.edit"):
         ask.phrase_bank(params(server, base=str(base)), "mine", ["pug"], tmp_path)
+
+
+def test_a_stage_runs_again_when_the_block_or_its_base_changes(server, tmp_path):
+    base = tmp_path / "base.yaml"
+    base.write_text("a: 1")
+    more = {"base": str(base)}
+    p = params(server, **more) | {"protocol": "controlled"}
+    first = study.needs("02_attributes", p, Path("notebooks"), "mine")
+    assert first == study.needs("02_attributes", p, Path("notebooks"), "mine")
+    base.write_text("a: 2")
+    second = study.needs("02_attributes", p, Path("notebooks"), "mine")
+    p["prompts"]["counts"]["color"] = 3
+    assert len({first, second, study.needs("02_attributes", p, Path("notebooks"), "mine")}) == 3
