@@ -40,3 +40,12 @@ def params_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(tiny_params(tmp_path / "runs")))
     return path
+
+
+@pytest.fixture
+def server():
+    """A local language model; see tests/wordserver.py."""
+    from tests import wordserver
+
+    with wordserver.serve() as own:
+        yield own

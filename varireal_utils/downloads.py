@@ -216,7 +216,7 @@ def _transfer(name: str, archive: Archive, part: Path, root: Path, timeout: floa
         except urllib.error.HTTPError as error:
             gone = ", the link is dead" if error.code in (404, 410) else ""
             problem = f"{error.code} {error.reason}{gone}"
-            asked = _asked(error.headers.get("Retry-After"))
+            asked = retry_after(error.headers.get("Retry-After"))
             error.close()
             if error.code == 416:  # the part is longer than the file: it is another file's
                 part.unlink(missing_ok=True)
@@ -265,7 +265,7 @@ def _receive(url: str, part: Path, timeout: float) -> int | None:
     return total
 
 
-def _asked(header: str | None) -> float:
+def retry_after(header: str | None) -> float:
     """Seconds that a Retry-After asks for, in either of its forms; 0 where it says nothing."""
     if not header:
         return 0.0

@@ -137,6 +137,30 @@ def load_refiner(params: dict, inpaint: Any) -> Any:
     return pipe
 
 
+def load_language(spec: dict, params: dict) -> tuple[Any, Any]:
+    """(causal language model, tokenizer) of a block of kind local (`path`, `revision`, `dtype`).
+
+    Raises FileNotFoundError for a local folder that is not there, ValueError for one that
+    transformers cannot load as safetensors without code of its own.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = str(spec["path"])
+    if path.startswith(("models/", "./", "../", "/")) and not Path(path).is_dir():
+        raise FileNotFoundError(f"prompts: the language model's path {path!r} is no folder here; "
+                                "name a folder with config.json, or a hub id")
+    kwargs = {"revision": spec.get("revision", "main"), "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, use_safetensors=True, dtype=DTYPES[spec.get("dtype", "float32")], **kwargs)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"prompts: the language model {path!r} cannot be loaded; it must be a "
+                         "causal model of a class that transformers knows, with weights as "
+                         f"safetensors: {error}") from error
+    return model.eval().to(device_of(params)), tokenizer
+
+
 def _placed(pipe: Any, spec: dict, params: dict) -> Any:
     pipe.set_progress_bar_config(disable=True)
     offload = spec.get("offload", "none")

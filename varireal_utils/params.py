@@ -11,6 +11,7 @@ import copy
 import difflib
 import math
 import re
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d[\d_]*\.\d*|\.\d+([eE][-+]?\d+)?"
                r"|\.(inf|nan))$"), list("-+0123456789."))
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 NUMBER = (int, float)
 COUNT, WHOLE = range(1, 2**31), range(2**31)
 _DIFFUSION = {"prior_steps": WHOLE, "prior_guidance_scale": NUMBER, "steps": COUNT,
@@ -53,7 +55,7 @@ SCHEMA: dict[str, Any] = {
     "study": str, "protocol": {"controlled", "faithful"}, "seed": int, "runs_dir": str,
     "?job_threads": WHOLE, "device": {"auto", "cpu", "cuda", "mps"},
     "precision": {"auto", "float32", "bfloat16", "float16"},
-    "datasets": {"*": dict}, "attributes": list, "prompts": str,
+    "datasets": {"*": dict}, "attributes": list, "prompts": (str, dict),
     "models": {"*": dict},
     "guidance": {"canny_low": NUMBER, "canny_high": NUMBER, "canny_blur": WHOLE},
     "edit": {"images_per_real": COUNT, "batch_size": COUNT, "max_attempts": COUNT,
@@ -77,6 +79,21 @@ SCHEMA: dict[str, Any] = {
                           "?cutmix_alpha": NUMBER}},
     "claims": {"margin": NUMBER, "bootstrap": COUNT, "confidence": (0, 1)},
 }
+
+# `prompts` as a mapping: a language model writes the phrases (varireal_utils/ask.py).
+_ANSWER = {"?temperature": (0, 2), "?max_tokens": COUNT, "?seed": WHOLE}
+LANGUAGE: dict[str, dict] = {
+    "endpoint": {"kind": {"endpoint"}, "url": str, "name": str, "?api_key_env": str,
+                 "?structured": {"json_schema", "json_object", "none"},
+                 "?max_tokens_field": {"max_tokens", "max_completion_tokens"},
+                 "?timeout": NUMBER, "?retries": WHOLE, "?price_input": NUMBER,
+                 "?price_output": NUMBER, **_ANSWER},
+    "local": {"kind": {"local"}, "path": str, "?revision": str,
+              "?dtype": {"float32", "bfloat16", "float16"},
+              "?structured": {"constrained", "none"}, **_ANSWER}}
+PROMPTS = {"source": {"llm"}, "base": str, "subject": str, "counts": {"*": COUNT},
+           "model": dict, "?judge": dict, "?per_class": bool, "?attempts": COUNT,
+           "?disagreements": {"keep", "drop"}}
 
 
 class ParameterError(ValueError):
@@ -161,6 +178,64 @@ def check(params: dict, where: str) -> None:
         if not isinstance(params["edit"].get(str(attribute)), dict):
             raise ParameterError(f"{where}: attributes: {attribute!r} has no settings under edit"
                                  f"{_nearest(str(attribute), ['background', 'color', 'texture'])}")
+    if isinstance(params["prompts"], dict):
+        check_prompts(params["prompts"], params["attributes"], where)
+
+
+def check_prompts(prompts: dict, attributes: list[str], where: str) -> None:
+    """Check `prompts` where a language model writes them. Raises ParameterError.
+
+    A message never shows what stands under api_key_env: it may be a key put there by mistake.
+    """
+    _check(prompts, PROMPTS, where, "prompts")
+    for attribute in attributes:
+        if attribute not in prompts["counts"]:
+            raise ParameterError(f"{where}: prompts.counts: no number of phrases for "
+                                 f"{attribute!r}; attributes has {attributes}")
+    for role in ("model", "judge"):
+        if role not in prompts:
+            continue
+        key, spec = f"prompts.{role}", prompts[role]
+        kind = spec.get("kind")
+        if not isinstance(kind, str) or kind not in LANGUAGE:
+            raise ParameterError(f"{where}: {key}.kind: got {kind!r}, wanted one of "
+                                 f"{sorted(LANGUAGE)}")
+        _check(spec, LANGUAGE[kind], where, key)
+        for name, least in (("timeout", 0.1), ("price_input", 0), ("price_output", 0)):
+            if spec.get(name, least) < least:
+                raise ParameterError(f"{where}: {key}.{name}: got {spec[name]!r}, wanted at "
+                                     f"least {least}")
+        if kind == "endpoint":
+            _check_endpoint(spec, where, key)
+
+
+def _check_endpoint(spec: dict, where: str, key: str) -> None:
+    variable = spec.get("api_key_env", "KEY")
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", variable):
+        raise ParameterError(f"{where}: {key}.api_key_env: wanted the name of an environment "
+                             "variable in capitals such as LLM_API_KEY, got something else (not "
+                             "shown). The key itself belongs in that variable, never in a file")
+    try:
+        url = urllib.parse.urlsplit(spec["url"])
+        host, extra = url.hostname, url.username or url.password or url.query or url.fragment
+        _ = url.port  # raises ValueError where it is no number
+    except ValueError:
+        host, extra, url = None, None, urllib.parse.SplitResult("", "", "", "", "")
+    if extra:
+        raise ParameterError(f"{where}: {key}.url: wanted an address without user, password, "
+                             f"? or # (not shown); the key belongs in api_key_env's variable")
+    if url.scheme not in ("http", "https") or not host:
+        raise ParameterError(f"{where}: {key}.url: got {spec['url']!r}, wanted the base address "
+                             "of the interface, e.g. http://localhost:8000/v1")
+    if url.scheme == "http" and "api_key_env" in spec and host not in LOOPBACK:
+        raise ParameterError(f"{where}: {key}.url: {spec['url']!r} would send the key in clear "
+                             "text; use https, or leave api_key_env out")
+
+
+def phrase_file(params: dict) -> str:
+    """The phrase file that a study starts from: `prompts` itself, or its `base`."""
+    prompts = params["prompts"]
+    return prompts if isinstance(prompts, str) else prompts["base"]
 
 
 def _check(value: Any, shape: Any, where: str, key: str) -> None:

@@ -42,9 +42,7 @@ def load_bank(path: str | Path, dataset: str, spec: dict, class_names: list[str]
     Raises PhraseError.
     """
     path = Path(path)
-    if not path.is_file():
-        raise PhraseError(f"{path}: no such phrase file; `prompts` in the parameter file names it")
-    data = _read(path)
+    data = read_file(path)
     family = spec.get("family", dataset)
     if family not in data["families"]:
         raise PhraseError(f"{path}: families: no {family!r} for data set {dataset!r}; it has "
@@ -96,7 +94,11 @@ def balance(bank: Bank, seed: int) -> Bank:
     return bank | {"phrases": phrases}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_file(path: str | Path) -> dict[str, Any]:
+    """A phrase file as it stands, with its keys families, templates, verify. Raises PhraseError."""
+    path = Path(path)
+    if not path.is_file():
+        raise PhraseError(f"{path}: no such phrase file; `prompts` in the parameter file names it")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from . import store
-from .params import ParameterError, load_params
+from .params import ParameterError, load_params, phrase_file
 from .runner import find_notebook, split_settings
 
 WORLD_CLASSES = 8  # of each family that the world draws
@@ -60,7 +60,7 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         others = elsewhere[params["classify"]["job"]]  # what is another job changes none
         used["classify"] = {k: v for k, v in params["classify"].items() if k not in others}
         used["clip"] = params["models"].get("clip")
-    for name in ([params["prompts"]] if "prompts" in used else []) + (
+    for name in ([phrase_file(params)] if "prompts" in used else []) + (
             ["claims.yaml"] if stage == "07_claims" else []):
         if Path(name).is_file():
             used[f"file {name}"] = store.sha256_file(name)

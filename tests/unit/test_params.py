@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from varireal_utils import sources
-from varireal_utils.params import ParameterError, load_params
+from varireal_utils.params import ParameterError, load_params, phrase_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_every_shipped_file_is_good(path: Path) -> None:
             load_params(path)
         return
     params = load_params(path)
-    assert params["study"] == path.stem and (ROOT / params["prompts"]).is_file()
+    assert params["study"] == path.stem and (ROOT / phrase_file(params)).is_file()
     for name, spec in params["datasets"].items():
         sources.check(name, spec)
 
@@ -131,3 +131,51 @@ def test_digest_follows_the_values_alone(params_file: Path) -> None:
     assert load_params(params_file)["_digest"] == before
     assert load_params(params_file, {"seed": 7})["_digest"] == before
     assert load_params(params_file, {"seed": 8})["_digest"] != before
+
+
+ENDPOINT = {"kind": "endpoint", "url": "https://words.example/v1", "name": "m"}
+WORDS = {"source": "llm", "base": "params/prompts/custom.yaml", "subject": "cars",
+         "counts": {"color": 3}, "model": ENDPOINT}
+
+
+def test_a_language_model_under_prompts(params_file: Path) -> None:
+    local = {"kind": "local", "path": "./model", "structured": "none", "dtype": "bfloat16"}
+    near = ENDPOINT | {"url": "http://localhost:8000/v1", "api_key_env": "KEY"}
+    for more in ({}, {"judge": local}, {"model": local}, {"model": near},
+                 {"per_class": True, "attempts": 2, "disagreements": "drop"}):
+        params = load_params(write(params_file, prompts=WORDS | more))
+        assert phrase_file(params) == "params/prompts/custom.yaml"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"source": "gpt"}, r"prompts.source: got 'gpt', wanted one of \['llm'\]"),
+    ({"sorce": 1}, "unknown key 'prompts.sorce'; did you mean 'source'"),
+    ({"counts": {"texture": 3}}, "prompts.counts: no number of phrases for 'color'"),
+    ({"counts": {"color": 0}}, "prompts.counts.color: got 0"),
+    ({"attempts": 0}, "prompts.attempts: got 0"), ({"disagreements": "x"}, "wanted one of"),
+    ({"model": {"kind": "api"}}, r"prompts.model.kind: got 'api', wanted one of"),
+    ({"model": {"kind": ["local"]}}, r"prompts.model.kind: got \['local'\]"),
+    ({"judge": {"kind": "local"}}, "prompts.judge.path is missing"),
+    ({"model": ENDPOINT | {"api_key": "x"}}, "unknown key 'prompts.model.api_key'; did you mean"),
+    ({"model": ENDPOINT | {"structured": "yaml"}}, "prompts.model.structured: got 'yaml'"),
+    ({"model": ENDPOINT | {"timeout": 0}}, "prompts.model.timeout: got 0, wanted at least 0.1"),
+    ({"model": ENDPOINT | {"price_input": -1}}, "prompts.model.price_input: got -1"),
+    ({"model": ENDPOINT | {"temperature": 3}}, "prompts.model.temperature: got 3"),
+    ({"model": ENDPOINT | {"url": "words.example"}}, "prompts.model.url: got 'words.example'"),
+    ({"model": ENDPOINT | {"url": "file:///etc/x"}}, "prompts.model.url: got 'file"),
+    ({"model": ENDPOINT | {"url": "https://a:b/v1"}}, "prompts.model.url"),
+    ({"model": ENDPOINT | {"url": "http://words.example", "api_key_env": "K"}}, "in clear text"),
+])
+def test_a_bad_block_of_a_language_model_is_named(params_file: Path, change: dict,
+                                                  message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        load_params(write(params_file, prompts=WORDS | change))
+
+
+@pytest.mark.parametrize("change", [
+    {"api_key_env": "sk-secret"}, {"api_key_env": "secretsecret1"},
+    {"url": "https://u:secret@words.example/v1"}, {"url": "https://words.example/v1?key=secret"}])
+def test_a_key_put_into_the_file_is_not_shown(params_file: Path, change: dict) -> None:
+    with pytest.raises(ParameterError, match="not shown") as error:
+        load_params(write(params_file, prompts=WORDS | {"model": ENDPOINT | change}))
+    assert "secret" not in str(error.value)
