@@ -43,6 +43,14 @@ _DIFFUSION = {"prior_steps": WHOLE, "prior_guidance_scale": NUMBER, "steps": COU
               "refine_steps": WHOLE, "refine_strength": (0, 1), "refine_guidance_scale": NUMBER,
               "controlnet_scale": NUMBER, "ip_scale": NUMBER, "prior_size": COUNT,
               "prompt_weight": NUMBER}
+_FACTS = ("licence", "size_gb", "tflop")  # said of a model, not used to load it
+_DTYPES = {"float32", "bfloat16", "float16"}
+_MODEL = {f"?{k}": str for k in ("path", "name", "weights", "config", "revision", "variant", "vae",
+                                 "subfolder", "weight_name", "image_encoder", "licence", "role")}
+_MODEL |= {"?dtype": _DTYPES, "?offload": {"none", "model", "sequential"}, "?kind": {"clip", "vlm"},
+           "?quantization": {"none", "8bit"}, "?size_gb": NUMBER, "?tflop": NUMBER}
+_ROLES = ("inpaint", "prior", "controlnet", "refine", "ip_adapter", "datadream", "clip", "detector",
+          "segmenter", "verifier")
 _EDIT = {f"?{k}": v for k, v in _DIFFUSION.items()}
 _EDIT |= {"?arms": {"?feasible": _EDIT, "?infeasible": _EDIT}}
 
@@ -54,8 +62,9 @@ SCHEMA: dict[str, Any] = {
     "?job_threads": WHOLE, "device": {"auto", "cpu", "cuda", "mps"},
     "precision": {"auto", "float32", "bfloat16", "float16"},
     "datasets": {"*": dict}, "attributes": list, "prompts": str,
-    "models": {"*": dict},
-    "guidance": {"canny_low": NUMBER, "canny_high": NUMBER, "canny_blur": WHOLE},
+    "models": {f"?{role}": _MODEL for role in _ROLES},
+    "guidance": {"canny_low": NUMBER, "canny_high": NUMBER, "canny_blur": WHOLE, "?noun": str,
+                 "?box_threshold": (0, 1), "?compare": WHOLE},
     "edit": {"images_per_real": COUNT, "batch_size": COUNT, "max_attempts": COUNT,
              "prior_variants": COUNT, "?canvas": COUNT, "?background": _EDIT, "?color": _EDIT,
              "?texture": _EDIT},
@@ -64,7 +73,10 @@ SCHEMA: dict[str, Any] = {
                    "warmup_steps": WHOLE, "text_encoder": bool, "checkpoint_every": COUNT,
                    "steps": COUNT, "guidance_scale": NUMBER},
     "verify": {"false_accept": (0, 1), "false_identity": (0, 1),
-               "keep": {"all", "accepted", "paired"}},
+               "keep": {"all", "accepted", "paired"}, "?rule": {"strict", "faithful"},
+               "?yes": (0, 1), "?margin": (0, 1), "?controls": COUNT, "?calibration": COUNT,
+               "?max_size": COUNT},
+    "?plan": {"tflops": NUMBER, "source": str},
     "classify": {"job": {"dataset", "seed", "recipe"}, "seeds": [int], "recipes": [str],
                  "rank": COUNT, "alpha": NUMBER, "dropout": (0, 1), "lr": NUMBER,
                  "weight_decay": NUMBER, "warmup": (0, 1), "batch_size": COUNT,
@@ -177,7 +189,8 @@ def _check(value: Any, shape: Any, where: str, key: str) -> None:
             if k.lstrip("?") in value:
                 _check(value[k.lstrip("?")], inner, where, f"{key}.{k.lstrip('?')}".lstrip("."))
             elif not k.startswith("?"):
-                raise ParameterError(f"{where}: {f'{key}.{k}'.lstrip('.')} is missing")
+                raise ParameterError(f"{where}: {f'{key}.{k}'.lstrip('.')} is missing; add it, or "
+                                     "include a file that has it (params/micro.yaml has all)")
     elif isinstance(shape, list):
         if not isinstance(value, list) or not value:
             raise ParameterError(f"{where}: {name}: got {value!r}, wanted a list with an item")
@@ -202,6 +215,12 @@ def _check(value: Any, shape: Any, where: str, key: str) -> None:
                              f"wanted {wanted}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ParameterError(f"{where}: {name}: got {value!r}, wanted a finite number")
+
+
+def loaded_parts(models: dict[str, dict]) -> dict[str, dict]:
+    """The models of a parameter file without what is only said of them: what a result rests on."""
+    return {role: {k: v for k, v in spec.items() if k not in _FACTS}
+            for role, spec in models.items()}
 
 
 def _nearest(key: str, known: list[str]) -> str:

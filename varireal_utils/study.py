@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from . import store
-from .params import ParameterError, load_params
+from .params import ParameterError, load_params, loaded_parts
 from .runner import find_notebook, split_settings
 
 WORLD_CLASSES = 8  # of each family that the world draws
@@ -46,10 +46,13 @@ class StudyBusy(RuntimeError):
 def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = "",
           attribute: str = "") -> str:
     """Digest of a stage's notebook and of the parameters that it reads."""
-    used: dict[str, Any] = {key: params[key] for key in USED[stage]}
+    models = loaded_parts(params["models"])
+    used: dict[str, Any] = {key: models if key == "models" else params[key] for key in USED[stage]}
     used |= {key: params[key] for key in ("seed", "protocol")}
     if dataset:
         used["dataset"] = params["datasets"][dataset]
+    if stage == "03_guidance" and "detector" in models:
+        used["models"] = {k: models.get(k) for k in ("detector", "segmenter")}
     if stage == "04_edit":
         used["edit"] = {k: v for k, v in params["edit"].items()
                         if not isinstance(v, dict) or k == attribute}
@@ -59,7 +62,7 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         elsewhere = {"dataset": (), "seed": ("seeds",), "recipe": ("recipes", "seeds")}
         others = elsewhere[params["classify"]["job"]]  # what is another job changes none
         used["classify"] = {k: v for k, v in params["classify"].items() if k not in others}
-        used["clip"] = params["models"].get("clip")
+        used["clip"] = models.get("clip")
     for name in ([params["prompts"]] if "prompts" in used else []) + (
             ["claims.yaml"] if stage == "07_claims" else []):
         if Path(name).is_file():
