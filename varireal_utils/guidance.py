@@ -162,7 +162,8 @@ def compare(table: pd.DataFrame, study: Path, find: Callable, count: int,
                      "box_score": np.nan if found.score is None else found.score,
                      "iou": iou(found.mask, store.read_mask(study / row["mask_path"]))})
     return pd.DataFrame(rows, columns=["image_id", "class_name", "path", "given_path",
-                                       "found_path", "origin", "box_score", "iou"])
+                                       "found_path", "origin", "box_score", "iou"],
+                        ).astype({"box_score": float, "iou": float})
 
 
 def quality(maps: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:

@@ -43,12 +43,14 @@ _DIFFUSION = {"prior_steps": WHOLE, "prior_guidance_scale": NUMBER, "steps": COU
               "refine_steps": WHOLE, "refine_strength": (0, 1), "refine_guidance_scale": NUMBER,
               "controlnet_scale": NUMBER, "ip_scale": NUMBER, "prior_size": COUNT,
               "prompt_weight": NUMBER}
-_FACTS = ("licence", "size_gb", "tflop")  # said of a model, not used to load it
+_FACTS = ("licence", "vae_licence", "size_gb", "tflop", "tflop_text")  # no model is loaded by these
 _DTYPES = {"float32", "bfloat16", "float16"}
-_MODEL = {f"?{k}": str for k in ("path", "name", "weights", "config", "revision", "variant", "vae",
-                                 "subfolder", "weight_name", "image_encoder", "licence", "role")}
+_MODEL = {f"?{k}": str for k in (
+    "path", "name", "weights", "config", "revision", "variant", "vae", "subfolder", "weight_name",
+    "image_encoder", "role", "licence", "vae_licence")}
 _MODEL |= {"?dtype": _DTYPES, "?offload": {"none", "model", "sequential"}, "?kind": {"clip", "vlm"},
-           "?quantization": {"none", "8bit"}, "?size_gb": NUMBER, "?tflop": NUMBER}
+           "?quantization": {"none", "8bit"}, "?size_gb": NUMBER, "?tflop": NUMBER,
+           "?tflop_text": NUMBER}
 _ROLES = ("inpaint", "prior", "controlnet", "refine", "ip_adapter", "datadream", "clip", "detector",
           "segmenter", "verifier")
 _EDIT = {f"?{k}": v for k, v in _DIFFUSION.items()}
@@ -74,7 +76,7 @@ SCHEMA: dict[str, Any] = {
                    "steps": COUNT, "guidance_scale": NUMBER},
     "verify": {"false_accept": (0, 1), "false_identity": (0, 1),
                "keep": {"all", "accepted", "paired"}, "?rule": {"strict", "faithful"},
-               "?yes": (0, 1), "?margin": (0, 1), "?controls": COUNT, "?calibration": COUNT,
+               "?p_yes": (0, 1), "?margin": (0, 1), "?controls": COUNT, "?calibration": COUNT,
                "?max_size": COUNT},
     "?plan": {"tflops": NUMBER, "source": str},
     "classify": {"job": {"dataset", "seed", "recipe"}, "seeds": [int], "recipes": [str],
@@ -165,6 +167,13 @@ def check(params: dict, where: str) -> None:
             raise ParameterError(f"{where}: edit.{attribute}.arms: arms with settings of their own "
                                  "belong to protocol faithful; under controlled both arms are "
                                  "edited alike")
+    if params["verify"].get("rule") == "faithful":
+        kind = params["models"].get("verifier", {}).get("kind", "clip")
+        if params["protocol"] != "faithful" or kind != "vlm":
+            raise ParameterError(f"{where}: verify.rule: got 'faithful' with protocol "
+                                 f"{params['protocol']!r} and models.verifier.kind {kind!r}; it "
+                                 "tells a vlm the answers and belongs to protocol faithful; wanted "
+                                 "'strict' here")
     for attribute in params["attributes"]:
         if not isinstance(params["edit"].get(str(attribute)), dict):
             raise ParameterError(f"{where}: attributes: {attribute!r} has no settings under edit"

@@ -125,4 +125,4 @@ def evenness(table: pd.DataFrame) -> str:
         return (f"The filter treats the arms differently: {gap} in what it accepts of the feasible "
                 "arm. Look at both before comparing them; verify.keep: paired drops the pairs of "
                 "which one was rejected.")
-    return f"No difference between the arms in what the filter accepts: {gap}."
+    return f"No difference between the arms is shown in what the filter accepts: {gap}."

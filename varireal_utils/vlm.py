@@ -10,7 +10,7 @@ symbols   p          P(yes) / (P(yes) + P(no)) of the next token, 0..1; every sp
 Rule "strict" (PROTOCOL.md, C4.2 and C4.3, says why): the model is never told the expected answer.
 "The attribute is there" and "it is still a {class}" must each pass, and each passes where
 
-    p(asked) >= verify.yes   and   margin >= threshold,
+    p(asked) >= verify.p_yes   and   margin >= threshold,
 
 threshold being the larger of verify.margin and what real validation photographs ask for: there,
 unedited, a random phrase passes in at most `false_accept` of cases, and a wrong class in at most
@@ -45,7 +45,7 @@ from .seeds import numpy_rng
 
 SPACES = " \t\n▁ĠĊ"  # as byte-level and SentencePiece vocabularies write them
 END = "Answer with one word, yes or no."
-DEFAULTS = {"rule": "strict", "yes": 0.5, "margin": 0.1, "controls": 3, "calibration": 200,
+DEFAULTS = {"rule": "strict", "p_yes": 0.5, "margin": 0.1, "controls": 3, "calibration": 200,
             "max_size": 672}
 
 
@@ -167,8 +167,8 @@ def strict(ask: Ask, image: np.ndarray, source: np.ndarray, row: dict, bank: pro
     possible = ask(image, feasibility_question(bank, attribute, row["phrase"], name))
     before = ask(source, there.question)
     margins = margin(there, not_there), margin(same, not_same)
-    room = [min(first.p - settings["yes"], gap - thresholds[f"{key}_threshold"]) for first, gap, key
-            in ((there, margins[0], "attribute"), (same, margins[1], "identity"))]
+    room = [min(answer.p - settings["p_yes"], gap - thresholds[f"{key}_threshold"])
+            for answer, gap, key in zip((there, same), margins, ("attribute", "identity"))]
     answers = [there, *not_there, same, *not_same, possible]
     return {"attribute_score": there.p, "attribute_margin": margins[0],
             "attribute_before": before.p, "identity": same.p,
@@ -262,7 +262,7 @@ def calibrate(ask: Ask, pictures: list[np.ndarray], names: list[str], ids: list[
                          "a val split (val_fraction or val_per_class)")
     limits = {"attribute": _least(wrong, settings["false_accept"], settings["margin"]),
               "identity": _least(other, settings["false_identity"], settings["margin"])}
-    kept = np.mean([p >= settings["yes"] and gap >= limits["identity"] for p, gap in own])
+    kept = np.mean([p >= settings["p_yes"] and gap >= limits["identity"] for p, gap in own])
     if np.median(masses) < 0.5:
         warnings.warn(f"the verifier puts {np.median(masses):.0%} of its probability on yes and no "
                       "(median): it does not answer the question; name an instruction-tuned model "

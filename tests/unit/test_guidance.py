@@ -121,6 +121,12 @@ def test_comparing_uses_given_masks_alone_in_an_order_of_their_own(tmp_path):
     got = guidance.compare(table, tmp_path, find, 3, tmp_path / "guidance")
     assert len(got) == 3 and (got["iou"] == 0.5).all() and (got["box_score"] == 0.7).all()
     assert set(got["image_id"]) < {"i1", "i3", "i5", "i7", "i9"}
+    none = guidance.compare(table.assign(mask_path=""), tmp_path, find, 3)
+    assert none.empty and none["iou"].dtype == float
+    maps = pd.DataFrame([{"origin": "grabcut", "verdict": "ok", "area": 0.3, "image_id": "a",
+                          "path": "p", "mask_path": "m"}])
+    assert np.isnan(guidance.quality(maps, none).loc["grabcut", "iou"])
+    assert list(guidance.worst(maps, none)["note"]) == ["grabcut, ok, 30%"]
     again = guidance.compare(table.iloc[::-1], tmp_path, find, 3)
     assert list(again["image_id"]) == list(got["image_id"]) and (again["found_path"] == "").all()
 

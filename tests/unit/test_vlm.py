@@ -81,7 +81,7 @@ def test_a_yes_below_one_half_does_not_pass_however_low_its_controls():
     ask = Fake(lambda _, q: 0.45 if "cream" in q or "Pug" in q else 0.0)
     got = judge(ask, [row()])
     assert got["attribute_margin"][0] == 0.45 and not got["attribute_passed"][0]
-    assert judge(ask, [row()], yes=0.4)["accepted"][0]
+    assert judge(ask, [row()], p_yes=0.4)["accepted"][0]
 
 
 @pytest.mark.parametrize("possible", [0.0, 1.0])
