@@ -1,4 +1,4 @@
-"""Random checkpoints of the models that look: Grounding DINO, SAM 2, LLaVA-1.6 and Qwen2.5-VL.
+"""Random checkpoints of the models that look: Grounding DINO, SAM 2 and vision-language models.
 
 The real classes in the hub's own layout, as small as they go; what they see is noise.
 """
@@ -13,10 +13,16 @@ from transformers import (
     BertConfig,
     BertTokenizer,
     CLIPVisionConfig,
+    GotOcr2ImageProcessor,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessor,
     GroundingDinoProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    InternVLVisionConfig,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
@@ -26,6 +32,7 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen2Config,
     Qwen2Tokenizer,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
@@ -90,18 +97,23 @@ def segmenter(folder: Path) -> Path:
     return folder
 
 
+def word_tokenizer(marks: list[str], **named: str) -> PreTrainedTokenizerFast:
+    """Whole words; marks come behind the four special tokens, from id 4 on."""
+    vocabulary = {w: i for i, w in enumerate(["<pad>", "<unk>", "<s>", "</s>", *marks, *WORDS])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    more = {"extra_special_tokens": named} if named else {"additional_special_tokens": marks}
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", unk_token="<unk>",
+                                   bos_token="<s>", eos_token="</s>", **more)
+
+
 def llava(folder: Path) -> Path:
     """The classes of LLaVA-1.6: CLIP's eye and Mistral's language."""
     torch.manual_seed(5)
-    vocabulary = {w: i for i, w in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", bos_token="<s>",
-        eos_token="</s>", additional_special_tokens=["<image>"])
+    tokenizer = word_tokenizer(["<image>"])
     eye = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2,
                            num_attention_heads=2, image_size=32, patch_size=8)
-    words = MistralConfig(vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16,
+    words = MistralConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16,
                           num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
                           max_position_embeddings=512)
     grid = [[32, 64], [64, 32], [64, 64]]
@@ -144,4 +156,26 @@ def qwen(folder: Path) -> Path:
         Qwen2VLImageProcessor(**sizes), tokenizer, Qwen2VLVideoProcessor(**sizes),
         chat_template=TURN.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
     ).save_pretrained(folder)
+    return folder
+
+
+def internvl(folder: Path) -> Path:
+    """The classes of InternVL3's -hf checkpoints: pictures in tiles, Qwen2's language."""
+    torch.manual_seed(7)
+    marks = {"start_image_token": "<img>", "end_image_token": "</img>",
+             "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
+    tokenizer = word_tokenizer(list(marks.values()), **marks)
+    eye = InternVLVisionConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                               intermediate_size=16, image_size=[32, 32], patch_size=[8, 8])
+    words = Qwen2Config(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16,
+                        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+                        max_position_embeddings=512)
+    config = InternVLConfig(vision_config=eye, text_config=words, image_seq_length=4,
+                            image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"))
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    InternVLProcessor(
+        GotOcr2ImageProcessor(size=size, crop_to_patches=True, min_patches=1, max_patches=4),
+        tokenizer, InternVLVideoProcessor(size=size), image_seq_length=4,
+        chat_template=TURN.replace("IMAGE", "<IMG_CONTEXT>")).save_pretrained(folder)
     return folder

@@ -210,7 +210,7 @@ def test_every_spelling_of_yes_and_no_counts():
         vlm.yes_no(torch.tensor([np.nan, 1.0]), [0], [1])
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen"])
+@pytest.fixture(scope="module", params=["llava", "qwen", "internvl"])
 def loaded(request, tmp_path_factory) -> tuple:
     folder = getattr(tiny_seers, request.param)(tmp_path_factory.mktemp(request.param))
     params = {"device": "cpu", "models": {"verifier": {"kind": "vlm", "path": str(folder)}}}
@@ -286,3 +286,41 @@ def test_a_tiny_model_judges_real_photographs(loaded):
     assert len(got) == 2 and got[["attribute_score", "identity"]].stack().between(0, 1).all()
     alone = vlm.score(ask, pictures[1:2], pictures[3:], rows[1:], BANK, CLASSES, SETTINGS, limits)
     assert got.iloc[1].to_dict() == alone.iloc[0].to_dict()  # no neighbour is heard
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of three renderings, with what 04_edit reads; (run, images with guidance)."""
+    from types import SimpleNamespace
+
+    from varireal_utils import arms, datasets, guidance
+
+    spec = {"source": "world", "family": "pets", "train_per_class": 1, "val_per_class": 1,
+            "test_per_class": 0}
+    table = datasets.load("pets", spec, tmp_path)[0].groupby("split").head(3)
+    store.write_table(tmp_path / "data/pets/images.parquet", table)
+    rows = [guidance.guide(r, tmp_path, tmp_path / "guidance/pets", {
+        "canny_blur": 5, "canny_low": 0.7, "canny_high": 255}) for r in table.to_dict("records")]
+    import pandas as pd
+
+    store.write_table(tmp_path / "guidance/pets/guidance.parquet", pd.DataFrame(rows))
+    return SimpleNamespace(study=tmp_path, params={}), arms.inputs(tmp_path, "pets")
+
+
+@pytest.mark.parametrize("rule", ["strict", "faithful"])
+def test_an_arm_is_judged_by_the_model_that_the_parameters_name(loaded, study, rule):
+    from varireal_utils import arms, edit
+
+    run, table = study
+    run.params = loaded[1] | {"seed": 1, "verify": {
+        "false_accept": 0.1, "false_identity": 0.5, "rule": rule, "controls": 1, "max_size": 64}}
+    thresholds, answer = arms._judge(run, table, BANK, "color")
+    assert thresholds["n_calibration"] == (3 if rule == "strict" else 0)
+    train = table[table["split"] == "train"]
+    sources = [edit.Source(store.read_image(run.study / p), *[None] * 3) for p in train["path"]]
+    rows = [row("infeasible", "teal", image_id=i, class_name=c)
+            for i, c in zip(train["image_id"], train["class_name"])]
+    got = answer([255 - s.image for s in sources], rows, sources)
+    assert len(got) == 3 and {"accepted", "worst_margin", "answers"} <= set(got)
+    assert len(json.loads(got["answers"][0])) == (6 if rule == "strict" else 4)
+    store.write_table(run.study / "edits.parquet", got)  # every column is a plain one
