@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from . import store
+from . import sources, store
 from .params import ParameterError
 
 BYTES = 1.7  # of a PNG, a pixel
@@ -31,6 +32,8 @@ WORLD_CLASSES, WORLD_PIXELS = 8, 128 * 128
 # Official lists: classes, and images of train, val and test; 0 val: carved from train
 OFFICIAL = {"oxford_pets": (37, 3680, 0, 3669), "fgvc_aircraft": (100, 3334, 3333, 3333),
             "stanford_cars": (196, 8144, 0, 8041), "waterbirds": (2, 4795, 1199, 5794)}
+RECIPE = re.compile(r"zero_shot|real|(real\+)?(edit\(\w+,(in)?feasible\)|mix\(\w+,[\d.]+\)"
+                    r"|datadream\((cls|dset)\))")
 NEEDS = {"background": ("inpaint", "prior"), "color": ("inpaint",), "texture": ("inpaint", "prior")}
 
 
@@ -74,12 +77,33 @@ def complete(params: dict[str, Any]) -> None:
                                  f"hub id: {why}")
     for role, spec in models.items():
         _check_model(where, role, spec, models)
-    if not Path(params["prompts"]).is_file():
-        raise ParameterError(f"{where}: prompts: got {params['prompts']!r}, which is not there; "
-                             "wanted a YAML file of phrases, as params/prompts/custom.yaml")
+    _check_inputs(where, params)
     if params.get("plan", {}).get("tflops", 1) <= 0:
         raise ParameterError(f"{where}: plan.tflops: got {params['plan']['tflops']!r}, wanted more "
                              "than 0")
+
+
+def _check_inputs(where: str, params: dict[str, Any]) -> None:
+    """The data sets' settings, their phrases, and the spelling of the recipes."""
+    if not Path(params["prompts"]).is_file():
+        raise ParameterError(f"{where}: prompts: got {params['prompts']!r}, which is not there; "
+                             "wanted a YAML file of phrases, as params/prompts/custom.yaml")
+    for dataset, spec in params["datasets"].items():
+        try:
+            sources.check(dataset, spec)
+        except ValueError as error:
+            raise ParameterError(f"{where}: {error}") from error
+        for attribute in params["attributes"]:
+            if not phrases(params, dataset, attribute):
+                raise ParameterError(
+                    f"{where}: prompts: {params['prompts']} has no phrases of {attribute} for "
+                    f"{spec.get('family', dataset)!r}; add them under families, or take "
+                    f"{attribute!r} out of attributes")
+    for recipe in params["classify"]["recipes"]:
+        if not RECIPE.fullmatch(recipe.replace(" ", "")):
+            raise ParameterError(f"{where}: classify.recipes: got {recipe!r}, wanted one like "
+                                 "zero_shot, real, edit(color,feasible), mix(color,0.5), "
+                                 "datadream(cls), or real+ before one of the last three")
 
 
 def _check_model(where: str, role: str, spec: dict, models: dict) -> None:
@@ -126,7 +150,8 @@ def models(params: dict[str, Any]) -> list[list[str]]:
         if spec.get("vae"):
             rows.append([f"{role}.vae", spec["vae"], "main (not pinned)", f"with {role}",
                          spec.get("vae_licence", "not stated")])
-    return rows
+    return [*rows, ["fallback", "GrabCut, where no mask is given or found", "OpenCV's", "0",
+                    "Apache-2.0"]]
 
 
 def _card(folder: Path) -> str:

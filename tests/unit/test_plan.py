@@ -39,6 +39,7 @@ def test_the_command_prints_the_plan_and_loads_nothing():
         line = next(x for x in done.stdout.splitlines() if (spec.get("path") or spec["name"]) in x)
         assert spec["licence"] in line and str(spec["size_gb"]) in line
         assert "not pinned" in line or spec.get("weights", "not pinned") in line
+    assert "fallback" in done.stdout and "RMBG" not in done.stdout
     assert "edited images 195,450" in done.stdout and "GPU hours:" in done.stdout
     assert "40 % of them assumed" in done.stdout and " GB of weights" in done.stdout
     assert "classify_one" in done.stdout  # Snakemake's own table of what is left
@@ -164,6 +165,11 @@ def changed(tmp_path: Path, change: dict) -> Path:
     ({"models": {"verifier": {"kind": "vlm", "path": ""}}}, "models.verifier.path: got nothing"),
     ({"models": {"verifier": {"role": "eye"}}}, "models.verifier.role: got 'eye', wanted a role"),
     ({"prompts": "nowhere.yaml"}, "prompts: got 'nowhere.yaml', which is not there; wanted"),
+    ({"datasets": {"x": {"source": "stanford_car", "root": "r"}}}, "datasets.x.*stanford_cars"),
+    ({"datasets": {"x": {"source": "stanford_cars"}}}, r"datasets.x: .*needs \['root'\]"),
+    ({"datasets": {"x": {"source": "imagefolder", "root": "r"}}},
+     "stanford_cars.yaml has no phrases of background for 'x'; add them under families"),
+    ({"classify": {"recipes": ["reel"]}}, "classify.recipes: got 'reel', wanted one like zero_s"),
     ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted more than 0"),
     ({"verify": {"rule": "faithful"}}, "verify.rule: got 'faithful' with protocol 'controlled'"),
     ({"verify": {"p_yes": 2}}, "verify.p_yes: got 2, wanted a number from 0 to 1"),
