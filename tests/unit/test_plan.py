@@ -57,7 +57,9 @@ def test_models_name_revision_size_and_licence():
     params = cars()
     params["models"]["prior"] = {"path": "x/y", "revision": "0123abc"}
     params["models"]["inpaint"] = {"path": "models/micro/inpaint"}
+    params["models"]["detector"]["revision"] = "fade"  # a branch, though all its letters are hex
     rows = {r[0]: r for r in plan.models(params)}
+    assert rows["detector"][2] == "fade (not pinned)"
     assert rows["prior"] == ["prior", "x/y", "0123abc", "not stated", "not stated"]
     assert rows["refine"][2:] == ["main (not pinned)", "7.3", "OpenRAIL++-M"]
     assert rows["refine.vae"][1] == "madebyollin/sdxl-vae-fp16-fix"
