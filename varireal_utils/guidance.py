@@ -188,17 +188,20 @@ def quality(maps: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def worst(maps: pd.DataFrame, compared: pd.DataFrame, count: int = 8) -> pd.DataFrame:
-    """The masks to look at first, with path, mask_path and a `note` that says why.
+    """The masks to look at first, with path, mask_path and a `note` that says why; beside_path is
+    the picture to show next to it and `beside` says what that is, lines or the given mask.
 
     First those whose verdict is not "ok", then, of the compared ones, those of the lowest IoU, then
     the largest ones.
     """
-    found = compared.rename(columns={"found_path": "mask_path"})
-    found = found.assign(rank=1.0 + found["iou"], note=[
+    found = compared.rename(columns={"found_path": "mask_path", "given_path": "beside_path"})
+    found = found.assign(beside="given mask", rank=1.0 + found["iou"], note=[
         f"{o}, IoU {v:.2f}" for o, v in zip(found["origin"], found["iou"])])
-    used = maps.assign(rank=np.where(maps["verdict"] != "ok", 0.0, 3 - maps["area"]), note=[
+    used = maps.rename(columns={"canny_path": "beside_path"})
+    rank = np.where(maps["verdict"] != "ok", 0.0, 3 - maps["area"])
+    used = used.assign(beside="lines", rank=rank, note=[
         f"{o}, {v}, {a:.0%}" for o, v, a in zip(maps["origin"], maps["verdict"], maps["area"])])
-    columns = ["image_id", "path", "mask_path", "note", "rank"]
+    columns = ["image_id", "path", "mask_path", "beside_path", "note", "beside", "rank"]
     rows = [used[columns], found.loc[found["mask_path"] != "", columns]]
     both = pd.concat([r for r in rows if len(r)] or rows[:1], ignore_index=True)
     return both.sort_values(["rank", "image_id"], ignore_index=True).head(count)

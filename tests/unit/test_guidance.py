@@ -86,10 +86,12 @@ def test_iou_by_hand():
 def test_the_quality_table_and_the_worst_masks():
     maps = pd.DataFrame({
         "image_id": list("abcd"), "path": list("abcd"), "mask_path": list("abcd"),
+        "canny_path": list("wxyz"),
         "origin": ["given", "given", "sam2", "grabcut"], "area": [0.2, 0.4, 0.3, 0.95],
         "verdict": ["ok", "ok", "ok", "huge"]})
     compared = pd.DataFrame({
         "image_id": ["a", "b"], "path": ["a", "b"], "found_path": ["fa", "fb"],
+        "given_path": ["ga", "gb"],
         "origin": ["sam2", "grabcut"], "iou": [0.9, 0.3]})
     table = guidance.quality(maps, compared)
     assert list(table.index) == ["given", "sam2", "grabcut"]
@@ -100,6 +102,8 @@ def test_the_quality_table_and_the_worst_masks():
     first = guidance.worst(maps, compared, 4)
     assert list(first["mask_path"]) == ["d", "fb", "fa", "b"]  # verdict, lowest IoU, then area
     assert first["note"].iloc[1] == "grabcut, IoU 0.30"
+    assert list(first["beside_path"]) == ["z", "gb", "ga", "x"]
+    assert list(first["beside"]) == ["lines", "given mask", "given mask", "lines"]
     nothing = compared.iloc[:0]
     assert list(guidance.worst(maps, nothing, 2)["mask_path"]) == ["d", "b"]
     assert guidance.quality(maps, nothing)["iou"].isna().all()
@@ -124,7 +128,7 @@ def test_comparing_uses_given_masks_alone_in_an_order_of_their_own(tmp_path):
     none = guidance.compare(table.assign(mask_path=""), tmp_path, find, 3)
     assert none.empty and none["iou"].dtype == float
     maps = pd.DataFrame([{"origin": "grabcut", "verdict": "ok", "area": 0.3, "image_id": "a",
-                          "path": "p", "mask_path": "m"}])
+                          "path": "p", "mask_path": "m", "canny_path": "c"}])
     assert np.isnan(guidance.quality(maps, none).loc["grabcut", "iou"])
     assert list(guidance.worst(maps, none)["note"]) == ["grabcut, ok, 30%"]
     again = guidance.compare(table.iloc[::-1], tmp_path, find, 3)
