@@ -17,8 +17,10 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from . import augment, clip_lora, compose, edit, models, networks, prompts, store, verify
+from . import augment, clip_lora, compose, edit, models, networks, prompts, store, verify, vlm
+from .params import loaded_parts
 from .record import Run
+from .seeds import seed_for
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def inputs(study: Path, dataset: str) -> pd.DataFrame:
 def embedder(params: dict) -> tuple[Callable, Callable]:
     """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
     device = models.device_of(params)
-    role = params["models"].get("verifier", params["models"]["clip"])
+    role = params["models"].get("verifier", {})
+    role = role if role.get("name") else params["models"][role.get("role", "clip")]
     clip, tokenizer, preprocess = networks.load_clip(role, device)
 
     @torch.no_grad()
@@ -83,10 +86,8 @@ def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibi
     source_of = _reader(run.study, table, attribute)
     size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
     priors = edit.prior_bank(pipes, bank, attribute, list(rows["phrase"]), run.params, size)
-    of_images, of_texts = embedder(run.params)
-    thresholds = _thresholds(run, table, bank, attribute, of_images, of_texts)
-    return Job(rows, bank, pipes, priors, thresholds, source_of,
-               _verifier(bank, attribute, of_images, of_texts, thresholds))
+    thresholds, answer = _judge(run, table, bank, attribute)
+    return Job(rows, bank, pipes, priors, thresholds, source_of, answer)
 
 
 def _reader(study: Path, table: pd.DataFrame, attribute: str) -> Callable[[str], edit.Source]:
@@ -100,6 +101,34 @@ def _reader(study: Path, table: pd.DataFrame, attribute: str) -> Callable[[str],
                            edit.editable_mask(attribute, mask, own),
                            store.read_mask(study / row["canny_path"]))
     return read
+
+
+def _judge(run: Run, table: pd.DataFrame, bank: prompts.Bank,
+           attribute: str) -> tuple[dict[str, float], Callable]:
+    """The thresholds and the verifier of an arm, by the kind that models.verifier names."""
+    if run.params["models"].get("verifier", {}).get("kind", "clip") == "vlm":
+        return _vlm_judge(run, table, bank, attribute)
+    of_images, of_texts = embedder(run.params)
+    thresholds = _thresholds(run, table, bank, attribute, of_images, of_texts)
+    return thresholds, _verifier(bank, attribute, of_images, of_texts, thresholds)
+
+
+def _vlm_judge(run: Run, table: pd.DataFrame, bank: prompts.Bank,
+               attribute: str) -> tuple[dict[str, float], Callable]:
+    settings, names = vlm.settings_of(run.params), sorted(table["class_name"].unique())
+    ask = vlm.asker(models.load_vlm(run.params), settings["max_size"])
+    val = table[table["split"] == "val"]
+    lot = sorted(val["image_id"], key=lambda i: seed_for("verify", i))[:settings["calibration"]]
+    val = val.loc[lot]
+    pictures = [store.read_image(run.study / p) for p in val["path"]]
+    thresholds = vlm.calibrate(ask, pictures, list(val["class_name"]), list(val["image_id"]), bank,
+                               attribute, names, settings, run.params["seed"])
+
+    def answer(pictures: list[np.ndarray], rows: list[dict],
+               sources: list[edit.Source]) -> pd.DataFrame:
+        return vlm.score(ask, pictures, [s.image for s in sources], rows, bank, names, settings,
+                         thresholds)
+    return thresholds, answer
 
 
 def _sentences(bank: prompts.Bank, attribute: str, class_name: str) -> list[str]:
@@ -137,9 +166,11 @@ def _verifier(bank: prompts.Bank, attribute: str, of_images: Callable, of_texts:
 def make(run: Run, job: Job) -> pd.DataFrame:
     """Run the arm, or what is left of it, and write edits.parquet. Returns its rows."""
     parts, size = run.out / "parts", run.params["edit"]["batch_size"]
-    stamp = store.sha256_json({"edit": run.params["edit"], "models": run.params["models"],
-                               "verify": job.thresholds, "seed": run.params["seed"],
-                               "bank": job.bank, "rows": job.rows["edit_id"].tolist()})
+    stamp = store.sha256_json({"edit": run.params["edit"],
+                               "models": loaded_parts(run.params["models"]),
+                               "verify": _verified_by(run.params, job.thresholds),
+                               "seed": run.params["seed"], "bank": job.bank,
+                               "rows": job.rows["edit_id"].tolist()})
     if not (parts / "stamp.json").exists() or store.read_json(parts / "stamp.json") != stamp:
         for old in parts.glob("batch*.parquet"):
             old.unlink()
@@ -167,6 +198,21 @@ def make(run: Run, job: Job) -> pd.DataFrame:
     edits = pd.concat([store.read_table(part(i)) for i in range(total)], ignore_index=True)
     store.write_table(run.out / "edits.parquet", edits)
     return edits
+
+
+def _verified_by(params: dict, thresholds: dict) -> dict:
+    """What a verdict rests on: the thresholds, and for a model that is asked how it is asked."""
+    kind = params["models"].get("verifier", {}).get("kind", "clip")
+    return thresholds if kind == "clip" else {"thresholds": thresholds, **params["verify"]}
+
+
+def acceptance(run: Run, dataset: str, attribute: str) -> pd.DataFrame:
+    """verify.by_arm over the arms of an attribute that there are so far: does the filter treat
+    them alike? Whichever arm is run second sees both."""
+    home = run.study / "edits" / store.slug(dataset) / attribute
+    files = [home / arm / "edits.parquet" for arm in prompts.ARMS]
+    return verify.by_arm(pd.concat([store.read_table(f) for f in files if f.exists()],
+                                   ignore_index=True))
 
 
 def prior_file(phrase: str, variant: int) -> Path:

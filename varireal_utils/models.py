@@ -8,6 +8,7 @@ parameters differ. Weights are read as safetensors; nothing is unpickled, no rem
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -21,7 +22,11 @@ ROLES = {"inpaint": "diffusion pipeline that paints under a mask",
          "refine": "base of the refinement; without it, the inpainting pipeline",
          "ip_adapter": "IP-Adapter of the refinement (path, subfolder, weight_name, image_encoder)",
          "datadream": "text-to-image pipeline that DataDream adapts; without it, the prior's",
-         "clip": "CLIP that is fine-tuned and, by default, verifies"}
+         "clip": "CLIP that is fine-tuned and, by default, verifies",
+         "detector": "Grounding DINO, which finds the object by its name",
+         "segmenter": "SAM 2, which cuts out what the detector found",
+         "verifier": "judge of the edits: kind clip (without it, role clip) or vlm"}
+NEEDED = ("path", "name", "role")  # one of them says where a role's weights come from
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -172,6 +177,62 @@ def _placed(pipe: Any, spec: dict, params: dict) -> Any:
         pipe = pipe.to(device_of(params))
         pipe.unet.to(memory_format=torch.channels_last)
     return pipe
+
+
+def load_detector(params: dict) -> tuple[Any, Any]:
+    """(model, processor) of role "detector": Grounding DINO, or another of its task."""
+    from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+    return _seer(params, "detector", AutoModelForZeroShotObjectDetection, AutoProcessor)
+
+
+def load_segmenter(params: dict) -> tuple[Any, Any]:
+    """(model, processor) of role "segmenter": SAM 2, which takes boxes."""
+    from transformers import Sam2Model, Sam2Processor
+
+    return _seer(params, "segmenter", Sam2Model, Sam2Processor)
+
+
+def load_vlm(params: dict, role: str = "verifier") -> tuple[Any, Any]:
+    """(model, processor) of a vision-language model: LLaVA-1.6, Qwen-VL, InternVL (its -hf kind).
+
+    `quantization: 8bit` needs bitsandbytes and a CUDA device; it is refused where they are not.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    more = {}
+    if _spec(params, role).get("quantization", "none") != "none":
+        more = _eight_bit(params, role)
+    model, processor = _seer(params, role, AutoModelForImageTextToText, AutoProcessor, more)
+    if not getattr(processor, "chat_template", None):
+        raise ValueError(f"models.{role}.path: {_spec(params, role)['path']!r} has no chat "
+                         "template, so nobody knows how to ask it; name an instruction-tuned one")
+    return model, processor
+
+
+def _eight_bit(params: dict, role: str) -> dict[str, Any]:
+    remedy = f"set models.{role}.quantization: none and dtype: bfloat16"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(f"models.{role}.quantization: 8bit needs bitsandbytes, which is not "
+                         f"installed and not in requirements.lock; install it, or {remedy}")
+    if device_of(params).type != "cuda":
+        raise ValueError(f"models.{role}.quantization: 8bit needs a CUDA device, this is "
+                         f"{device_of(params)}; {remedy}")
+    from transformers import BitsAndBytesConfig
+
+    return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+            "device_map": {"": device_of(params)}}
+
+
+def _seer(params: dict, role: str, kind: Any, processing: Any,
+          more: dict | None = None) -> tuple[Any, Any]:
+    spec = _spec(params, role)
+    kwargs = _kwargs(spec) | (more or {}) | {"trust_remote_code": False}
+    kwargs["dtype"] = kwargs.pop("torch_dtype")  # transformers' new name
+    revision = {"revision": spec["revision"]} if spec.get("revision") else {}
+    processor = processing.from_pretrained(spec["path"], trust_remote_code=False, **revision)
+    model = kind.from_pretrained(spec["path"], **kwargs).eval()
+    return (model if more else model.to(device_of(params))), processor
 
 
 def describe(params: dict) -> dict[str, str]:

@@ -45,6 +45,16 @@ _DIFFUSION = {"prior_steps": WHOLE, "prior_guidance_scale": NUMBER, "steps": COU
               "refine_steps": WHOLE, "refine_strength": (0, 1), "refine_guidance_scale": NUMBER,
               "controlnet_scale": NUMBER, "ip_scale": NUMBER, "prior_size": COUNT,
               "prompt_weight": NUMBER}
+_FACTS = ("licence", "vae_licence", "size_gb", "tflop", "tflop_text")  # no model is loaded by these
+_DTYPES = {"float32", "bfloat16", "float16"}
+_MODEL = {f"?{k}": str for k in (
+    "path", "name", "weights", "config", "revision", "variant", "vae", "subfolder", "weight_name",
+    "image_encoder", "role", "licence", "vae_licence")}
+_MODEL |= {"?dtype": _DTYPES, "?offload": {"none", "model", "sequential"}, "?kind": {"clip", "timm", "vlm"},
+           "?quantization": {"none", "8bit"}, "?size_gb": NUMBER, "?tflop": NUMBER,
+           "?tflop_text": NUMBER}
+_ROLES = ("inpaint", "prior", "controlnet", "refine", "ip_adapter", "datadream", "clip",
+          "classifier", "detector", "segmenter", "verifier")
 _EDIT = {f"?{k}": v for k, v in _DIFFUSION.items()}
 _EDIT |= {"?arms": {"?feasible": _EDIT, "?infeasible": _EDIT}}
 
@@ -56,8 +66,9 @@ SCHEMA: dict[str, Any] = {
     "?job_threads": WHOLE, "device": {"auto", "cpu", "cuda", "mps"},
     "precision": {"auto", "float32", "bfloat16", "float16"},
     "datasets": {"*": dict}, "attributes": list, "prompts": (str, dict),
-    "models": {"*": dict},
-    "guidance": {"canny_low": NUMBER, "canny_high": NUMBER, "canny_blur": WHOLE},
+    "models": {f"?{role}": _MODEL for role in _ROLES},
+    "guidance": {"canny_low": NUMBER, "canny_high": NUMBER, "canny_blur": WHOLE, "?noun": str,
+                 "?box_threshold": (0, 1), "?compare": WHOLE},
     "edit": {"images_per_real": COUNT, "batch_size": COUNT, "max_attempts": COUNT,
              "prior_variants": COUNT, "?canvas": COUNT, "?background": _EDIT, "?color": _EDIT,
              "?texture": _EDIT},
@@ -67,7 +78,10 @@ SCHEMA: dict[str, Any] = {
                    "steps": COUNT, "guidance_scale": NUMBER, "?candidates": COUNT,
                    "?img2img_strength": (0, 1)},
     "verify": {"false_accept": (0, 1), "false_identity": (0, 1),
-               "keep": {"all", "accepted", "paired"}},
+               "keep": {"all", "accepted", "paired"}, "?rule": {"strict", "faithful"},
+               "?p_yes": (0, 1), "?margin": (0, 1), "?controls": COUNT, "?calibration": COUNT,
+               "?max_size": COUNT},
+    "?plan": {"tflops": NUMBER, "source": str},
     "classify": {"job": {"dataset", "seed", "recipe"}, "seeds": [int], "recipes": [str],
                  "rank": COUNT, "alpha": NUMBER, "dropout": (0, 1), "lr": NUMBER,
                  "weight_decay": NUMBER, "warmup": (0, 1), "batch_size": COUNT,
@@ -174,6 +188,13 @@ def check(params: dict, where: str) -> None:
             raise ParameterError(f"{where}: edit.{attribute}.arms: arms with settings of their own "
                                  "belong to protocol faithful; under controlled both arms are "
                                  "edited alike")
+    if params["verify"].get("rule") == "faithful":
+        kind = params["models"].get("verifier", {}).get("kind", "clip")
+        if params["protocol"] != "faithful" or kind != "vlm":
+            raise ParameterError(f"{where}: verify.rule: got 'faithful' with protocol "
+                                 f"{params['protocol']!r} and models.verifier.kind {kind!r}; it "
+                                 "tells a vlm the answers and belongs to protocol faithful; wanted "
+                                 "'strict' here")
     for attribute in params["attributes"]:
         if not isinstance(params["edit"].get(str(attribute)), dict):
             raise ParameterError(f"{where}: attributes: {attribute!r} has no settings under edit"
@@ -256,7 +277,8 @@ def _check(value: Any, shape: Any, where: str, key: str) -> None:
             if k.lstrip("?") in value:
                 _check(value[k.lstrip("?")], inner, where, f"{key}.{k.lstrip('?')}".lstrip("."))
             elif not k.startswith("?"):
-                raise ParameterError(f"{where}: {f'{key}.{k}'.lstrip('.')} is missing")
+                raise ParameterError(f"{where}: {f'{key}.{k}'.lstrip('.')} is missing; add it, or "
+                                     "include a file that has it (params/micro.yaml has all)")
     elif isinstance(shape, list):
         if not isinstance(value, list) or not value:
             raise ParameterError(f"{where}: {name}: got {value!r}, wanted a list with an item")
@@ -281,6 +303,12 @@ def _check(value: Any, shape: Any, where: str, key: str) -> None:
                              f"wanted {wanted}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ParameterError(f"{where}: {name}: got {value!r}, wanted a finite number")
+
+
+def loaded_parts(models: dict[str, dict]) -> dict[str, dict]:
+    """The models of a parameter file without what is only said of them: what a result rests on."""
+    return {role: {k: v for k, v in spec.items() if k not in _FACTS}
+            for role, spec in models.items()}
 
 
 def _nearest(key: str, known: list[str]) -> str:

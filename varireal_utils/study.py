@@ -27,11 +27,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import plan as planning
 from . import store
-from .params import ParameterError, load_params, phrase_file
+from .params import ParameterError, load_params, loaded_parts, phrase_file
 from .runner import find_notebook, split_settings
 
-WORLD_CLASSES = 8  # of each family that the world draws
 USED = {"01_data": (), "02_attributes": ("attributes", "prompts"), "03_guidance": ("guidance",),
         "04_edit": ("models", "guidance", "verify", "prompts"),
         "05_datadream": ("models",), "06_classify": ("classify", "verify"),
@@ -46,10 +46,13 @@ class StudyBusy(RuntimeError):
 def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = "",
           attribute: str = "") -> str:
     """Digest of a stage's notebook and of the parameters that it reads."""
-    used: dict[str, Any] = {key: params[key] for key in USED[stage]}
+    models = loaded_parts(params["models"])
+    used: dict[str, Any] = {key: models if key == "models" else params[key] for key in USED[stage]}
     used |= {key: params[key] for key in ("seed", "protocol")}
     if dataset:
         used["dataset"] = params["datasets"][dataset]
+    if stage == "03_guidance" and "detector" in models:
+        used["models"] = {k: models.get(k) for k in ("detector", "segmenter")}
     if stage == "04_edit":
         used["edit"] = {k: v for k, v in params["edit"].items()
                         if not isinstance(v, dict) or k == attribute}
@@ -59,7 +62,8 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         elsewhere = {"dataset": (), "seed": ("seeds",), "recipe": ("recipes", "seeds")}
         others = elsewhere[params["classify"]["job"]]  # what is another job changes none
         used["classify"] = {k: v for k, v in params["classify"].items() if k not in others}
-        used["clip"] = params["models"].get("clip")
+        used["clip"] = models.get("clip")
+        used["classifier"] = models.get("classifier")
     for name in ([phrase_file(params)] if "prompts" in used else []) + (
             ["claims.yaml"] if stage == "07_claims" else []):
         if Path(name).is_file():
@@ -97,6 +101,7 @@ def drive(file: str, settings: list[str], cores: int | None = None, notebooks: s
 
     _, overrides = split_settings(settings, {}, load_params(file), file)
     params = load_params(file, overrides)
+    planning.complete(params)
     folder = store.study_dir(params)
     words = ["--profile", "profiles/default", "--cores", str(cores or os.cpu_count() or 1),
              "--nolock", "--config", f"params={json.dumps(file)}",
@@ -150,26 +155,14 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
-    """Print how many images the study makes, then Snakemake's table of the jobs still to run."""
+    """Print the study's models, jobs, images, hours and disk, then Snakemake's table of the jobs
+    that are still to run. Raises ParameterError for what the study could not run with."""
     _, overrides = split_settings(settings, {}, load_params(file), file)
     params = load_params(file, overrides)
-    arms = 2 * len(params["attributes"]) * params["edit"]["images_per_real"]
-    for dataset in params["datasets"]:
-        photographs = count_photographs(params, dataset)
-        runs = len(params["classify"]["recipes"]) * len(params["classify"]["seeds"])
-        images = "unknown until 01_data has run" if photographs is None else f"{photographs * arms}"
-        print(f"{dataset}: edited images {images} ({photographs or '?'} photographs x {arms}); "
-              f"classifiers {runs}")
+    edited(params), dreamed(params)
+    print(planning.report(params), flush=True)
+    print("\nstill to run:", flush=True)
     return drive(file, settings, notebooks=notebooks, dry=True)
-
-
-def count_photographs(params: dict[str, Any], dataset: str) -> int | None:
-    """Training photographs of a data set, from its table if it is there, else from its settings."""
-    table = store.study_dir(params) / "data" / store.slug(dataset) / "images.parquet"
-    if table.exists():
-        return int((store.read_table(table)["split"] == "train").sum())
-    source = params["datasets"][dataset]
-    return source["train_per_class"] * WORLD_CLASSES if source.get("source") == "world" else None
 
 
 def summary(folder: Path) -> str:

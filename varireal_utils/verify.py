@@ -80,3 +80,49 @@ def score(images: list[np.ndarray], sources: list[np.ndarray], masks: list[np.nd
         "attribute_margin": attribute, "identity": identity, "worst_margin": room.min(axis=0),
         "attribute_passed": room[0] >= 0, "identity_passed": room[1] >= 0,
         "accepted": (room >= 0).all(axis=0)})
+
+
+def by_arm(edits: pd.DataFrame) -> pd.DataFrame:
+    """What the verifier says of each arm of one attribute, and whether it treats them alike.
+
+    edits: rows of edits.parquet. A row for each arm: edits (count), accepted, attribute_passed,
+    identity_passed (shares, 0..1), tries (mean number of attempts), and the means of what else it
+    recorded (feasibility_yes, attribute_before). With both arms a row "difference", feasible minus
+    infeasible, its 95 % interval in low and high (of `accepted`, over pairs of one photograph and k
+    where both arms have it), and `uneven`: the interval leaves out 0.
+    """
+    shown = ["accepted", "attribute_passed", "identity_passed"]
+    more = [c for c in ("feasibility_yes", "attribute_before") if c in edits]
+    rows = {}
+    for arm in ("feasible", "infeasible"):
+        here = edits[edits["feasibility"] == arm]
+        if len(here):
+            rows[arm] = {"edits": len(here), **{c: here[c].mean() for c in shown},
+                         "tries": here["attempt"].mean() + 1, **{c: here[c].mean() for c in more}}
+    table = pd.DataFrame(rows).T
+    if len(rows) < 2:
+        return table
+    table.loc["difference"] = table.loc["feasible"] - table.loc["infeasible"]
+    slots = edits.astype({"accepted": float}).pivot_table(
+        index=["image_id", "k"], columns="feasibility", values="accepted").dropna()
+    gaps = slots["feasible"] - slots["infeasible"]
+    table.loc["difference", "edits"] = len(gaps)
+    mean, count = gaps.mean(), len(gaps)
+    # two made-up pairs that differ, one each way, keep an interval of no differences from being 0
+    spread = ((gaps**2).sum() + 2) / (count + 2) - (gaps.sum() / (count + 2)) ** 2
+    half = 1.96 * float(np.sqrt(spread / (count + 2)))
+    table.loc["difference", ["low", "high"]] = mean - half, mean + half
+    return table.assign(uneven=[False] * len(rows) + [bool(abs(mean) > half)])
+
+
+def evenness(table: pd.DataFrame) -> str:
+    """One sentence that reads the table of `by_arm`."""
+    if "difference" not in table.index:
+        return f"Only the {table.index[0]} arm is there yet; run the other one to compare them."
+    low, high = (100 * table.loc["difference", c] for c in ("low", "high"))
+    gap = f"{100 * table.loc['difference', 'accepted']:+.1f} points ({low:+.1f} to {high:+.1f})"
+    if table.loc["difference", "uneven"]:
+        return (f"The filter treats the arms differently: {gap} in what it accepts of the feasible "
+                "arm. Look at both before comparing them; verify.keep: paired drops the pairs of "
+                "which one was rejected.")
+    return f"No difference between the arms is shown in what the filter accepts: {gap}."

@@ -76,6 +76,65 @@ def test_guide_uses_the_given_mask_and_says_where_it_did_not(tmp_path):
         assert guidance.guide(base | missing, tmp_path, out, SETTINGS)["origin"] == "grabcut"
 
 
+def test_iou_by_hand():
+    a, b = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
+    assert guidance.iou(a, b) == 1
+    a[:2], b[1:3] = 255, 255
+    assert guidance.iou(a, b) == 4 / 12 and guidance.iou(a, a) == 1 and guidance.iou(a, 0 * a) == 0
+
+
+def test_the_quality_table_and_the_worst_masks():
+    maps = pd.DataFrame({
+        "image_id": list("abcd"), "path": list("abcd"), "mask_path": list("abcd"),
+        "canny_path": list("wxyz"),
+        "origin": ["given", "given", "sam2", "grabcut"], "area": [0.2, 0.4, 0.3, 0.95],
+        "verdict": ["ok", "ok", "ok", "huge"]})
+    compared = pd.DataFrame({
+        "image_id": ["a", "b"], "path": ["a", "b"], "found_path": ["fa", "fb"],
+        "given_path": ["ga", "gb"],
+        "origin": ["sam2", "grabcut"], "iou": [0.9, 0.3]})
+    table = guidance.quality(maps, compared)
+    assert list(table.index) == ["given", "sam2", "grabcut"]
+    assert table.loc["given", "masks"] == 2 and table.loc["given", "compared"] == 0
+    assert np.isclose(table.loc["given", "area"], 0.3) and np.isnan(table.loc["given", "iou"])
+    assert table.loc["sam2", "iou"] == 0.9 and table.loc["sam2", "bad"] == 0
+    assert table.loc["grabcut", "huge"] == 1 and table.loc["grabcut", "bad"] == 1
+    first = guidance.worst(maps, compared, 4)
+    assert list(first["mask_path"]) == ["d", "fb", "fa", "b"]  # verdict, lowest IoU, then area
+    assert first["note"].iloc[1] == "grabcut, IoU 0.30"
+    assert list(first["beside_path"]) == ["z", "gb", "ga", "x"]
+    assert list(first["beside"]) == ["lines", "given mask", "given mask", "lines"]
+    nothing = compared.iloc[:0]
+    assert list(guidance.worst(maps, nothing, 2)["mask_path"]) == ["d", "b"]
+    assert guidance.quality(maps, nothing)["iou"].isna().all()
+
+
+def test_comparing_uses_given_masks_alone_in_an_order_of_their_own(tmp_path):
+    image, mask = np.full((20, 20, 3), 9, np.uint8), np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 255
+    store.write_image(tmp_path / "p.png", image)
+    store.write_image(tmp_path / "m.png", mask)
+    table = pd.DataFrame([{"image_id": f"i{n}", "class_name": "cat", "path": "p.png",
+                           "mask_path": "m.png" if n % 2 else ""} for n in range(10)])
+
+    def find(picture, class_name):
+        from varireal_utils.detect import Found
+        assert class_name == "cat"
+        return Found(np.where(np.arange(20) < 10, mask, 0).astype(np.uint8), "sam2", None, 0.7)
+
+    got = guidance.compare(table, tmp_path, find, 3, tmp_path / "guidance")
+    assert len(got) == 3 and (got["iou"] == 0.5).all() and (got["box_score"] == 0.7).all()
+    assert set(got["image_id"]) < {"i1", "i3", "i5", "i7", "i9"}
+    none = guidance.compare(table.assign(mask_path=""), tmp_path, find, 3)
+    assert none.empty and none["iou"].dtype == float
+    maps = pd.DataFrame([{"origin": "grabcut", "verdict": "ok", "area": 0.3, "image_id": "a",
+                          "path": "p", "mask_path": "m", "canny_path": "c"}])
+    assert np.isnan(guidance.quality(maps, none).loc["grabcut", "iou"])
+    assert list(guidance.worst(maps, none)["note"]) == ["grabcut, ok, 30%"]
+    again = guidance.compare(table.iloc[::-1], tmp_path, find, 3)
+    assert list(again["image_id"]) == list(got["image_id"]) and (again["found_path"] == "").all()
+
+
 @pytest.fixture(scope="module")
 def pets(tmp_path_factory):
     study = tmp_path_factory.mktemp("study")

@@ -1,6 +1,7 @@
 """The verifier: thresholds from photographs, and nothing that a constant answer could pass."""
 
 import numpy as np
+import pandas as pd
 
 from varireal_utils import verify
 
@@ -54,3 +55,34 @@ def test_object_only_greys_the_rest():
     mask[2:4] = 255
     out = verify.object_only(image, mask)
     assert (out[2:4] == image[2:4]).all() and (out[5] == verify.GREY).all()
+
+
+def edits(feasible: list[bool], infeasible: list[bool]) -> pd.DataFrame:
+    return pd.DataFrame([
+        {"image_id": f"i{n}", "k": 0, "feasibility": arm, "accepted": a, "attribute_passed": a,
+         "identity_passed": True, "attempt": 0 if a else 1}
+        for arm, answers in (("feasible", feasible), ("infeasible", infeasible))
+        for n, a in enumerate(answers)])
+
+
+def test_a_filter_that_treats_the_arms_differently_is_seen():
+    table = verify.by_arm(edits([True] * 40, [True] * 10 + [False] * 30))
+    assert table.loc["difference", "accepted"] == 0.75 and table.loc["difference", "uneven"]
+    assert table.loc["difference", "low"] > 0.5 and table.loc["infeasible", "tries"] == 1.75
+    assert "treats the arms differently: +75.0 points" in verify.evenness(table)
+    other_way = verify.by_arm(edits([False] * 40, [True] * 40))
+    assert other_way.loc["difference", "high"] < 0 and other_way.loc["difference", "uneven"]
+
+
+def test_equal_arms_are_not_called_uneven():
+    answers = [True] * 30 + [False] * 10
+    table = verify.by_arm(edits(answers, answers))
+    assert table.loc["difference", "low"] < 0 < table.loc["difference", "high"]
+    assert not table.loc["difference", "uneven"] and "No difference" in verify.evenness(table)
+    few = verify.by_arm(edits([True, True], [True, False]))
+    assert not few.loc["difference", "uneven"]  # two pairs prove nothing
+
+
+def test_one_arm_alone_is_said_to_be_alone():
+    table = verify.by_arm(edits([True] * 3, []))
+    assert list(table.index) == ["feasible"] and "Only the feasible arm" in verify.evenness(table)

@@ -1,0 +1,221 @@
+"""The plan: printed without loading anything, and an incomplete file refused with what to do."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from varireal_utils import plan, store
+from varireal_utils.params import ParameterError, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = sorted(p.name for p in (ROOT / "params").glob("*.yaml")
+                 if p.name != "paper.yaml")  # not a study by itself
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def cars(**overrides) -> dict:
+    return load_params("params/paper_stanford_cars.yaml", overrides)
+
+
+def test_the_command_prints_the_plan_and_loads_nothing():
+    code = ("import sys, json; from varireal_utils.__main__ import main\n"
+            "code = main(['plan', '--params', 'params/paper_stanford_cars.yaml'])\n"
+            "print(json.dumps([code, sorted(m for m in ('torch', 'diffusers', 'transformers', "
+            "'open_clip') if m in sys.modules)]))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+                          timeout=600)
+    assert json.loads(done.stdout.strip().splitlines()[-1]) == [0, []], done.stderr[-2000:]
+    for spec in cars()["models"].values():
+        line = next(x for x in done.stdout.splitlines() if (spec.get("path") or spec["name"]) in x)
+        assert spec["licence"] in line and str(spec["size_gb"]) in line
+        assert "not pinned" in line or spec.get("weights", "not pinned") in line
+    assert "fallback" in done.stdout and "RMBG" not in done.stdout
+    assert "edited images 195,450" in done.stdout and "GPU hours:" in done.stdout
+    assert "40 % of them assumed" in done.stdout and " GB of weights" in done.stdout
+    assert "classify_one" in done.stdout  # Snakemake's own table of what is left
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_plan(name):
+    params = load_params(f"params/{name}")
+    text = plan.report(params)
+    assert all(role in text for role in params["models"])
+    assert "not stated" not in text or "local" in text  # the hub's models say what they are
+
+
+def test_models_name_revision_size_and_licence():
+    params = cars()
+    params["models"]["prior"] = {"path": "x/y", "revision": "0123abc"}
+    params["models"]["inpaint"] = {"path": "models/micro/inpaint"}
+    params["models"]["detector"]["revision"] = "fade"  # a branch, though all its letters are hex
+    rows = {r[0]: r for r in plan.models(params)}
+    assert rows["detector"][2] == "fade (not pinned)"
+    assert rows["prior"] == ["prior", "x/y", "0123abc", "not stated", "not stated"]
+    assert rows["refine"][2:] == ["main (not pinned)", "7.3", "OpenRAIL++-M"]
+    assert rows["refine.vae"][1] == "madebyollin/sdxl-vae-fp16-fix"
+    assert rows["inpaint"][2] == "local" and 0 < float(rows["inpaint"][3]) < 1
+
+
+def test_numbers_of_images_and_jobs():
+    params, jobs = cars(), plan.jobs(cars())
+    assert plan.sizes(params, "stanford_cars")[:2] == (
+        {"train": 6515, "val": 1629, "test": 8041}, 196)
+    edits = [j for j in jobs if j.stage == "04_edit"]
+    assert len(edits) == 6 and all(j.images == 5 * 6515 for j in edits)
+    recipes = params["classify"]["recipes"]
+    assert sum(j.count for j in jobs if j.stage == "06_classify") == 3 * (len(recipes) - 1) + 1
+    dreams = [j for j in jobs if j.stage == "05_datadream"]
+    assert [j.images for j in dreams] == [196 * 500]
+    few = load_params("params/paper_oxford_pets.yaml")
+    few["datasets"]["oxford_pets"]["train_per_class"] = 2
+    assert plan.sizes(few, "oxford_pets")[0] == {"train": 74, "val": 736, "test": 3669}
+    few["datasets"]["oxford_pets"]["split"] = "some/split.csv"
+    assert plan.sizes(few, "oxford_pets")[0] is None
+    assert "images unknown" in plan.report(few) and "edited images ?" in plan.report(few)
+
+
+def test_a_table_that_is_there_counts_more_than_lists(tmp_path):
+    params = cars(runs_dir=str(tmp_path))
+    table = pd.DataFrame({"split": ["train"] * 4 + ["val"] + ["test"] * 2,
+                          "label": [0, 1, 2, 0, 1, 1, 2]})
+    store.write_table(store.study_dir(params) / "data/stanford_cars/images.parquet", table)
+    assert plan.sizes(params, "stanford_cars")[:2] == ({"train": 4, "val": 1, "test": 2}, 3)
+
+
+def test_jobs_are_those_of_the_snakefile():
+    done = subprocess.run([sys.executable, "-m", "varireal_utils", "plan", "--params",
+                           "params/micro.yaml", "--set", "runs_dir=nowhere"], cwd=ROOT,
+                          capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (done.stdout + done.stderr).splitlines()
+    total = next(int(x.split()[1]) for x in lines if x.startswith("total "))
+    ours = next(int(x.split()[0]) for x in lines if " jobs; edited images" in x)
+    assert total == ours + 1  # Snakemake counts its own "all"
+
+
+def test_estimates_by_hand():
+    params = cars()
+    own, speed = params["edit"]["background"], 125 * 3600
+    make = 2 * math.ceil(own["steps"] * own["strength"]) * 6.76
+    assert plan.edit_tflop(params, "background", "feasible") == pytest.approx(make)
+    assert plan.verify_tflop(params) == 10 * 35
+    job = next(j for j in plan.jobs(params) if j.stage == "04_edit")
+    least = 32575 * (make + 350) / speed
+    assert least < job.hours[0] < 1.05 * least and 2.9 < job.hours[1] / job.hours[0] < 3
+    assert job.source == "estimate"
+    color = params["edit"]["color"]
+    assert plan.edit_tflop(params, "color", "feasible") == pytest.approx(
+        2 * math.ceil(color["steps"] * color["strength"]) * 6.76
+        + 2 * math.ceil(color["refine_steps"] * color["refine_strength"]) * (6.76 + 3.02))
+    own_arm = load_params("params/faithful_fgvc_aircraft.yaml")
+    assert plan.edit_tflop(own_arm, "texture", "infeasible") < \
+        plan.edit_tflop(own_arm, "texture", "feasible")
+
+
+def test_what_nobody_measured_is_not_made_up():
+    params = cars()
+    del params["plan"]
+    jobs = plan.jobs(params)
+    assert all(j.hours is None for j in jobs)
+    assert "GPU hours: not measured" in plan.report(params)
+    params = cars()
+    del params["models"]["refine"]["tflop"]
+    by_what = {j.what: j for j in plan.jobs(params)}
+    assert by_what["color stanford_cars feasible"].source == "not measured"
+    assert by_what["background stanford_cars feasible"].source == "estimate"
+
+
+def test_measured_hours_come_before_estimates(tmp_path, monkeypatch):
+    params = cars()
+    (tmp_path / "params").symlink_to(ROOT / "params")
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    store.write_text(tmp_path / "results/paper_stanford_cars/runs.csv",
+                     "stage,what,seconds\n04_edit,color stanford_cars feasible,7200\n")
+    monkeypatch.chdir(tmp_path)
+    found = {j.what: j for j in plan.jobs(params)}
+    assert found["color stanford_cars feasible"].hours == (2.0, 2.0)
+    assert found["color stanford_cars feasible"].source == "measured"
+    assert found["color stanford_cars infeasible"].source == "estimate"
+    assert "measured: results/paper_stanford_cars/runs.csv" in plan.report(params)
+
+
+def changed(tmp_path: Path, change: dict) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({"include": str(ROOT / "params/paper_stanford_cars.yaml")}
+                                   | change))
+    return file
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"models": {"inpaint": {"path": ""}}}, r"models.inpaint.path: got nothing, wanted a local"),
+    ({"models": {"prior": {"path": "./nowhere"}}}, r"models.prior.path: got 'nowhere', which is not"
+     " here; clone"),
+    ({"models": {"inpaintt": {"path": "x"}}}, "unknown key 'models.inpaintt'; did you mean"),
+    ({"models": {"clip": {"licnce": "MIT"}}}, "unknown key 'models.clip.licnce'.*'licence'"),
+    ({"models": {"verifier": {"dtype": "int4"}}}, "models.verifier.dtype: got 'int4', wanted one"),
+    ({"models": {"verifier": {"quantization": "4bit"}}}, "quantization: got '4bit', wanted one of"),
+    ({"models": {"verifier": {"kind": "vlm", "path": ""}}}, "models.verifier.path: got nothing"),
+    ({"models": {"verifier": {"role": "eye"}}}, "models.verifier.role: got 'eye', wanted a role"),
+    ({"prompts": "nowhere.yaml"}, "prompts: got 'nowhere.yaml', which is not there; wanted"),
+    ({"datasets": {"x": {"source": "stanford_car", "root": "r"}}}, "datasets.x.*stanford_cars"),
+    ({"datasets": {"x": {"source": "stanford_cars"}}}, r"datasets.x: .*needs \['root'\]"),
+    ({"datasets": {"x": {"source": "imagefolder", "root": "r"}}},
+     "stanford_cars.yaml has no phrases of background for 'x'; add them under families"),
+    ({"classify": {"recipes": ["reel"]}}, "classify.recipes: got 'reel', wanted one like zero_s"),
+    ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted more than 0"),
+    ({"verify": {"rule": "faithful"}}, "verify.rule: got 'faithful' with protocol 'controlled'"),
+    ({"verify": {"p_yes": 2}}, "verify.p_yes: got 2, wanted a number from 0 to 1"),
+    ({"guidance": {"box_treshold": 0.4}}, "unknown key 'guidance.box_treshold'.*box_threshold"),
+    ({"classify": {"recipes": ["edit(shape,feasible)"]}}, "needs edits of 'shape'"),
+])
+def test_a_bad_file_is_refused_with_key_value_and_remedy(tmp_path, capsys, change, message):
+    import re
+
+    from varireal_utils.__main__ import main
+
+    file = changed(tmp_path, change)
+    assert main(["plan", "--params", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert str(file) in said and re.search(message, said), said
+
+
+@pytest.mark.parametrize(("role", "why"), [
+    ("inpaint", "edits of"), ("prior", "edits of texture"), ("controlnet", "refine_steps"),
+    ("clip", "06_classify"), ("detector", "models.segmenter is there; name both")])
+def test_an_incomplete_file_is_refused(role, why):
+    params = cars()
+    del params["models"][role]
+    with pytest.raises(ParameterError, match=f"models.{role}: got nothing, wanted.*{why}"):
+        plan.complete(params)
+    params = cars()
+    del params["datadream"]
+    with pytest.raises(ParameterError, match="datadream: got nothing"):
+        plan.complete(params)
+
+
+def test_what_is_said_of_a_model_reruns_nothing_and_what_loads_it_does():
+    from varireal_utils import study
+
+    def digests(**changes):
+        params = cars()
+        for role, change in changes.items():
+            params["models"][role] |= change
+        return [study.needs(stage, params, ROOT / "notebooks", "stanford_cars", "color")
+                for stage in ("03_guidance", "04_edit", "06_classify")]
+
+    plain = digests()
+    assert digests(prior={"licence": "x", "size_gb": 1}, detector={"licence": "y"},
+                   clip={"tflop": 9.0}) == plain
+    moved = digests(detector={"revision": "0123abc"})
+    assert moved[0] != plain[0] and moved[2] == plain[2]
+    assert digests(verifier={"revision": "0123abc"})[1] != plain[1]
