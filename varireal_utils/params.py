@@ -50,8 +50,9 @@ _DTYPES = {"float32", "bfloat16", "float16"}
 _MODEL = {f"?{k}": str for k in (
     "path", "name", "weights", "config", "revision", "variant", "vae", "subfolder", "weight_name",
     "image_encoder", "role", "licence", "vae_licence")}
-_MODEL |= {"?dtype": _DTYPES, "?offload": {"none", "model", "sequential"}, "?kind": {"clip", "timm", "vlm"},
-           "?quantization": {"none", "8bit"}, "?size_gb": NUMBER, "?tflop": NUMBER,
+_MODEL |= {"?dtype": _DTYPES, "?offload": {"none", "model", "sequential"},
+           "?kind": {"clip", "timm", "vlm"}, "?quantization": {"none", "8bit"},
+           "?size_gb": NUMBER, "?tflop": NUMBER,
            "?tflop_text": NUMBER}
 _ROLES = ("inpaint", "prior", "controlnet", "refine", "ip_adapter", "datadream", "clip",
           "classifier", "detector", "segmenter", "verifier")
