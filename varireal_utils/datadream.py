@@ -311,7 +311,8 @@ def _draw_class(run: Run, pipe: Any, variant: str, name: str, label: int, adapte
     for index in range(count):
         source = None if starts is None else starts.iloc[index % len(starts)]
         caption = None if source is None else source.get("caption")
-        prompt = caption or cfg["template"].replace("{class}", name)
+        prompt = caption if isinstance(caption, str) and caption.strip() else \
+            cfg["template"].replace("{class}", name)
         sample = f"{name}-{variant}-{index:05d}"
         rows.append({"image_id": sample, "path": (folder / f"{store.slug(sample)}.png").as_posix(),
                      "label": label, "class_name": name, "variant": variant, "k": index,

@@ -46,7 +46,7 @@ class StudyBusy(RuntimeError):
 def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = "",
           attribute: str = "") -> str:
     """Digest of a stage's notebook and of the parameters that it reads."""
-    models = loaded_parts(params["models"])
+    models = loaded_parts(params.get("models", {}))
     used: dict[str, Any] = {key: models if key == "models" else params[key] for key in USED[stage]}
     used |= {key: params[key] for key in ("seed", "protocol")}
     if dataset:

@@ -33,7 +33,7 @@ OFFICIAL = {"oxford_pets": (pets, 37), "fgvc_aircraft": (aircraft, 100),
 def bank(request) -> dict:
     """Every class that the file itself names in `color`."""
     path = f"params/prompts/{request.param}.yaml"
-    raw = prompts._read(Path(path))
+    raw = prompts.read_file(path)
     names = list(raw["families"][request.param]["color"]["classes"])
     return prompts.load_bank(path, request.param, {}, names) | {"names": names}
 

@@ -15,7 +15,7 @@ from varireal_utils.params import ParameterError, load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted(p.name for p in (ROOT / "params").glob("*.yaml")
-                 if p.name != "paper.yaml")  # not a study by itself
+                 if p.name not in ("paper.yaml", "datadream.yaml"))  # not a study by itself
 
 
 @pytest.fixture(autouse=True)
