@@ -148,7 +148,8 @@ def blend(source: Source, attribute: str, phrase: str, prior: np.ndarray | None,
         rgb = prompts.rgb(bank, phrase)
         return priors.color_prior(source.image, source.editable, rgb, settings["alpha"])
     surface = priors.keep_mean(prior, source.image, source.editable)
-    return priors.texture_prior(source.image, source.editable, surface, settings["alpha"])
+    return priors.texture_prior(source.image, source.editable, surface, settings["alpha"],
+                                settings.get("prior_crop", 0))
 
 
 @torch.no_grad()

@@ -44,6 +44,7 @@ _DIFFUSION = {"prior_steps": WHOLE, "prior_guidance_scale": NUMBER, "steps": COU
               "guidance_scale": NUMBER, "strength": (0, 1), "dilate": WHOLE, "alpha": (0, 1),
               "refine_steps": WHOLE, "refine_strength": (0, 1), "refine_guidance_scale": NUMBER,
               "controlnet_scale": NUMBER, "ip_scale": NUMBER, "prior_size": COUNT,
+              "prior_crop": COUNT,
               "prompt_weight": NUMBER}
 _FACTS = ("licence", "vae_licence", "size_gb", "tflop", "tflop_text")  # no model is loaded by these
 _DTYPES = {"float32", "bfloat16", "float16"}

@@ -57,16 +57,21 @@ def color_prior(image: np.ndarray, mask: np.ndarray, rgb: tuple[int, int, int],
     return _blend(image, flat, mask, alpha)
 
 
-def texture_prior(image: np.ndarray, mask: np.ndarray, texture: np.ndarray,
-                  alpha: float) -> np.ndarray:
-    """A surface picture, scaled to cover the mask's bounding box, blended in inside the mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return image.copy()
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    surface = image.copy()
-    surface[top:bottom, left:right] = fit(texture, bottom - top, right - left)
-    return _blend(image, surface, mask, alpha)
+def texture_prior(image: np.ndarray, mask: np.ndarray, texture: np.ndarray, alpha: float,
+                  crop: int = 0) -> np.ndarray:
+    """A surface picture that covers the photograph, blended in inside the mask.
+
+    The surface keeps one scale over all photographs: fitted to each object it would be finer on a
+    small one, and what a pattern is depends on its scale. crop: side in pixels of the middle of
+    `texture` that is used (the reference: 256 of 512), 0 all of it.
+    """
+    if crop:
+        y, x = ((size - crop) // 2 for size in texture.shape[:2])
+        if min(y, x) < 0:
+            raise ValueError(f"a crop of {crop} pixels does not fit into a surface picture of "
+                             f"{texture.shape[1]} x {texture.shape[0]}: lower prior_crop")
+        texture = texture[y:y + crop, x:x + crop]
+    return _blend(image, fit(texture, *image.shape[:2]), mask, alpha)
 
 
 def keep_mean(texture: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

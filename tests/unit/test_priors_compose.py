@@ -22,12 +22,16 @@ def test_color_prior_rounds_and_stays_inside():
         priors.color_prior(IMAGE, MASK, (1, 2, 3), 1.5)
 
 
-def test_texture_prior_fills_the_bounding_box():
+def test_a_texture_keeps_its_scale_on_every_object():
     tile = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    out = priors.texture_prior(IMAGE, MASK, tile, 1.0)
-    assert (out[10:30, 15:40] == priors.fit(tile, 20, 25)).all()
-    assert (out[MASK == 0] == IMAGE[MASK == 0]).all()
+    out, inside = priors.texture_prior(IMAGE, MASK, tile, 1.0), MASK > 0
+    assert (out[inside] == priors.fit(tile, *IMAGE.shape[:2])[inside]).all()
+    assert (out[~inside] == IMAGE[~inside]).all()
     assert (priors.texture_prior(IMAGE, np.zeros_like(MASK), tile, 0.5) == IMAGE).all()
+    part = priors.texture_prior(IMAGE, MASK, tile, 1.0, crop=32)
+    assert (part == priors.texture_prior(IMAGE, MASK, tile[16:48, 16:48], 1.0)).all()
+    with pytest.raises(ValueError, match="prior_crop"):
+        priors.texture_prior(IMAGE, MASK, tile, 1.0, crop=65)
 
 
 def test_background_prior_keeps_the_object_and_a_rim():

@@ -80,6 +80,17 @@ def encode(model: AutoencoderTiny, pixels: np.ndarray, batch: int = 64) -> torch
 
 
 @torch.no_grad()
+def reconstruct(model: AutoencoderTiny, pixels: np.ndarray, batch: int = 64) -> np.ndarray:
+    """(N, 128, 128, >=3) uint8 -> (N, 128, 128, 3) uint8: encoded and decoded again."""
+    out = []
+    for i in range(0, len(pixels), batch):
+        latents = encode(model, np.ascontiguousarray(pixels[i:i + batch, ..., :3]), batch)
+        back = model.decode(latents.float().to(on(model))).sample.float().clamp(-1, 1)
+        out.append(((back + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(out)
+
+
+@torch.no_grad()
 def psnr(model: AutoencoderTiny, pixels: np.ndarray, batch: int = 50) -> float:
     """Mean over images of the peak signal-to-noise ratio in dB; pixels (N, 128, 128, 3) uint8."""
     values = []

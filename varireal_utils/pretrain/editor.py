@@ -38,6 +38,7 @@ _PATTERN_TASKS = [TASKS.index("texture"), TASKS.index("color")]
 SHARES = (0.40, 0.27, 0.18, 0.07, 0.08)
 BARE = 0.2  # share of empty scenes and bare surfaces, painted from words alone
 WINDOW = 16  # cells, the side of a window
+FAINT = 300  # time steps: below them the study refines its edits, so half the windows lie there
 NEAR_BARE = 0.35  # the same, in a step on windows
 COARSE_GAIN = 1.25  # averaging takes that much of the latents' deviation away
 WIDTH = 192
@@ -201,6 +202,8 @@ def train_inpaint(net, text, data: dict, specs: list[Spec], bare: dict, vocab: d
         texts += [bare["texts"][i] for i in others]
         texts = ["" if rng.random() < 0.1 else t for t in texts]
         noise, t = draw(x0.shape, rng, device)
+        if near:
+            t[::2] = t[::2] * FAINT // 1000
         noisy, target = _velocity(x0, noise, t, abar)
         with half(device):
             states = text(tokens(texts, vocab).to(device)).last_hidden_state

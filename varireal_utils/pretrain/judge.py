@@ -105,14 +105,18 @@ class Judge(nn.Module):
 
 
 def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, seconds: float,
-          batch: int = 64, lr: float = 2e-3, seed: int = 4,
-          device: str = "cpu") -> tuple[Judge, dict]:
-    """pixels (N, 128, 128, 4) uint8."""
+          batch: int = 64, lr: float = 2e-3, seed: int = 4, device: str = "cpu",
+          decoded: np.ndarray | None = None) -> tuple[Judge, dict]:
+    """pixels (N, 128, 128, 4) uint8; decoded (N, 128, 128, 3) uint8: the same after a round trip
+    through the autoencoder, which every edit has gone through; they take half of each batch."""
     model, truth = Judge().to(device, memory_format=torch.channels_last), labels(specs)
 
     def loss_of(step: int, rng: np.random.Generator):
         rows = np.sort(rng.integers(len(pixels), size=batch))
-        images, cells = augment(pixels[rows], rng, on(model))
+        drawn = pixels[rows]
+        if decoded is not None:
+            drawn[::2, ..., :3] = decoded[rows[::2]]
+        images, cells = augment(drawn, rng, on(model))
         where = F.interpolate(coverage(cells), size=images.shape[-1])
         noise = torch.from_numpy(rng.standard_normal(images.shape, np.float32))
         images = images + 0.04 * noise.to(images.device)

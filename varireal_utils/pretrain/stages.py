@@ -175,13 +175,22 @@ def train_teacher(shop: Workshop, steps: int, seconds: float) -> dict:
 
 
 def train_judge(shop: Workshop, steps: int, seconds: float) -> tuple[Any, dict]:
-    """Train the judge; it stays on the bench."""
+    """Train the judge on renderings, half of them as the autoencoder gives them back; it stays on
+    the bench. Reports its accuracy on held-out renderings, plain and `_decoded`."""
     pixels, specs = shop.pictures()
+    vae, path = load_vae(shop), shop.bench / f"decoded_{shop.count}.npy"
+    if not path.exists():
+        draft = path.with_suffix(".tmp.npy")
+        np.save(draft, autoencoder.reconstruct(vae, pixels))
+        draft.replace(path)
     model, report = judge_module.train(pixels, specs, shop.checkpoint("judge"), steps, seconds,
-                                      device=shop.device)
+                                      device=shop.device, decoded=np.load(path, mmap_mode="r"))
     held, held_specs = shop.held_out()
-    guess, truth = judge_module.judge(model, held, held[..., 3] & 1), data.labels(held_specs)
-    return model, report | {k: float((guess[k] == truth[k]).mean()) for k in guess}
+    truth = data.labels(held_specs)
+    for mark, images in (("", held), ("_decoded", autoencoder.reconstruct(vae, held))):
+        guess = judge_module.judge(model, images, held[..., 3] & 1)
+        report |= {k + mark: float((guess[k] == truth[k]).mean()) for k in guess}
+    return model, report
 
 
 def _drop_keys(path: Path, *keys: str) -> None:
