@@ -12,6 +12,10 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -26,6 +30,9 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
 )
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "models/micro/text2image/tokenizer"
@@ -69,6 +76,38 @@ def sd21(folder: Path) -> Path:
         vae=autoencoder(), text_encoder=text_encoder(), tokenizer=tokenizer(), unet=unet(),
         scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def instruct(folder: Path) -> Path:
+    """The classes of InstructPix2Pix, with eight input channels."""
+    torch.manual_seed(3)
+    StableDiffusionInstructPix2PixPipeline(
+        vae=autoencoder(), text_encoder=text_encoder(), tokenizer=tokenizer(), unet=unet(8),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def flux_fill(folder: Path) -> Path:
+    """The classes of FLUX.1 Fill: a transformer over packed latents, T5 beside CLIP."""
+    torch.manual_seed(4)
+    letters = [(c, -6.0) for c in "abcdefghijklmnopqrstuvwxyz-,()'"]
+    words = T5TokenizerFast(extra_ids=0, vocab=[
+        ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -3.0), *letters])
+    vae = autoencoder()  # factor 2, 4 channels: 4 x 4 packed latents, twice, and 4 x 4 of the mask
+    vae.register_to_config(shift_factor=0.0)
+    FluxFillPipeline(
+        vae=vae, text_encoder=text_encoder(), tokenizer=tokenizer(), tokenizer_2=words,
+        text_encoder_2=T5EncoderModel(T5Config(
+            vocab_size=len(words), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)),
+        transformer=FluxTransformer2DModel(
+            patch_size=1, in_channels=48, out_channels=16, num_layers=1, num_single_layers=1,
+            attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16,
+            pooled_projection_dim=16, guidance_embeds=True, axes_dims_rope=(4, 4, 8)),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
     ).save_pretrained(folder, safe_serialization=True)
     return folder
 

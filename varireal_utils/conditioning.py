@@ -1,7 +1,7 @@
-"""What a text-to-image pipeline reads: embeddings of its prompt, for Stable Diffusion and SDXL.
+"""What a text-to-image pipeline reads: embeddings of its prompt, for Stable Diffusion, SDXL, FLUX.
 
 symbols   text       a plain prompt, or fragments ((words, weight), ...) of one
-          embedding  "states" (1, L, D); of SDXL also "pooled" (1, P)
+          embedding  "states" (1, L, D); of SDXL and FLUX also "pooled" (1, P)
 
 Weighted fragments go through compel's embedding provider as words and numbers, never as compel's
 prompt syntax: a phrase with brackets or plus signs in it stays a phrase.
@@ -17,9 +17,14 @@ Fragments = tuple[tuple[str, float], ...]
 Embedding = dict[str, torch.Tensor]
 
 
+def is_flux(pipe: Any) -> bool:
+    """Whether a pipeline is FLUX: a transformer, T5 beside CLIP, guidance learnt, not computed."""
+    return type(pipe).__name__.startswith("Flux")
+
+
 def is_xl(pipe: Any) -> bool:
     """Whether a pipeline has SDXL's two text encoders."""
-    return getattr(pipe, "text_encoder_2", None) is not None
+    return getattr(pipe, "text_encoder_2", None) is not None and not is_flux(pipe)
 
 
 @torch.no_grad()
@@ -28,8 +33,14 @@ def encode(pipe: Any, text: str | Fragments) -> Embedding:
     device = pipe._execution_device
     if not isinstance(text, str):
         if any(weight != 1 for _, weight in text):
+            if is_flux(pipe):
+                raise ValueError("FLUX reads its prompt through T5, whose words cannot be weighted: "
+                                 "set edit.<attribute>.prompt_weight to 1")
             return _weighted(pipe, text, device)
         text = "".join(words for words, _ in text)
+    if is_flux(pipe):
+        states, pooled, _ = pipe.encode_prompt(text, text, device=device)
+        return {"states": states, "pooled": pooled}
     if not is_xl(pipe):
         return {"states": pipe.encode_prompt(text, device, 1, False)[0]}
     states, _, pooled, _ = pipe.encode_prompt(text, device=device, num_images_per_prompt=1,
@@ -39,7 +50,10 @@ def encode(pipe: Any, text: str | Fragments) -> Embedding:
 
 @torch.no_grad()
 def unconditional(pipe: Any) -> Embedding:
-    """What guidance leads away from: the empty prompt, or zeros where SDXL's pipeline says so."""
+    """What guidance leads away from: the empty prompt, or zeros where SDXL's pipeline says so;
+    nothing for FLUX, which guides itself."""
+    if is_flux(pipe):
+        return {}
     empty = encode(pipe, "")
     if is_xl(pipe) and pipe.config.get("force_zeros_for_empty_prompt"):
         return {name: torch.zeros_like(value) for name, value in empty.items()}
@@ -67,9 +81,10 @@ def _weighted(pipe: Any, text: Fragments, device: torch.device) -> Embedding:
 
 def arguments(positive: list[Embedding], negative: Embedding) -> dict[str, torch.Tensor]:
     """The pipeline's arguments for a batch."""
-    out = {"prompt_embeds": torch.cat([p["states"] for p in positive]),
-           "negative_prompt_embeds": torch.cat([negative["states"]] * len(positive))}
-    if "pooled" in negative:
-        out |= {"pooled_prompt_embeds": torch.cat([p["pooled"] for p in positive]),
-                "negative_pooled_prompt_embeds": torch.cat([negative["pooled"]] * len(positive))}
+    out = {}
+    for key, word in (("states", "prompt_embeds"), ("pooled", "pooled_prompt_embeds")):
+        if key in positive[0]:
+            out[word] = torch.cat([p[key] for p in positive])
+        if key in negative:
+            out[f"negative_{word}"] = torch.cat([negative[key]] * len(positive))
     return out

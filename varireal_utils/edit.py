@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from . import compose, conditioning, models, priors, prompts
+from . import compose, conditioning, editors, models, priors, prompts
 from .seeds import seed_for
 
 GREY = 100  # behind the object that an IP-Adapter sees
@@ -41,16 +41,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Pipes:
-    """The loaded pipelines, encoded prompts kept: `states` maps (pipe, text) to embeddings."""
+    """The loaded pipelines, encoded prompts kept: `states` maps (pipe, text) to embeddings.
+
+    other: the pipeline of another editor (editors.py); the rest is None then.
+    """
 
     inpaint: Any
     prior: Any
     refine: Any | None
     states: dict
+    other: Any = None
 
 
 def load(params: dict, attribute: str) -> Pipes:
     """Load what an attribute needs. Background edits have no refinement (paper, method figure)."""
+    if editors.name(params) != editors.DEFAULT:
+        return Pipes(None, None, None, {}, editors.load(params))
     inpaint = models.load_pipeline(params, "inpaint")
     prior = models.load_pipeline(params, "prior") if attribute != "color" else None
     steps = params["edit"][attribute].get("refine_steps", 0)
@@ -67,7 +73,7 @@ def settings_of(params: dict, attribute: str, feasibility: str = "") -> dict:
 def plan(images: pd.DataFrame, bank: dict, attribute: str, feasibility: str,
          params: dict) -> pd.DataFrame:
     """One row per edit to make: edit_id, image_id, k, phrase, prompt, seed, label, class_name."""
-    rows = []
+    rows, kind = [], "instruct" if editors.name(params) == "instruct" else "edit"
     for image in images.itertuples():
         count = params["edit"]["images_per_real"]
         own = prompts.own_phrase(bank, attribute, image.class_name,
@@ -80,7 +86,7 @@ def plan(images: pd.DataFrame, bank: dict, attribute: str, feasibility: str,
                 "image_id": image.image_id, "k": k, "label": image.label,
                 "class_name": image.class_name, "attribute": attribute,
                 "feasibility": feasibility, "phrase": phrase,
-                "prompt": prompts.edit_prompt(bank, attribute, phrase, image.class_name),
+                "prompt": prompts.edit_prompt(bank, attribute, phrase, image.class_name, kind),
                 "seed": seed_for(params["seed"], image.image_id, attribute, k)})
     return pd.DataFrame(rows)
 
@@ -129,7 +135,7 @@ def make_priors(pipes: Pipes, texts: list[str], seeds: list[int], settings: dict
 def prior_bank(pipes: Pipes, bank: dict, attribute: str, phrases: list[str], params: dict,
                size: int) -> dict[tuple[str, int], np.ndarray]:
     """(phrase, variant) -> generated background or surface, made once and shared by photographs."""
-    if attribute == "color":
+    if attribute == "color" or pipes.prior is None:
         return {}
     settings, variants = settings_of(params, attribute), params["edit"]["prior_variants"]
     keys = [(p, v) for p in sorted(set(phrases)) for v in range(variants)]
@@ -222,19 +228,27 @@ def paint(pipes: Pipes, sources: list[Source], rows: list[dict],
     if len(sizes) > 1:
         raise ValueError(f"photographs of different sizes {sizes} in one batch: set edit.canvas to "
                          "the pixels of a square to edit on")
+    seeds = [r["seed"] for r in rows]
+    if pipes.other is not None:
+        made = editors.paint(pipes.other, [s.image for s in inside], [r["prompt"] for r in rows],
+                             generators(seeds, "other", attempt), settings, params)
+        return {"edited": _unboxed(made, placed)}
     starts = [blend(s, attribute, r["phrase"],
                     prior_of.get((r["phrase"], (r["seed"] + attempt) % variants)), bank, settings)
               for s, r in zip(inside, rows)]
     texts = [prompts.weighted(r["prompt"], r["phrase"], weight) for r in rows]
-    seeds = [r["seed"] for r in rows]
     stages = {"prior": starts}
     stages["inpainted"] = inpaint(pipes, starts, [s.editable for s in inside], texts, seeds,
                                   settings, params, attempt)
     if pipes.refine is not None:
         stages["refined"] = refine(pipes, stages["inpainted"], inside, texts, seeds, settings,
                                    params, attempt)
-    return {name: [p if box is None else compose.unletterbox(p, box)
-                   for p, (_, box) in zip(pictures, placed)] for name, pictures in stages.items()}
+    return {name: _unboxed(pictures, placed) for name, pictures in stages.items()}
+
+
+def _unboxed(pictures: list[np.ndarray], placed: list[tuple]) -> list[np.ndarray]:
+    return [p if box is None else compose.unletterbox(p, box)
+            for p, (_, box) in zip(pictures, placed)]
 
 
 def strip(pipes: Pipes, source: Source, row: dict, prior_of: dict, bank: dict,
@@ -243,8 +257,14 @@ def strip(pipes: Pipes, source: Source, row: dict, prior_of: dict, bank: dict,
     stages = paint(pipes, [source], [row], prior_of, bank, params, 0)
     steps = {"source": source.image, "mask": source.mask, "canny": source.lines}
     steps |= {name: pictures[0] for name, pictures in stages.items()}
-    last = list(stages.values())[-1][0]
-    return steps | {"result": compose.compose(source.image, last, source.editable)}
+    return steps | {"result": _composed(source, list(stages.values())[-1][0], params)}
+
+
+def _composed(source: Source, painted: np.ndarray, params: dict) -> np.ndarray:
+    """What was painted, where it may change; all of it under `edit.compose: false`."""
+    if not params["edit"].get("compose", True):
+        return painted
+    return compose.compose(source.image, painted, source.editable)
 
 
 def edit_batch(pipes: Pipes, sources: list[Source], rows: list[dict],
@@ -252,7 +272,7 @@ def edit_batch(pipes: Pipes, sources: list[Source], rows: list[dict],
                attempt: int) -> list[np.ndarray]:
     """One attempt at a batch of edits of one attribute and arm, composed onto their sources."""
     painted = list(paint(pipes, sources, rows, prior_of, bank, params, attempt).values())[-1]
-    return [compose.compose(s.image, p, s.editable) for s, p in zip(sources, painted)]
+    return [_composed(s, p, params) for s, p in zip(sources, painted)]
 
 
 def run(pipes: Pipes, rows: pd.DataFrame, source_of: Callable[[str], Source],

@@ -21,6 +21,7 @@ ROLES = {"inpaint": "diffusion pipeline that paints under a mask",
          "controlnet": "canny ControlNet for the refinement",
          "refine": "base of the refinement; without it, the inpainting pipeline",
          "ip_adapter": "IP-Adapter of the refinement (path, subfolder, weight_name, image_encoder)",
+         "instruct": "pipeline that follows instructions, for edit.editor: instruct",
          "datadream": "text-to-image pipeline that DataDream adapts; without it, the prior's",
          "clip": "CLIP that is fine-tuned and, by default, verifies",
          "detector": "Grounding DINO, which finds the object by its name",
@@ -175,7 +176,8 @@ def _placed(pipe: Any, spec: dict, params: dict) -> Any:
         pipe.enable_sequential_cpu_offload()
     else:
         pipe = pipe.to(device_of(params))
-        pipe.unet.to(memory_format=torch.channels_last)
+        if getattr(pipe, "unet", None) is not None:  # a transformer has no images in its layout
+            pipe.unet.to(memory_format=torch.channels_last)
     return pipe
 
 

@@ -45,7 +45,7 @@ _DIFFUSION = {"prior_steps": WHOLE, "prior_guidance_scale": NUMBER, "steps": COU
               "refine_steps": WHOLE, "refine_strength": (0, 1), "refine_guidance_scale": NUMBER,
               "controlnet_scale": NUMBER, "ip_scale": NUMBER, "prior_size": COUNT,
               "prior_crop": COUNT,
-              "prompt_weight": NUMBER}
+              "prompt_weight": NUMBER, "image_guidance_scale": NUMBER}
 _FACTS = ("licence", "vae_licence", "size_gb", "tflop", "tflop_text")  # no model is loaded by these
 _DTYPES = {"float32", "bfloat16", "float16"}
 _MODEL = {f"?{k}": str for k in (
@@ -55,8 +55,8 @@ _MODEL |= {"?dtype": _DTYPES, "?offload": {"none", "model", "sequential"},
            "?kind": {"clip", "timm", "vlm"}, "?quantization": {"none", "8bit"},
            "?size_gb": NUMBER, "?tflop": NUMBER,
            "?tflop_text": NUMBER}
-_ROLES = ("inpaint", "prior", "controlnet", "refine", "ip_adapter", "datadream", "clip",
-          "classifier", "detector", "segmenter", "verifier")
+_ROLES = ("inpaint", "prior", "controlnet", "refine", "ip_adapter", "instruct", "datadream",
+          "clip", "classifier", "detector", "segmenter", "verifier")
 _EDIT = {f"?{k}": v for k, v in _DIFFUSION.items()}
 _EDIT |= {"?arms": {"?feasible": _EDIT, "?infeasible": _EDIT}}
 
@@ -72,7 +72,8 @@ SCHEMA: dict[str, Any] = {
     "guidance": {"canny_low": NUMBER, "canny_high": NUMBER, "canny_blur": WHOLE, "?noun": str,
                  "?box_threshold": (0, 1), "?compare": WHOLE},
     "edit": {"images_per_real": COUNT, "batch_size": COUNT, "max_attempts": COUNT,
-             "prior_variants": COUNT, "?canvas": COUNT, "?background": _EDIT, "?color": _EDIT,
+             "prior_variants": COUNT, "?canvas": COUNT, "?compose": bool,
+             "?editor": {"varireal", "img2img", "instruct"}, "?background": _EDIT, "?color": _EDIT,
              "?texture": _EDIT},
     "?datadream": {"shots": COUNT, "images_per_class": COUNT, "template": str, "rank": COUNT,
                    "lr": NUMBER, "weight_decay": NUMBER, "epochs": COUNT, "batch_size": COUNT,

@@ -53,14 +53,27 @@ class Job:
     gb: float | None = 0.0
 
 
+def roles_of(params: dict[str, Any], attribute: str) -> tuple[str, ...]:
+    """The roles that edits of an attribute need, by the editor that the parameters name."""
+    editor = params["edit"].get("editor", "varireal")
+    return {"img2img": ("prior",), "instruct": ("instruct",)}.get(editor) \
+        or NEEDS.get(attribute, ())
+
+
+def refined(params: dict[str, Any], attribute: str) -> bool:
+    """Whether edits of an attribute have a second diffusion stage."""
+    own = params["edit"][attribute].get("refine_steps", 0)
+    return bool(own) and params["edit"].get("editor", "varireal") == "varireal"
+
+
 def complete(params: dict[str, Any]) -> None:
     """Raise ParameterError for what the study lacks: a role, a local model, a phrase file."""
     where, models = params.get("_file", "parameters"), params["models"]
     needed = {"clip": "06_classify fine-tunes it (name, weights)"}
     for attribute in params["attributes"]:
-        for role in NEEDS.get(attribute, ()):
+        for role in roles_of(params, attribute):
             needed[role] = f"edits of {attribute} need it"
-        if params["edit"][attribute].get("refine_steps", 0):
+        if refined(params, attribute):
             needed["controlnet"] = f"edit.{attribute}.refine_steps is above 0; or set it to 0"
     if any("datadream" in r for r in params["classify"]["recipes"]):
         if "datadream" not in params:
@@ -219,8 +232,11 @@ def edit_tflop(params: dict[str, Any], attribute: str, feasibility: str) -> floa
     cost = {r: s.get("tflop") for r, s in params["models"].items()}
     own = dict(params["edit"][attribute])
     own |= (own.pop("arms", None) or {}).get(feasibility, {})
-    parts = [(own["steps"] * own["strength"], ("inpaint",))]
-    if own.get("refine_steps"):
+    editor = params["edit"].get("editor", "varireal")
+    first = {"instruct": (1.5 * own["steps"], ("instruct",)),  # three passes a step, not two
+             "img2img": (own["steps"] * own["strength"], ("prior",))}
+    parts = [first.get(editor, (own["steps"] * own["strength"], ("inpaint",)))]
+    if refined(params, attribute):
         base = "refine" if "refine" in cost else "inpaint"
         parts.append((own["refine_steps"] * own["refine_strength"], (base, "controlnet")))
     if any(cost.get(r) is None for _, roles in parts for r in roles):

@@ -201,9 +201,16 @@ def own_phrase(bank: Bank, attribute: str, class_name: str, value: str | None) -
     return None
 
 
-def edit_prompt(bank: Bank, attribute: str, phrase: str, class_name: str) -> str:
-    """What the inpainting model is asked."""
-    return _fill(bank["templates"][attribute]["edit"], phrase, class_name)
+INSTRUCT = {"background": "put the {class} {phrase}", "color": "make the {class} {phrase}",
+            "texture": "make the {class} {phrase}"}
+
+
+def edit_prompt(bank: Bank, attribute: str, phrase: str, class_name: str,
+                kind: str = "edit") -> str:
+    """What a model is asked: a description (kind edit), or an instruction (kind instruct), whose
+    template a bank may leave to INSTRUCT."""
+    template = bank["templates"][attribute].get(kind) or INSTRUCT[attribute]
+    return _fill(template, phrase, class_name)
 
 
 def weighted(prompt: str, phrase: str, weight: float) -> str | tuple[tuple[str, float], ...]:

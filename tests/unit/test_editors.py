@@ -1,0 +1,91 @@
+"""Other editors by parameter, on random weights of the real classes."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests import checkpoints
+from tests.unit.test_paper_models import CHANGES, STEPS, bank, rows, sources  # noqa: F401
+from varireal_utils import conditioning, edit, editors, plan, prompts
+from varireal_utils.params import ParameterError, load_params
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("weights")
+    out = load_params("params/micro.yaml", CHANGES)
+    out["models"] = out["models"] | {
+        "instruct": {"path": str(checkpoints.instruct(folder / "instruct"))},
+        "prior": {"path": str(checkpoints.sd21(folder / "prior"))},
+        "inpaint": {"path": str(checkpoints.flux_fill(folder / "inpaint"))}}
+    own = {a: STEPS | {"dilate": 2, "alpha": 0.5, "prior_steps": 1, "prior_guidance_scale": 2.0,
+                       "prompt_weight": 1.0} for a in ("background", "color", "texture")}
+    out["edit"] = out["edit"] | {"canvas": 32, "prior_variants": 1, **own}
+    return out
+
+
+def made(params, bank, attribute, **changes):  # noqa: F811
+    params = params | {"edit": params["edit"] | changes}
+    pipes, asked = edit.load(params, attribute), rows(bank, attribute)
+    prior = edit.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
+    return edit.edit_batch(pipes, sources(attribute), asked, prior, bank, params, 0)
+
+
+@pytest.mark.parametrize("editor", sorted(editors.EDITORS))
+def test_another_editor_paints_all_over_or_only_where_it_may(params, bank, editor):  # noqa: F811
+    free = made(params, bank, "color", editor=editor, compose=False)
+    held = made(params, bank, "color", editor=editor)
+    for source, all_over, within in zip(sources("color"), free, held, strict=True):
+        outside = source.editable == 0
+        assert all_over.shape == source.image.shape == within.shape
+        assert (all_over[outside] != source.image[outside]).any()
+        assert (within[outside] == source.image[outside]).all()
+        assert (within[~outside] == all_over[~outside]).all()
+    again = made(params, bank, "color", editor=editor, compose=False)
+    assert all((a == b).all() for a, b in zip(free, again, strict=True))
+
+
+def test_instruct_is_asked_by_an_instruction(bank):  # noqa: F811
+    import pandas as pd
+    images = pd.DataFrame([{"image_id": "a", "label": 0, "class_name": "alvera"}])
+    params = load_params("params/micro.yaml", CHANGES)
+    params["edit"] = params["edit"] | {"editor": "instruct"}
+    row = edit.plan(images, bank, "color", "feasible", params).iloc[0]
+    assert row["prompt"] == f"make the alvera {row['phrase']}"
+    own = {**bank, "templates": {"color": {"instruct": "paint the {class} {phrase}"}}}
+    assert prompts.edit_prompt(own, "color", "red", "alvera", "instruct") == "paint the alvera red"
+
+
+@pytest.mark.parametrize("attribute", ["background", "color", "texture"])
+def test_flux_fill_in_the_place_of_the_inpainting_model(params, bank, attribute):  # noqa: F811
+    changes = {attribute: params["edit"][attribute] | {"refine_steps": 0, "strength": 1.0}}
+    results = made(params, bank, attribute, **changes)
+    for source, result in zip(sources(attribute), results, strict=True):
+        inside = source.editable > 0
+        assert (result[~inside] == source.image[~inside]).all()
+        assert (result[inside] != source.image[inside]).any()
+
+
+def test_flux_embeds_once_and_refuses_weights(params):
+    pipe = edit.load(params | {"edit": params["edit"] | {"color": {"steps": 1}}}, "color").inpaint
+    one = conditioning.encode(pipe, "a red car")
+    both = conditioning.arguments([one, one], conditioning.unconditional(pipe))
+    assert set(both) == {"prompt_embeds", "pooled_prompt_embeds"}
+    assert torch.equal(both["prompt_embeds"][0], both["prompt_embeds"][1])
+    with pytest.raises(ValueError, match="prompt_weight to 1"):
+        conditioning.encode(pipe, (("a ", 1.0), ("red", 1.3)))
+
+
+def test_parameter_files_of_other_editors_are_complete():
+    for name in ("baseline_instruct_pets", "flux_fill_pets"):
+        plan.complete(load_params(f"params/{name}.yaml"))
+    params = load_params("params/baseline_instruct_pets.yaml")
+    assert plan.roles_of(params, "texture") == ("instruct",)
+    assert not plan.refined(params, "texture")
+    del params["models"]["instruct"]
+    with pytest.raises(ParameterError, match="models.instruct.*hub id"):
+        plan.complete(params)
+    with pytest.raises(ParameterError, match="edit.editor"):
+        load_params("params/micro.yaml", {"edit.editor": "photoshop"})
+    assert np.isclose(plan.edit_tflop(load_params("params/baseline_instruct_pets.yaml"), "color",
+                                      "feasible"), 2 * 75 * 0.80)
