@@ -34,7 +34,7 @@ def encode(pipe: Any, text: str | Fragments) -> Embedding:
     if not isinstance(text, str):
         if any(weight != 1 for _, weight in text):
             if is_flux(pipe):
-                raise ValueError("FLUX reads its prompt through T5, whose words cannot be weighted: "
+                raise ValueError("FLUX reads its prompt through T5, whose words have no weights: "
                                  "set edit.<attribute>.prompt_weight to 1")
             return _weighted(pipe, text, device)
         text = "".join(words for words, _ in text)
