@@ -70,13 +70,13 @@ def measure(shop, judge, params: dict, per_attribute: int = 96) -> tuple[dict, n
     from .stages import load_vae
     held, specs = shop.held_out()
     truth = data.labels(specs)
-    seen = judge_module.judge(judge, held, held[..., 3] & 1)
+    seen = judge_module.judge(judge, held, held[..., 3] & judge_module.PAINT)
     figures = {"autoencoder_psnr_db": psnr(load_vae(shop), held[:400, ..., :3])}
     figures |= {f"judge_{k}": float((seen[k] == truth[k]).mean()) for k in seen}
     rows = []
     for attribute in ("background", "color", "texture"):
         pictures, asked, edits = _edited(shop, attribute, per_attribute, params)
-        verdict = judge_module.judge(judge, np.stack(edits), np.stack([p.mask for p in pictures]))
+        verdict = judge_module.judge(judge, np.stack(edits), np.stack([p.paint for p in pictures]))
         names = [data.ATTRIBUTES[attribute][i] for i in verdict[attribute]]
         classes = [data.ATTRIBUTES["class_name"][i] for i in verdict["class_name"]]
         kept = float(np.mean([c == p.spec.class_name for c, p in zip(classes, pictures)]))

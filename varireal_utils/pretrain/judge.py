@@ -19,6 +19,7 @@ from .contrastive import augment, coverage
 from .data import ATTRIBUTES, labels
 from .loop import fit, half, on
 
+OBJECT, PAINT = 1, 2  # bits of a rendering's fourth channel: where a network is told to look
 HEADS = ("background", "texture", "color", "class_name")
 
 
@@ -48,12 +49,12 @@ def gabor_bank(wavelengths: tuple[float, ...] = (3.0, 4.5, 7.0, 11.0), turns: in
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, 128, 128) in -1..1 and where their objects are (B, 1, 128, 128) in 0..1 ->
-    {attribute: logits}.
+    """Pictures (B, 3, 128, 128) in -1..1 and where their painted surfaces are (B, 1, 128, 128) in
+    0..1 -> {attribute: logits}.
 
     Convolutions and the log energies of a fixed Gabor bank; means and deviations of every map over
-    object and surroundings: a texture is a deviation, and is read off the object alone. The place
-    is told: it is exact, and it is the edit that is judged, not whether the object was found.
+    the surface and the rest: a texture is a deviation, and windows and wheels have none of it. The
+    place is told: it is exact, and it is the edit that is judged, not whether it was found.
     """
 
     width = 184  # of a token of `maps`: the last feature map and the bank
@@ -106,9 +107,10 @@ class Judge(nn.Module):
 
 def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, seconds: float,
           batch: int = 64, lr: float = 2e-3, seed: int = 4, device: str = "cpu",
-          decoded: np.ndarray | None = None) -> tuple[Judge, dict]:
+          decoded: np.ndarray | None = None, place: int = PAINT) -> tuple[Judge, dict]:
     """pixels (N, 128, 128, 4) uint8; decoded (N, 128, 128, 3) uint8: the same after a round trip
-    through the autoencoder, which every edit has gone through; they take half of each batch."""
+    through the autoencoder, which every edit has gone through; they take half of each batch.
+    place: OBJECT or PAINT."""
     model, truth = Judge().to(device, memory_format=torch.channels_last), labels(specs)
 
     def loss_of(step: int, rng: np.random.Generator):
@@ -116,6 +118,7 @@ def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, s
         drawn = pixels[rows]
         if decoded is not None:
             drawn[::2, ..., :3] = decoded[rows[::2]]
+        drawn[..., 3] = (drawn[..., 3] & place) > 0
         images, cells = augment(drawn, rng, on(model))
         where = F.interpolate(coverage(cells), size=images.shape[-1])
         noise = torch.from_numpy(rng.standard_normal(images.shape, np.float32))
@@ -134,7 +137,7 @@ def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, s
 @torch.no_grad()
 def judge(model: Judge, pixels: np.ndarray, masks: np.ndarray,
           batch: int = 100) -> dict[str, np.ndarray]:
-    """pixels (N, 128, 128, >=3) uint8, masks of the objects (N, 128, 128), > 0 inside ->
+    """pixels (N, 128, 128, >=3) uint8, masks of the surfaces (N, 128, 128), > 0 inside ->
     attribute -> (N,) index into ATTRIBUTES."""
     model.eval()
     out: dict[str, list] = {k: [] for k in HEADS}

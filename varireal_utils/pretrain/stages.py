@@ -170,7 +170,7 @@ def train_teacher(shop: Workshop, steps: int, seconds: float) -> dict:
     """Train the network that CLIP's tokens imitate: like the judge, but another one."""
     pixels, specs = shop.pictures()
     _, report = judge_module.train(pixels, specs, shop.checkpoint("teacher"), steps, seconds,
-                                   seed=6, device=shop.device)
+                                   seed=6, device=shop.device, place=judge_module.OBJECT)
     return report
 
 
@@ -188,7 +188,7 @@ def train_judge(shop: Workshop, steps: int, seconds: float) -> tuple[Any, dict]:
     held, held_specs = shop.held_out()
     truth = data.labels(held_specs)
     for mark, images in (("", held), ("_decoded", autoencoder.reconstruct(vae, held))):
-        guess = judge_module.judge(model, images, held[..., 3] & 1)
+        guess = judge_module.judge(model, images, held[..., 3] & judge_module.PAINT)
         report |= {k + mark: float((guess[k] == truth[k]).mean()) for k in guess}
     return model, report
 
