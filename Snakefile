@@ -57,9 +57,16 @@ def made(wildcards):
             for arm in ("feasible", "infeasible")]
 
 
+def shards(wildcards):
+    """The parts that an arm is collected from; none where one job makes it."""
+    count = P["edit"].get("shards", 1)
+    return [f"{S}/edits/{wildcards.dataset}/{wildcards.attribute}/{wildcards.feasibility}/shards/"
+            f"{number}of{count}/run.json" for number in range(1, count + 1) if count > 1]
+
+
 wildcard_constraints:
     dataset="[^/]+", attribute="[^/]+", feasibility="feasible|infeasible", recipe="[^/]+",
-    seed="[0-9]+", variant="cls|dset|untuned|img2img"
+    seed="[0-9]+", number="[0-9]+", count="[0-9]+", variant="cls|dset|untuned|img2img"
 
 localrules: all
 
@@ -89,8 +96,19 @@ rule guidance:
     params: needs=needs("03_guidance"), run=command("03_guidance"), dataset=setting("dataset")
     shell: "{params.run} --set {params.dataset}"
 
-rule edit:
+rule edit_shard:  # a part of an arm, for a cluster: edit.shards
     input: rules.data.output, rules.attributes.output, rules.guidance.output
+    output: f"{S}/edits/{{dataset}}/{{attribute}}/{{feasibility}}/shards/{{number}}of{{count}}/run.json"
+    params:
+        needs=needs("04_edit"), run=command("04_edit"), dataset=setting("dataset"),
+        attribute=setting("attribute"), feasibility=setting("feasibility")
+    threads: THREADS
+    shell:
+        "{params.run} --set {params.dataset} --set {params.attribute} --set {params.feasibility} "
+        "--set shard={wildcards.number}/{wildcards.count}"
+
+rule edit:
+    input: rules.data.output, rules.attributes.output, rules.guidance.output, shards
     output: f"{S}/edits/{{dataset}}/{{attribute}}/{{feasibility}}/run.json"
     params:
         needs=needs("04_edit"), run=command("04_edit"), dataset=setting("dataset"),

@@ -1,11 +1,14 @@
 """One arm of a study, from files to files: what 04_edit calls (edit.py works on arrays alone).
 
 Batches are fixed by the order of the edits and written whole, so an arm that was interrupted goes
-on where it stopped and ends with the bytes of one that was not.
+on where it stopped and ends with the bytes of one that was not. A shard, "3/16", makes every 16th
+batch, from the 3rd on; the run without a shard makes what no shard has made, and collects them all.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +28,14 @@ from .seeds import seed_for
 
 @dataclass(frozen=True)
 class Job:
-    """An arm that is ready to run: rows to edit, loaded pipelines, priors, verifier."""
+    """An arm that is ready to run: rows to edit, loaded pipelines, priors, verifier.
 
+    home: the arm's folder; parts: where its finished batches are; mine: the batches to make.
+    """
+
+    home: Path
+    parts: Path
+    mine: list[int]
     rows: pd.DataFrame
     bank: prompts.Bank
     pipes: edit.Pipes
@@ -77,7 +86,26 @@ def embedder(params: dict) -> tuple[Callable, Callable]:
     return of_images, of_texts
 
 
-def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibility: str) -> Job:
+def folder(dataset: str, attribute: str, feasibility: str, shard: str = "") -> str:
+    """Where an arm, or one shard of it, keeps its record, below the study's folder."""
+    home = f"edits/{store.slug(dataset)}/{attribute}/{feasibility}"
+    if not shard:
+        return home
+    number, count = shard_of(shard)
+    return f"{home}/shards/{number}of{count}"
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """ "3/16" -> (3, 16); "" is (1, 1). Raises ValueError for anything else."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text) if text else None
+    number, count = map(int, found.groups()) if found else (1, 1)
+    if (text and not found) or not 1 <= number <= count:
+        raise ValueError(f"shard: got {text!r}, wanted number/count, 1/16 to 16/16, or nothing")
+    return number, count
+
+
+def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibility: str,
+            shard: str = "") -> Job:
     """Load models, plan the edits, draw the priors, set the verifier's thresholds."""
     bank = store.read_json(input_files(run.study, dataset)[2])
     train = table[table["split"] == "train"]
@@ -85,9 +113,41 @@ def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibi
     pipes = edit.load(run.params, attribute)
     source_of = _reader(run.study, table, attribute)
     size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
-    priors = edit.prior_bank(pipes, bank, attribute, list(rows["phrase"]), run.params, size)
     thresholds, answer = _judge(run, table, bank, attribute)
-    return Job(rows, bank, pipes, priors, thresholds, source_of, answer)
+    home = run.study / folder(dataset, attribute, feasibility)
+    parts = home / "parts" / _stamp(run.params, rows, bank, thresholds)[:16]
+    step, (number, count) = run.params["edit"]["batch_size"], shard_of(shard)
+    batches = -(-len(rows) // step)
+    mine = list(range(number - 1, batches, count))
+    if not mine:
+        raise ValueError(f"shard {shard}: this arm has {batches} batches of edit.batch_size "
+                         f"{step}; no more shards than that")
+    shown = [p for i in mine for p in rows["phrase"].iloc[i * step:(i + 1) * step]]
+    todo = [p for i in mine if not _part(parts, i).exists()
+            for p in rows["phrase"].iloc[i * step:(i + 1) * step]]
+    priors = _drawn(home, set(shown) - set(todo), run.params["edit"]["prior_variants"])
+    priors |= edit.prior_bank(pipes, bank, attribute, todo, run.params, size)
+    return Job(home, parts, mine, rows, bank, pipes, dict(sorted(priors.items())), thresholds,
+               source_of, answer)
+
+
+def _stamp(params: dict, rows: pd.DataFrame, bank: prompts.Bank, thresholds: dict) -> str:
+    """Digest of all that finished batches rest on."""
+    settings = {k: v for k, v in params["edit"].items() if k != "shards"}
+    return store.sha256_json({"edit": settings, "models": loaded_parts(params["models"]),
+                              "verify": _verified_by(params, thresholds), "seed": params["seed"],
+                              "bank": bank, "rows": rows["edit_id"].tolist()})
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"batch{number:05d}.parquet"
+
+
+def _drawn(home: Path, phrases: set[str], variants: int) -> dict[tuple[str, int], np.ndarray]:
+    """The priors of finished batches, which lie there already."""
+    keys = [(p, v) for p in phrases for v in range(variants)]
+    return {key: store.read_image(home / prior_file(*key)) for key in keys
+            if (home / prior_file(*key)).exists()}
 
 
 def _reader(study: Path, table: pd.DataFrame, attribute: str) -> Callable[[str], edit.Source]:
@@ -164,38 +224,31 @@ def _verifier(bank: prompts.Bank, attribute: str, of_images: Callable, of_texts:
 
 
 def make(run: Run, job: Job) -> pd.DataFrame:
-    """Run the arm, or what is left of it, and write edits.parquet. Returns its rows."""
-    parts, size = run.out / "parts", run.params["edit"]["batch_size"]
-    stamp = store.sha256_json({"edit": run.params["edit"],
-                               "models": loaded_parts(run.params["models"]),
-                               "verify": _verified_by(run.params, job.thresholds),
-                               "seed": run.params["seed"], "bank": job.bank,
-                               "rows": job.rows["edit_id"].tolist()})
-    if not (parts / "stamp.json").exists() or store.read_json(parts / "stamp.json") != stamp:
-        for old in parts.glob("batch*.parquet"):
-            old.unlink()
-        store.write_json(parts / "stamp.json", stamp)
-
-    def part(number: int) -> Path:
-        return parts / f"batch{number:05d}.parquet"
-
+    """Run the arm, its shard, or what is left of it, and write edits.parquet. Returns its rows."""
+    for old in (job.home / "parts").glob("*"):
+        if old != job.parts:  # of other parameters
+            shutil.rmtree(old, ignore_errors=True)
     for (phrase, variant), picture in job.priors.items():
-        store.write_image(run.out / prior_file(phrase, variant), picture)
-    folder = run.out.relative_to(run.study)
+        store.write_image(job.home / prior_file(phrase, variant), picture)
+    images = job.home.relative_to(run.study) / "images"
     names = models.describe(run.params)
-    total = -(-len(job.rows) // size)
-    bar = tqdm(total=total, desc="batches", initial=sum(part(i).exists() for i in range(total)))
+    bar = tqdm(total=len(job.mine), desc="batches",
+               initial=sum(_part(job.parts, i).exists() for i in job.mine))
+
+    def skip(number: int) -> bool:
+        return number not in job.mine or _part(job.parts, number).exists()
+
     for number, pictures, rows in edit.run(job.pipes, job.rows, job.source_of, job.priors, job.bank,
-                                           run.params, job.verify, lambda i: part(i).exists()):
-        paths = [folder / "images" / f"{store.slug(i)}.png" for i in rows["edit_id"]]
+                                           run.params, job.verify, skip):
+        paths = [images / f"{store.slug(i)}.png" for i in rows["edit_id"]]
         digests = [store.write_image(run.study / p, picture)
                    for p, picture in zip(paths, pictures)]
         rows = rows.assign(path=[p.as_posix() for p in paths], sha256=digests,
                            models=store.to_json(names))
-        store.write_table(part(number), rows)
+        store.write_table(_part(job.parts, number), rows)
         bar.update(1)
     bar.close()
-    edits = pd.concat([store.read_table(part(i)) for i in range(total)], ignore_index=True)
+    edits = pd.concat([store.read_table(_part(job.parts, i)) for i in job.mine], ignore_index=True)
     store.write_table(run.out / "edits.parquet", edits)
     return edits
 

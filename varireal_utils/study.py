@@ -55,7 +55,7 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         used["models"] = {k: models.get(k) for k in ("detector", "segmenter")}
     if stage == "04_edit":
         used["edit"] = {k: v for k, v in params["edit"].items()
-                        if not isinstance(v, dict) or k == attribute}
+                        if (not isinstance(v, dict) or k == attribute) and k != "shards"}
     if stage == "05_datadream":
         used["datadream"] = params.get("datadream")
     if stage == "06_classify":

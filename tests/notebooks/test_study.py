@@ -99,19 +99,41 @@ def test_a_killed_arm_resumes_to_the_same_bytes(study):
     arm = folder / "edits/micro_pets/color/feasible"
     wanted = {p.name: p.read_bytes() for p in (arm / "images").iterdir()}
     table = (arm / "edits.parquet").read_bytes()
-    for path in [*(arm / "images").iterdir(), *(arm / "parts").iterdir(), arm / "edits.parquet"]:
+    for path in [*(arm / "images").iterdir(), arm / "edits.parquet"]:
         path.unlink()
+    shutil.rmtree(arm / "parts")
     words = [sys.executable, "-m", "varireal_utils", "run", "04_edit", "--params", str(params),
              "--set", "dataset=micro_pets", "--set", "attribute=color"]
     process = subprocess.Popen(words, cwd=ROOT, start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.time() + TIME
-    while not list((arm / "parts").glob("batch*.parquet")) and time.time() < until:
+    while not list((arm / "parts").rglob("batch*.parquet")) and time.time() < until:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert list((arm / "parts").glob("batch*.parquet"))
+    assert list((arm / "parts").rglob("batch*.parquet"))
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=TIME)
     assert done.returncode == 0, done.stderr[-2000:]
     assert {p.name: p.read_bytes() for p in (arm / "images").iterdir()} == wanted
     assert (arm / "edits.parquet").read_bytes() == table
+
+
+def test_shards_make_the_arm_that_one_job_makes(study):
+    folder, params = study
+    arm = folder / "edits/micro_pets/color/feasible"
+    wanted = {p.name: p.read_bytes() for p in (arm / "images").iterdir()}
+    table = (arm / "edits.parquet").read_bytes()
+    shutil.rmtree(arm)
+    words = ("run", "04_edit", "--params", str(params), "--set", "dataset=micro_pets", "--set",
+             "attribute=color")
+    counts = []
+    for shard in ("2/2", "1/2", ""):
+        done = call(*words, "--set", f"shard={shard}")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        counts.append(len(list((arm / "images").iterdir())))
+    assert 0 < counts[0] < counts[1] == counts[2] == len(wanted)
+    assert (arm / "shards/2of2/run.json").exists()
+    assert {p.name: p.read_bytes() for p in (arm / "images").iterdir()} == wanted
+    assert (arm / "edits.parquet").read_bytes() == table
+    refused = call(*words, "--set", "shard=9/9")
+    assert refused.returncode != 0 and "no more shards" in refused.stdout + refused.stderr
