@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PARAMS ?= params/micro.yaml
 CORES ?=
+PROFILE ?= profiles/default
 PY := .venv/bin/python
 LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(LOCK)
@@ -9,7 +10,7 @@ STAMP := .venv/installed-$(LOCK)
 .PHONY: study test lab figures clean bench lint pretrain test-slow test-slurm test-gpu setup
 
 study: $(STAMP)  ## the whole study, resumed where it stopped
-	$(PY) -m varireal_utils study --params $(PARAMS) $(if $(CORES),--cores $(CORES))
+	$(PY) -m varireal_utils study --params $(PARAMS) --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not slurm" -n 2 --dist loadfile

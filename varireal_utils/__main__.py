@@ -1,7 +1,7 @@
 """The command line.
 
     python -m varireal_utils run STAGE [--params FILE] [--set key=value ...]
-    python -m varireal_utils study [--params FILE] [--set key=value ...] [--cores N]
+    python -m varireal_utils study [--params FILE] [--set key=value ...] [--cores N] [--profile DIR]
     python -m varireal_utils plan [--params FILE] [--set key=value ...]
     python -m varireal_utils verify DIR
     python -m varireal_utils digest STAGE
@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(call=run)
     whole = commands.add_parser("study", parents=[settings], help="run what is left of a study")
     whole.add_argument("--cores", type=int, help="cores to use (all)")
-    whole.set_defaults(call=lambda a: study.drive(a.params, a.settings, a.cores, a.notebooks))
+    whole.add_argument("--profile", default=study.LOCAL, help="Snakemake profile; profiles/slurm")
+    whole.set_defaults(call=lambda a: study.drive(a.params, a.settings, a.cores, a.notebooks,
+                                                  profile=a.profile))
     todo = commands.add_parser("plan", parents=[settings], help="jobs and images, running nothing")
     todo.set_defaults(call=lambda a: study.plan(a.params, a.settings, a.notebooks))
     check = commands.add_parser("verify", help="compare files with the records that name them")

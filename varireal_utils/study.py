@@ -94,18 +94,29 @@ def dreamed(params: dict[str, Any], recipe: str = "") -> list[str]:
     return sorted(found)
 
 
+LOCAL = "profiles/default"
+
+
 def drive(file: str, settings: list[str], cores: int | None = None, notebooks: str = "notebooks",
-          dry: bool = False) -> int:
-    """Run what is left of a study; returns Snakemake's exit code. Raises StudyBusy."""
+          dry: bool = False, profile: str = LOCAL) -> int:
+    """Run what is left of a study; returns Snakemake's exit code. Raises StudyBusy.
+
+    profile: a folder with Snakemake's config.yaml; one that is not LOCAL names its own cores.
+    """
     from snakemake.cli import main
 
     _, overrides = split_settings(settings, {}, load_params(file), file)
     params = load_params(file, overrides)
     planning.complete(params)
     folder = store.study_dir(params)
-    words = ["--profile", "profiles/default", "--cores", str(cores or os.cpu_count() or 1),
-             "--nolock", "--config", f"params={json.dumps(file)}",
-             f"settings={json.dumps(settings)}", f"notebooks={json.dumps(str(notebooks))}"]
+    if not Path(profile, "config.yaml").is_file():
+        raise ParameterError(f"--profile {profile}: no config.yaml there; the repository has "
+                             f"{LOCAL} and profiles/slurm")
+    if profile == LOCAL:
+        cores = cores or os.cpu_count() or 1
+    words = ["--profile", profile, *(["--cores", str(cores)] if cores else []), "--nolock",
+             "--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}",
+             f"notebooks={json.dumps(str(notebooks))}"]
     with contextlib.nullcontext() if dry else lock(folder):
         os.environ["VARIREAL_DRIVER"] = f"{socket.gethostname()} {os.getpid()}"
         threading.Thread(target=end_with_reader, daemon=True).start()
