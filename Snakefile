@@ -24,6 +24,7 @@ PARTS = {"dataset": [""], "seed": [f"/seed{k}" for k in SEEDS],
 CLASSIFIED = [f"{S}/classify/{d}{part}/run.json" for d in DATASETS for part in PARTS]
 EDITED = [f"{S}/edits/{d}/{attribute}/{arm}/run.json" for d in DATASETS
           for attribute in P["attributes"] for arm in ("feasible", "infeasible")]
+QUALITY = [f"{S}/quality/{d}/run.json" for d in DATASETS]
 DREAMED = [f"{S}/datadream/{d}/{v}/run.json" for d in DATASETS for v in graph.dreamed(P)]
 THREADS = P.get("job_threads") or workflow.cores or 8
 
@@ -57,6 +58,12 @@ def made(wildcards):
             for arm in ("feasible", "infeasible")]
 
 
+def made_for_all(wildcards):
+    """Every edited and generated image of a data set."""
+    return [p for p in EDITED + DREAMED if p.split("/")[-4 if p in EDITED else -3]
+            == wildcards.dataset]
+
+
 def shards(wildcards):
     """The parts that an arm is collected from; none where one job makes it."""
     count = P["edit"].get("shards", 1)
@@ -77,7 +84,7 @@ rule all:
          for d in DATASETS],
         [f"{S}/edits/{d}/{a}/{arm}/run.json" for d in DATASETS for a in P["attributes"]
          for arm in ("feasible", "infeasible")],
-        DREAMED, CLASSIFIED, f"{S}/results/run.json", f"{S}/figures/run.json"
+        DREAMED, CLASSIFIED, QUALITY, f"{S}/results/run.json", f"{S}/figures/run.json"
 
 rule data:
     output: f"{S}/data/{{dataset}}/run.json"
@@ -151,8 +158,15 @@ rule classify_one:  # one recipe and seed a job, for a cluster
     threads: THREADS
     shell: "{params.run} --set {params.dataset} --set {params.recipe} --set {params.seed}"
 
+rule quality:  # how well each arm of a data set was edited
+    input: rules.data.output, rules.guidance.output, made_for_all
+    output: f"{S}/quality/{{dataset}}/run.json"
+    params: needs=needs("07_quality"), run=command("07_quality"), dataset=setting("dataset")
+    threads: THREADS
+    shell: "{params.run} --set {params.dataset}"
+
 rule claims:
-    input: CLASSIFIED, EDITED
+    input: CLASSIFIED, EDITED, QUALITY
     output: f"{S}/results/run.json"
     params: needs=needs("07_claims"), run=command("07_claims")
     shell: "{params.run}"

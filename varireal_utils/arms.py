@@ -61,12 +61,16 @@ def inputs(study: Path, dataset: str) -> pd.DataFrame:
         guide[columns], on="image_id", how="left").set_index("image_id", drop=False)
 
 
+def clip_role(params: dict) -> dict:
+    """The CLIP that verifies: models.verifier where it is one, else the one it names, else clip."""
+    role = params["models"].get("verifier", {})
+    return role if role.get("name") else params["models"][role.get("role", "clip")]
+
+
 def embedder(params: dict) -> tuple[Callable, Callable]:
     """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
     device = models.device_of(params)
-    role = params["models"].get("verifier", {})
-    role = role if role.get("name") else params["models"][role.get("role", "clip")]
-    clip, tokenizer, preprocess = networks.load_clip(role, device)
+    clip, tokenizer, preprocess = networks.load_clip(clip_role(params), device)
 
     @torch.no_grad()
     def of_images(pictures: list[np.ndarray]) -> np.ndarray:
@@ -111,7 +115,7 @@ def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibi
     train = table[table["split"] == "train"]
     rows = edit.plan(train, bank, attribute, feasibility, run.params)
     pipes = edit.load(run.params, attribute)
-    source_of = _reader(run.study, table, attribute)
+    source_of = reader(run.study, table, attribute)
     size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
     thresholds, answer = _judge(run, table, bank, attribute)
     home = run.study / folder(dataset, attribute, feasibility)
@@ -150,7 +154,8 @@ def _drawn(home: Path, phrases: set[str], variants: int) -> dict[tuple[str, int]
             if (home / prior_file(*key)).exists()}
 
 
-def _reader(study: Path, table: pd.DataFrame, attribute: str) -> Callable[[str], edit.Source]:
+def reader(study: Path, table: pd.DataFrame, attribute: str) -> Callable[[str], edit.Source]:
+    """image_id -> photograph with its guidance, for edits of an attribute; table: of `inputs`."""
     paints = table.get("paint_mask_path", pd.Series(None, index=table.index))
 
     def read(image_id: str) -> edit.Source:
@@ -287,7 +292,7 @@ def strip(run: Run, job: Job, row: pd.Series) -> dict[str, np.ndarray]:
 
 def changed_outside(run: Run, table: pd.DataFrame, edits: pd.DataFrame, attribute: str) -> int:
     """Pixels, over all edits, that differ from the source where nothing may change."""
-    read = _reader(run.study, table, attribute)
+    read = reader(run.study, table, attribute)
     total = 0
     for row in edits.itertuples():
         source = read(row.image_id)

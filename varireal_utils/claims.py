@@ -1,168 +1,216 @@
-"""The paper's claims A1 to A5 (PROTOCOL.md, A), each with a rule fixed before the runs.
+"""Evaluates claims.yaml: what each claim is about, and by which rule it is decided.
 
-    claim  says                                  rule: supported if ... / contradicted if ...
-    A1     feasible against infeasible mostly    more than half of the cells equivalent /
-           within `margin` points                at least half of the cells different
-    A2     the attribute matters for it          the widest contrast of two attributes' effects
-                                                 excludes 0 (Bonferroni) / lies within the margin
-    A3     mixing does not matter                mixed minus the mean of both arms is
-                                                 equivalent / different
-    A4     background edits help over real only  pooled gain above 0, every cell's mean above 0 /
-                                                 pooled gain below 0
-    A5     colour and texture do not help        some cell's gain is below 0, or equivalent to 0 /
-           uniformly                             every cell's gain is above 0
+    test               reproduced if ...                    different if ...
+    mostly_equivalent  more than half of the cells are      at least half of the cells are
+                       equivalent                           different
+    equivalent         the pooled quantity is equivalent    the pooled quantity is different
+    widest             the widest of the first key's        (never: no single contrast denies it)
+                       contrasts excludes 0, by a
+                       Bonferroni interval
+    all_gain           pooled gain above 0, and every       pooled gain below 0
+                       cell's mean above 0
+    some_do_not_gain   some cell's gain is below 0, or      every cell's gain is above 0
+                       equivalent to 0
 
-A cell is a data set x attribute x training (A1 to A3), or a data set x attribute x arm of
-real + edited against real alone (A4, A5). "equivalent" and "different" are stats.verdict's; above
-and below 0 are said of 95 % intervals. Whatever is neither supported nor contradicted is
-inconclusive; a claim whose recipes were not run is "not run". The interval shown is always that of
-the quantity pooled over data sets.
+"equivalent" and "different" of cells and pooled quantities are stats.verdict's; above and below 0
+are said of 95 % intervals. A claim that is neither is *equivalent* where its pooled quantity lies
+within the margin (for `widest`: every contrast), else *inconclusive*, and `settle` says which size
+of study would show equivalence with 80 % power, were there no difference. A claim whose recipes
+have no answers is "not run"; its `detail` names them. Cells of one data set share its images, so
+they are averaged before data sets are pooled with equal weights.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
+import re
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from . import tables
-from .tables import ATTRIBUTES, POOLED, TRAINING_ORDER
+from . import recipes, tables
+from .params import ParameterError
 
-TRAININGS = TRAINING_ORDER[1:]
-COLUMNS = ["claim", "says", "quantity", "ours", "low", "high", "seeds", "datasets", "cells",
-           "verdict", "detail"]
+COLUMNS = ["claim", "says", "quantity", "reported", "source", "ours", "low", "high", "low90",
+           "high90", "margin", "seeds", "datasets", "cells", "verdict", "settle", "detail"]
+KEYS = {"id": str, "says": str, "quantity": str, "contrast": dict, "over": dict, "test": str,
+        "margin": (int, float), "reported": str, "source": str}
+OPTIONAL = ("over", "margin")
 
 
-def claims(df: pd.DataFrame, effects: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
-    """One row per claim, COLUMNS; ours, low and high in points.
+def load(path: str | Path = "claims.yaml") -> list[dict[str, Any]]:
+    """The claims of a file, checked. Raises ParameterError that names claim, key and remedy."""
+    path = Path(path)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(f"{path}: not there; it stands in the repository's root") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("claims"), list):
+        raise ParameterError(f"{path}: wanted a list under the key claims")
+    for number, claim in enumerate(found["claims"], 1):
+        _check(claim, f"{path}: claim {number}")
+    ids = [c["id"] for c in found["claims"]]
+    if len(set(ids)) < len(ids):
+        raise ParameterError(f"{path}: an id stands twice: {sorted(ids)}")
+    return found["claims"]
 
-    df: the answers (tables.collect); effects: tables.effects(df, margin); options: of
-    stats.interval (resamples, seed).
+
+def _check(claim: Any, where: str) -> None:
+    if not isinstance(claim, dict):
+        raise ParameterError(f"{where}: got {claim!r}, wanted keys and values")
+    where = f"{where} ({claim.get('id', 'without id')})"
+    for key, kind in KEYS.items():
+        if key not in claim and key not in OPTIONAL:
+            raise ParameterError(f"{where}: {key} is missing")
+        if key in claim and (not isinstance(claim[key], kind) or isinstance(claim[key], bool)):
+            raise ParameterError(f"{where}: {key}: got {claim[key]!r}")
+    unknown = sorted(set(claim) - set(KEYS))
+    if unknown:
+        raise ParameterError(f"{where}: unknown key {unknown[0]!r}; known are {sorted(KEYS)}")
+    if claim["test"] not in RULES:
+        raise ParameterError(f"{where}: test: got {claim['test']!r}, wanted one of "
+                             f"{', '.join(RULES)}")
+    if claim.get("margin", 1) <= 0:
+        raise ParameterError(f"{where}: margin: got {claim['margin']}, wanted points above 0")
+    try:
+        for _, weights in cells_of(claim):
+            for recipe in weights:
+                recipes.parse(recipe.rpartition(":")[2])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParameterError(f"{where}: contrast or over: {error}") from error
+
+
+def cells_of(claim: dict[str, Any]) -> list[tuple[tuple[str, ...], dict[str, float]]]:
+    """(values, {recipe: weight}) of every combination of `over`. A key of several words takes
+    values of as many words."""
+    out = []
+    keys = [k.split() for k in claim.get("over", {})]
+    for values in product(*claim.get("over", {}).values()):
+        words: dict[str, str] = {}
+        for names, value in zip(keys, values):
+            parts = [value] if len(names) == 1 else value.split()
+            if len(parts) != len(names):
+                raise ValueError(f"{value!r} has not one word for each of {' '.join(names)!r}")
+            words |= dict(zip(names, parts))
+        out.append((tuple(values), {
+            re.sub(r"\{(\w+)\}", lambda m, w=words: w[m[1]], recipe): float(weight)
+            for recipe, weight in claim["contrast"].items()}))
+    return out
+
+
+def evaluate(df: pd.DataFrame, margin: float, listed: list[dict[str, Any]] | None = None,
+             **options) -> pd.DataFrame:
+    """One row per claim, COLUMNS; ours and the bounds in points.
+
+    df: the answers (tables.collect), those of other studies with their recipes behind "name:";
+    margin: for claims without one; listed: of `load`; options: of stats.interval.
     """
     cells = tables.answers(df)
-    rows = [_a1(effects, margin), _a2(cells, margin, options), _a3(cells, margin, options),
-            _gain(cells, margin, options, "A4", "background edits help over real only",
-                  ("background",)),
-            _gain(cells, margin, options, "A5", "colour and texture edits do not help uniformly",
-                  ("color", "texture"))]
-    out = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    out = pd.DataFrame([_row(claim, cells, margin, options)
+                        for claim in (load() if listed is None else listed)])
+    out = out.reindex(columns=COLUMNS)
     return out.astype({c: "Int64" for c in ("seeds", "datasets", "cells")})
 
 
-def _datasets(cells: dict) -> list[str]:
-    return sorted({dataset for dataset, _ in cells})
-
-
-def _a1(effects: pd.DataFrame, margin: float) -> dict:
-    row = {"claim": "A1", "says": f"mostly less than {margin:g} points between the arms",
-           "quantity": "feasible minus infeasible, pooled"}
-    if effects.empty:
-        return row | {"verdict": "not run"}
-    single = effects[(effects["dataset"] != POOLED) & (effects["attribute"] != "all")]
-    pooled = effects[(effects["dataset"] == POOLED) & (effects["attribute"] == POOLED)]
-    if single.empty:
-        return row | {"verdict": "not run"}
-    pooled = pooled.iloc[-1]
-    count = single["verdict"].value_counts()
-    same, other = int(count.get("equivalent", 0)), int(count.get("different", 0))
-    size = single["difference"].abs()
-    found = "supported" if 2 * same > len(single) else \
-        "contradicted" if 2 * other >= len(single) else "inconclusive"
-    return row | {
-        "ours": pooled["difference"], "low": pooled["low"], "high": pooled["high"],
-        "seeds": pooled["seeds"], "datasets": single["dataset"].nunique(), "cells": len(single),
-        "verdict": found,
-        "detail": f"{same} cells equivalent, {other} different of {len(single)}; "
-                  f"{int((size < margin).sum())} observed below {margin:g}, "
-                  f"median {size.median():.2f}"}
-
-
-def _a2(cells: dict, margin: float, options: dict) -> dict:
-    row = {"claim": "A2", "says": "the attribute decides whether feasibility matters",
-           "quantity": "widest contrast of two attributes' effects"}
-    found = []
-    pairs = list(combinations(ATTRIBUTES, 2))
-    sharp = options | {"confidence": 1 - (1 - options.get("confidence", 0.95)) / len(pairs)}
-    for a, b in pairs:
-        members = {}
-        for d in _datasets(cells):
-            for t in TRAININGS:
-                weights = tables.feasibility(a, t) | {
-                    r: -w for r, w in tables.feasibility(b, t).items()}
-                table = tables.contrast(cells, d, weights)
-                if table is not None:
-                    members[d, t] = table
-        if members:
-            found.append((a, b, len(members), len({k[0] for k in members}), tables.estimate(
-                tables.by_dataset(members), margin, **sharp)))
-    if not found:
-        return row | {"verdict": "not run"}
-    a, b, number, datasets, top = max(found, key=lambda f: abs(f[-1]["difference"]))
-    significant = [f for f in found if f[-1]["low"] > 0 or f[-1]["high"] < 0]
-    same = all(f[-1]["verdict"] == "equivalent" for f in found)
-    return row | {
-        "ours": top["difference"], "low": top["low"], "high": top["high"], "seeds": top["seeds"],
-        "datasets": datasets, "cells": number,
-        "verdict": "contradicted" if same else "supported" if significant else "inconclusive",
-        "detail": f"{a} minus {b}; interval at {100 * sharp['confidence']:.1f} % for "
-                  f"{len(found)} contrasts"}
-
-
-def _a3(cells: dict, margin: float, options: dict) -> dict:
-    row = {"claim": "A3", "says": "mixing both does not change performance",
-           "quantity": "mixed minus the mean of feasible and infeasible"}
-    members = {}
-    for d in _datasets(cells):
-        for a in ATTRIBUTES:
-            for t in TRAININGS:
-                weights = {r: -0.5 for r in tables.feasibility(a, t)}
-                mixed = "real+" * (t == TRAININGS[1]) + f"mix({a},0.5)"
-                table = tables.contrast(cells, d, {mixed: 1.0} | weights)
-                if table is not None:
-                    members[d, a, t] = table
+def _row(claim: dict, cells: dict, margin: float, options: dict) -> dict:
+    margin = float(claim.get("margin", margin))
+    row = {"claim": claim["id"], "margin": margin,
+           **{k: claim[k] for k in ("says", "quantity", "reported", "source")}}
+    members, lacking = {}, set()
+    for dataset in sorted({d for d, _ in cells if d}):
+        for values, weights in cells_of(claim):
+            lacking |= {r for r in weights if (dataset, tables.canonical(r)) not in cells}
+            table = tables.contrast(cells, dataset, weights)
+            if table is not None:
+                members[dataset, *values] = table
     if not members:
-        return row | {"verdict": "not run"}
-    got = tables.estimate(tables.by_dataset(members), margin, **options)
-    words = {"equivalent": "supported", "different": "contradicted"}
-    return row | _numbers(got, members) | {
-        "verdict": words.get(got["verdict"], "inconclusive"),
-        "detail": f"90 % interval [{got['low90']:.2f}, {got['high90']:.2f}] against +-{margin:g}"}
-
-
-def _gain(cells: dict, margin: float, options: dict, claim: str, says: str,
-          attributes: tuple[str, ...]) -> dict:
-    """A4 and A5: real + edited minus real, in both arms."""
-    row = {"claim": claim, "says": says, "quantity": "real + edited minus real, pooled"}
-    members = {}
-    for d in _datasets(cells):
-        for a in attributes:
-            for arm in ("feasible", "infeasible"):
-                table = tables.contrast(cells, d, {f"real+edit({a},{arm})": 1.0, "real": -1.0})
-                if table is not None:
-                    members[d, a, arm] = table
-    if not members:
-        return row | {"verdict": "not run"}
-    got = tables.estimate(tables.by_dataset(members), margin, **options)
+        return row | {"verdict": "not run", "settle": "", "detail": _lack(lacking)}
     single = {k: tables.estimate([t], margin, **options) for k, t in members.items()}
-    low, high, mean, verdict = (np.array([s[c] for s in single.values()])
-                                for c in ("low", "high", "difference", "verdict"))
-    if claim == "A4":
-        supported = got["low"] > 0 and (mean > 0).all()
-        contradicted = got["high"] < 0
+    pooled = tables.estimate(tables.by_dataset(members), margin, **options)
+    if claim["test"] == "widest":
+        pooled, contrasts, detail = _widest(members, margin, options)
+        verdict = "reproduced" if pooled["low"] > 0 or pooled["high"] < 0 else \
+            "equivalent" if all(c["verdict"] == "equivalent" for c in contrasts) else "inconclusive"
     else:
-        supported = bool(((high < 0) | (verdict == "equivalent")).any())
-        contradicted = bool((low > 0).all())
-    worst = min(single, key=lambda k: single[k]["difference"])
-    found = "supported" if supported else "contradicted" if contradicted else "inconclusive"
-    return row | _numbers(got, members) | {
-        "verdict": found,
-        "detail": f"{int((mean > 0).sum())} of {len(mean)} cells gain, {int((low > 0).sum())} "
-                  f"surely, {int((high < 0).sum())} surely lose; least "
-                  f"{single[worst]['difference']:.2f} ({', '.join(worst)})"}
+        verdict, detail = RULES[claim["test"]](pooled, list(single.values()))
+        if verdict == "inconclusive" and pooled["verdict"] == "equivalent":
+            verdict = "equivalent"
+    return row | {
+        "ours": pooled["difference"], **{k: pooled[k] for k in ("low", "high", "low90", "high90")},
+        "seeds": pooled["seeds"], "datasets": len({k[0] for k in members}), "cells": len(members),
+        "verdict": verdict, "settle": settle(pooled) if verdict == "inconclusive" else "",
+        "detail": detail}
 
 
-def _numbers(got: dict, members: dict) -> dict:
-    return {"ours": got["difference"], "low": got["low"], "high": got["high"],
-            "seeds": got["seeds"], "datasets": len({k[0] for k in members}),
-            "cells": len(members)}
+def _lack(recipes_: set[str]) -> str:
+    names = sorted(recipes_, key=lambda r: (":" not in r, r))  # a whole study first
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"no answers of {', '.join(names[:3])}{more}"
+
+
+def settle(pooled: dict) -> str:
+    """What would show equivalence with 80 % power, were there no difference."""
+    seeds, images = pooled["seeds_needed"], pooled["images_needed"]
+    if seeds is not None and not pd.isna(seeds):
+        more = int(seeds) - int(pooled["seeds"])
+        return f"{more} more seeds" if more > 0 else "enough seeds for no difference; there is one"
+    if images is not None and not pd.isna(images):
+        return f"{int(images):,} test images a data set; seeds alone would not do"
+    return "more seeds and more test images; neither alone would do"
+
+
+def _widest(members: dict, margin: float, options: dict) -> tuple[dict, list[dict], str]:
+    """The widest contrast of the first key's values, at a Bonferroni level."""
+    names = list(dict.fromkeys(k[1] for k in members))
+    level = options.get("confidence", 0.95)
+    sharp = options | {"confidence": 1 - (1 - level) / len(names)}
+    found = [tables.estimate(tables.by_dataset({k: t for k, t in members.items() if k[1] == n}),
+                             margin, **sharp) for n in names]
+    top = max(range(len(names)), key=lambda i: abs(found[i]["difference"]))
+    return found[top], found, (f"{names[top].replace(' ', ' minus ')}; interval at "
+                               f"{100 * sharp['confidence']:.1f} % for {len(names)} contrasts")
+
+
+def _mostly_equivalent(pooled: dict, single: list[dict]) -> tuple[str, str]:
+    same, other = (sum(s["verdict"] == v for s in single) for v in ("equivalent", "different"))
+    found = "reproduced" if 2 * same > len(single) else \
+        "different" if 2 * other >= len(single) else "inconclusive"
+    size = np.abs([s["difference"] for s in single])
+    return found, (f"{same} cells equivalent, {other} different of {len(single)}; median size "
+                   f"{np.median(size):.2f}")
+
+
+def _equivalent(pooled: dict, single: list[dict]) -> tuple[str, str]:
+    words = {"equivalent": "reproduced", "different": "different"}
+    return words.get(pooled["verdict"], "inconclusive"), \
+        f"90 % interval [{pooled['low90']:.2f}, {pooled['high90']:.2f}]"
+
+
+def _all_gain(pooled: dict, single: list[dict]) -> tuple[str, str]:
+    rising = all(s["difference"] > 0 for s in single)
+    found = "reproduced" if pooled["low"] > 0 and rising else \
+        "different" if pooled["high"] < 0 else "inconclusive"
+    return found, _gains(single)
+
+
+def _some_do_not_gain(pooled: dict, single: list[dict]) -> tuple[str, str]:
+    found = "reproduced" if any(s["high"] < 0 or s["verdict"] == "equivalent" for s in single) \
+        else "different" if all(s["low"] > 0 for s in single) else "inconclusive"
+    return found, _gains(single)
+
+
+def _gains(single: list[dict]) -> str:
+    return (f"{sum(s['difference'] > 0 for s in single)} of {len(single)} cells gain, "
+            f"{sum(s['low'] > 0 for s in single)} surely, "
+            f"{sum(s['high'] < 0 for s in single)} surely lose")
+
+
+RULES: dict[str, Callable | None] = {
+    "mostly_equivalent": _mostly_equivalent, "equivalent": _equivalent, "widest": None,
+    "all_gain": _all_gain, "some_do_not_gain": _some_do_not_gain}

@@ -92,14 +92,15 @@ def sample_size(table: pd.DataFrame) -> str:
 
 def save(fig: Figure, folder: str | Path, name: str, table: pd.DataFrame, runs: list[str],
          caption: str) -> list[Path]:
-    """Write name.png (200 dpi), .pdf, .csv (numbers), .json (caption, runs); their paths."""
+    """Write name.png (200 dpi), .pdf, .svg, .csv (numbers), .json (caption, runs); their paths."""
     folder = Path(folder)
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf", "csv", "json")]
-    for path, about in zip(paths[:2], ({"Software": None}, {"CreationDate": None}), strict=True):
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf", "svg", "csv", "json")]
+    undated = {"Software": None}, {"CreationDate": None}, {"Date": None}
+    for path, about in zip(paths[:3], undated, strict=True):
         buffer = io.BytesIO()
-        with look():
+        with look(), plt.rc_context({"svg.hashsalt": name}):
             fig.savefig(buffer, format=path.suffix[1:], metadata=about)
         store.write_bytes(path, buffer.getvalue())
-    store.write_table(paths[2], table)
-    store.write_json(paths[3], {"caption": caption, "runs": sorted(runs)})
+    store.write_table(paths[3], table)
+    store.write_json(paths[4], {"caption": caption, "runs": sorted(runs)})
     return paths

@@ -25,12 +25,18 @@ def block(root: Path) -> str:
     main = pd.read_csv(folder / "main_table.csv")
     record = store.read_json(folder / "run.json")
     runs = pd.read_csv(folder / "runs.csv")
-    lines = ["| the paper's claim | our quantity | ours, points [95 %] | verdict |",
-             "|---|---|---|---|", *[_claim(row) for row in claims.to_dict("records")], "",
+    missing = sorted({"reported", "settle"} - set(claims))
+    if missing:
+        raise ValueError(f"{folder}/claims.csv has no column {missing[0]}: it is of an older "
+                         "version; run the study again and publish its results")
+    made_by = f"[07](notebooks/07_claims.ipynb), `{_command(record)}`, {_minutes(runs)}"
+    lines = ["| claim | paper | our quantity: points [95 %], seeds | verdict | from |",
+             "|---|---|---|---|---|",
+             *[_claim(row, made_by) for row in claims.to_dict("records")], "",
              _base(main), "", *_validity(main),
              f"{main['seeds'].max()} seeds, {main['n'].max()} test images a data set, run on "
              f"{record['started'][:10]} ({record['machine']}) in "
-             f"{runs['seconds'].sum() / 60:.0f} minutes, all stages added. "
+             f"{_minutes(runs)}, all stages added. "
              f"[All cells](results/{SHOWN}/main_table.md) | "
              f"[effects](results/{SHOWN}/effects.csv) | [how](notebooks/07_claims.ipynb)", "",
              "![Photographs and their feasible and infeasible edits](figures/qualitative_grid.png)",
@@ -38,11 +44,24 @@ def block(root: Path) -> str:
     return "\n".join(lines)
 
 
-def _claim(row: dict) -> str:
+def _claim(row: dict, made_by: str) -> str:
     """One claim as a table row."""
     known = isinstance(row["ours"], float) and row["ours"] == row["ours"]
-    ours = f"{row['ours']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" if known else ""
-    return f"| {row['claim']}: {row['says']} | {row['quantity']} | {ours} | {row['verdict']} |"
+    ours = (f": {row['ours']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}], "
+            f"{row['seeds']:.0f} seeds") if known else ""
+    settle = f" ({row['settle']})" if isinstance(row["settle"], str) and row["settle"] else ""
+    return (f"| {row['claim']}: {row['says']} | {row['reported']} | {row['quantity']}{ours} | "
+            f"**{row['verdict']}**{settle} | {made_by if known else ''} |")
+
+
+def _command(record: dict) -> str:
+    """The command that runs the study of a record."""
+    file = record["parameter_file"]
+    return "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
+
+
+def _minutes(runs: pd.DataFrame) -> str:
+    return f"{runs['seconds'].sum() / 60:.0f} min"
 
 
 def _base(main: pd.DataFrame) -> str:

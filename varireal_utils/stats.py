@@ -39,7 +39,8 @@ CELLS = np.ndarray | Sequence[np.ndarray]
 
 @dataclass(frozen=True)
 class Interval:
-    """mean and bounds in points; se: standard error; low90, high90: for the equivalence test."""
+    """mean and bounds in points; se: standard error; low90, high90: for the equivalence test; df:
+    degrees of freedom of the variance; p: of the two-sided test that the mean is 0."""
 
     mean: float
     low: float
@@ -49,6 +50,8 @@ class Interval:
     se: float
     seeds: int
     images: int
+    df: float = math.inf
+    p: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,18 @@ def interval(cells: CELLS, confidence: float = 0.95, resamples: int = 2000,
         scale *= float(sps.t.ppf(upper, max(df, 1.0)) / sps.norm.ppf(upper)) if v > 0 else 0.0
         bounds += list(mean + scale * np.quantile(deviations, [1 - upper, upper]))
     low, high, low90, high90 = (100 * float(b) for b in bounds)
+    df = max(df, 1.0)
+    p = 2 * float(sps.t.sf(abs(mean) / math.sqrt(v), df)) if v > 0 else float(mean == 0)
     return Interval(100 * mean, low, high, low90, high90, 100 * math.sqrt(v),
-                    min(len(t) for t in tables), sum(t.shape[1] for t in tables))
+                    min(len(t) for t in tables), sum(t.shape[1] for t in tables), df, p)
+
+
+def p_equivalence(estimate: Interval, margin: float) -> float:
+    """p value of two one-sided t tests: the larger of "below -margin" and "above margin"."""
+    if estimate.se == 0:
+        return float(abs(estimate.mean) >= margin)
+    return float(max(sps.t.sf((estimate.mean + margin) / estimate.se, estimate.df),
+                     sps.t.sf((margin - estimate.mean) / estimate.se, estimate.df)))
 
 
 def difference(a: CELLS, b: CELLS, confidence: float = 0.95, resamples: int = 2000,
@@ -186,6 +199,20 @@ def needed(cells: CELLS, margin: float, power: float = 0.8) -> dict:
     images = (b + e / s).sum() / left_for_images if left_for_images > 0 else math.inf
     whole = [None if math.isinf(x) else max(1, math.ceil(x - 1e-9)) for x in (seeds_, images)]
     return {"se_wanted": 100 * wanted, "seeds": whole[0], "images": whole[1]}
+
+
+def power(cells: CELLS, margin: float, seeds: int) -> dict:
+    """What a study of `seeds` seeds on the same images would give, by the variances of this one.
+
+    Normal approximation, as `needed`. Returns seeds, se (points), equivalent (chance of that
+    verdict were there no difference), detectable (points; the difference found with 80 % power).
+    """
+    parts = [(variance(t), t.shape[1]) for t in _tables(cells)]
+    v = sum((p.seeds + p.residual / n) / seeds + p.images / n for p, n in parts)
+    se = 100 * math.sqrt(v) / len(parts)
+    z = (margin / se if se > 0 else math.inf) - sps.norm.ppf(0.95)
+    return {"seeds": seeds, "se": se, "equivalent": max(0.0, 2 * float(sps.norm.cdf(z)) - 1),
+            "detectable": float(sps.norm.ppf(0.975) + sps.norm.ppf(0.8)) * se}
 
 
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:

@@ -35,7 +35,8 @@ from .runner import find_notebook, split_settings
 USED = {"01_data": (), "02_attributes": ("attributes", "prompts"), "03_guidance": ("guidance",),
         "04_edit": ("models", "guidance", "verify", "prompts"),
         "05_datadream": ("models",), "06_classify": ("classify", "verify"),
-        "07_claims": ("claims", "classify"), "08_figures": ("claims",)}
+        "07_quality": ("models", "verify", "prompts"), "07_claims": ("claims", "classify"),
+        "08_figures": ("claims",)}
 PICTURES, TABLES = {".png", ".pdf"}, {".csv", ".tex"}
 
 

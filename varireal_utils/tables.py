@@ -47,6 +47,16 @@ def collect(study_dir: str | Path) -> pd.DataFrame:
     return frame.sort_values(ANSWERS[:4], ignore_index=True)
 
 
+def beside(df: pd.DataFrame, against: dict[str, str | Path]) -> pd.DataFrame:
+    """The answers with those of other studies, whose recipes stand behind their name and a colon.
+
+    against: name -> folder of a study. Raises FileNotFoundError for one without answers.
+    """
+    others = [collect(folder).assign(recipe=lambda t, n=name: f"{n}:" + t["recipe"])
+              for name, folder in against.items()]
+    return pd.concat([df, *others], ignore_index=True)
+
+
 def by_seed(df: pd.DataFrame) -> pd.DataFrame:
     """dataset, recipe, seed, top1 (0..1): a row for each training."""
     keys = ["dataset", "recipe", "seed"]
@@ -94,13 +104,19 @@ def answers(df: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return cells
 
 
+def canonical(recipe: str) -> str:
+    """A recipe in its one spelling; a recipe of another study keeps that study's name and colon."""
+    study, colon, own = recipe.rpartition(":")
+    return f"{study}{colon}{recipes.parse(own)}"
+
+
 def contrast(cells: dict, dataset: str, weights: dict[str, float]) -> pd.DataFrame | None:
     """Weighted sum of recipes' answers, (seeds, images) floats, on the seeds that all have.
 
     {"edit(color,feasible)": 1, "edit(color,infeasible)": -1} is the effect of feasibility. None
     where a recipe, or a common seed, is lacking. Raises ValueError for different test images.
     """
-    found = {r: cells.get((dataset, str(recipes.parse(r)))) for r in weights}
+    found = {r: cells.get((dataset, canonical(r))) for r in weights}
     if any(t is None for t in found.values()):
         return None
     first = next(iter(found.values()))
@@ -129,6 +145,7 @@ def estimate(tables: list[pd.DataFrame], margin: float, **options) -> dict:
     got, need = stats.interval(arrays, **options), stats.needed(arrays, margin)
     return {"difference": got.mean, "low": got.low, "high": got.high, "low90": got.low90,
             "high90": got.high90, "se": got.se, "seeds": got.seeds, "n": got.images,
+            "p": got.p, "p_equivalence": stats.p_equivalence(got, margin),
             "verdict": stats.verdict(got, margin), "seeds_needed": need["seeds"],
             "images_needed": need["images"]}
 
@@ -183,7 +200,9 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
 
     Columns: difference, low, high (95 %), low90, high90 (for the equivalence test), se, seeds, n,
     verdict, seeds_needed, images_needed (to show equivalence within `margin` with 80 % power; <NA>
-    where no number would do), cells (pooled from), mcnemar_p (exact, the median over seeds).
+    where no number would do), cells (pooled from), mcnemar_p (exact, the median over seeds),
+    p and p_equivalence (of the two-sided test of no difference, and of two one-sided tests), and
+    both by Holm's correction over the cells that are not pooled (<NA> in pooled rows).
     """
     cells, single, rows = answers(df), {}, []
     for dataset in sorted(df["dataset"].unique()):
@@ -205,8 +224,119 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
                 rows.append({"dataset": POOLED, "attribute": attribute, "training": training,
                              **estimate(by_dataset(members), margin, **options),
                              "cells": len(members), "mcnemar_p": np.nan})
-    return pd.DataFrame(rows).astype({"seeds_needed": "Int64", "images_needed": "Int64"}) \
+    return _holm(pd.DataFrame(rows).astype({"seeds_needed": "Int64", "images_needed": "Int64"})) \
         if rows else pd.DataFrame()
+
+
+def by_class(df: pd.DataFrame, study: str | Path) -> pd.DataFrame:
+    """Feasible minus infeasible in points by class, over all attributes, trainings and seeds:
+    dataset, class_name, difference, low, high (95 %, by t over the class's test images), n."""
+    from scipy.stats import t as student
+
+    cells, rows = answers(df), []
+    for dataset in sorted(df["dataset"].unique()):
+        found = [contrast(cells, dataset, feasibility(a, t)) for a in ATTRIBUTES
+                 for t in TRAINING_ORDER[1:]]
+        found = [t for t in found if t is not None]
+        if not found:
+            continue
+        images = store.read_table(Path(study) / f"data/{store.slug(dataset)}/images.parquet")
+        names = images.set_index("image_id")["class_name"]
+        each = 100 * average(found).mean(axis=0)  # of each test image
+        for name, points in each.groupby(names.reindex(each.index)):
+            half = student.ppf(0.975, max(len(points) - 1, 1)) * points.sem() \
+                if len(points) > 1 else np.nan
+            rows.append({"dataset": dataset, "class_name": name, "difference": points.mean(),
+                         "low": points.mean() - half, "high": points.mean() + half,
+                         "n": len(points)})
+    return pd.DataFrame(rows, columns=["dataset", "class_name", "difference", "low", "high", "n"])
+
+
+def mcnemar(df: pd.DataFrame) -> pd.DataFrame:
+    """Single trainings: the feasible against the infeasible arm of every data set, attribute,
+    training and seed. Columns: these four, only_feasible, only_infeasible (images that this one
+    alone gets right), p (exact, two-sided, not corrected)."""
+    cells, rows = answers(df), []
+    for dataset in sorted(df["dataset"].unique()):
+        for attribute in (*ATTRIBUTES, "all"):
+            for training in TRAINING_ORDER[1:]:
+                table = contrast(cells, dataset, feasibility(attribute, training))
+                for seed, row in [] if table is None else table.iterrows():
+                    got = stats.mcnemar(row > 0, row < 0)
+                    rows.append({"dataset": dataset, "attribute": attribute, "training": training,
+                                 "seed": seed, "only_feasible": got["only_a"],
+                                 "only_infeasible": got["only_b"], "p": got["p"]})
+    return pd.DataFrame(rows, columns=["dataset", "attribute", "training", "seed",
+                                       "only_feasible", "only_infeasible", "p"])
+
+
+def _holm(effects_: pd.DataFrame) -> pd.DataFrame:
+    """With Holm's correction of both p values over the family of single cells."""
+    from statsmodels.stats.multitest import multipletests
+
+    own = effects_["dataset"] != POOLED
+    for name in ("p", "p_equivalence"):
+        effects_.loc[own, f"{name}_holm"] = multipletests(effects_.loc[own, name],
+                                                          method="holm")[1]
+    return effects_
+
+
+def mixed_model(df: pd.DataFrame) -> pd.DataFrame:
+    """A cross-check of the pooled effect: feasible minus infeasible accuracy of every data set,
+    attribute, training and seed, in points, by restricted maximum likelihood (statsmodels).
+
+    Fixed: a mean, and what each attribute and training differ from it (sums are zero); random: an
+    intercept of each data set and seed, for a seed's two arms share their luck. Returns term,
+    estimate, low, high (95 %, normal), note; no rows where there is too little to fit.
+    """
+    import warnings
+
+    import statsmodels.formula.api as smf
+
+    cells, rows = answers(df), []
+    for dataset in sorted(df["dataset"].unique()):
+        for attribute in ATTRIBUTES:
+            for training in TRAINING_ORDER[1:]:
+                table = contrast(cells, dataset, feasibility(attribute, training))
+                if table is not None:
+                    rows += [{"unit": f"{dataset} {seed}", "attribute": attribute,
+                              "training": training, "points": 100 * row.mean()}
+                             for seed, row in table.iterrows()]
+    frame = pd.DataFrame(rows, columns=["unit", "attribute", "training", "points"])
+    columns = ["term", "estimate", "low", "high", "note"]
+    if frame["unit"].nunique() < 3 or frame["points"].var() == 0:
+        return pd.DataFrame(columns=columns)
+    terms = [f"C({k}, Sum)" for k in ("attribute", "training") if frame[k].nunique() > 1]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit = smf.mixedlm(f"points ~ {' + '.join(terms) or '1'}", frame, groups="unit").fit()
+    note = "" if fit.converged else "did not converge"
+    if any("boundary" in str(w.message) for w in said):
+        note = (note + "; " if note else "") + "no variance between seeds left"
+    bounds = fit.conf_int()
+    return pd.DataFrame([{"term": "mean" if k == "Intercept" else k, "estimate": fit.params[k],
+                          "low": bounds.loc[k, 0], "high": bounds.loc[k, 1], "note": note}
+                         for k in fit.fe_params.index], columns=columns)
+
+
+def power_table(df: pd.DataFrame, margin: float,
+                seeds: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 50, 100)) -> pd.DataFrame:
+    """What more seeds would give, from this study's own noise: for the effect of each attribute
+    (both trainings, all data sets) and of all, seeds, se (points), chance of the verdict
+    "equivalent" were there no difference, and smallest difference that is found with 80 % power."""
+    cells, rows = answers(df), []
+    for attribute in (*ATTRIBUTES, POOLED):
+        members = {}
+        for dataset in sorted(df["dataset"].unique()):
+            for a in ATTRIBUTES:
+                for t in TRAINING_ORDER[1:]:
+                    table = contrast(cells, dataset, feasibility(a, t))
+                    if table is not None and attribute in (a, POOLED):
+                        members[dataset, a, t] = table
+        if members:
+            arrays = [t.to_numpy() for t in by_dataset(members)]
+            rows += [{"attribute": attribute, **stats.power(arrays, margin, s)} for s in seeds]
+    return pd.DataFrame(rows)
 
 
 def by_dataset(members: dict[tuple, pd.DataFrame]) -> list[pd.DataFrame]:

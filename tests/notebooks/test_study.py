@@ -44,7 +44,7 @@ def test_the_whole_graph(study):
     records = [json.loads(p.read_text()) for p in folder.rglob("run.json")]
     assert {r["stage"] for r in records} == {
         "01_data", "02_attributes", "03_guidance", "04_edit", "05_datadream", "06_classify",
-        "07_claims", "08_figures"}
+        "07_quality", "07_claims", "08_figures"}
     assert sum(r["stage"] == "04_edit" for r in records) == 6
     assert all(r["finished"] and r["outputs"] for r in records)
     edits = [r["metrics"] for r in records if r["stage"] == "04_edit"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from varireal_utils import drawing, figures, sheets
+from varireal_utils import charts, drawing, figures, sheets
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 MAIN = pd.DataFrame([
@@ -35,6 +35,17 @@ MASKS = pd.DataFrame({"area": [0.1, 0.12, 0.4, 0.01], "touches": ["", "left", "l
                       "verdict": ["ok", "ok", "ok", "tiny"]})
 
 
+CLASSES = pd.DataFrame([{"dataset": "d", "class_name": f"c{i}", "difference": 1.0 - i,
+                         "low": -1.0 - i, "high": 2.5 - i, "n": 9} for i in range(30)])
+BALANCE = pd.DataFrame([{"dataset": d, "attribute": "color", "metric": m, "effect": e,
+                         "uneven": u} for d in "de" for m, e, u in (("identity", -0.5, True),
+                                                                  ("phrase_gain", 0.1, False))])
+MAP = pd.DataFrame([{"dataset": "d", "group": g, "row": i, "x": 0.1 * i, "y": 0.2 - i}
+                    for g in ("real", "color feasible", "color infeasible") for i in range(3)])
+RUNS = pd.DataFrame({"stage": ["04_edit", "04_edit", "06_classify"], "seconds": [60.0, 30.0, 20.0],
+                     "outputs": [10, 11, 3]})
+
+
 def grid() -> list[dict]:
     return [{"name": "alvera", "source": PICTURE, "color": {
         "feasible": (PICTURE, "red"), "infeasible": (255 - PICTURE, "a very long phrase " * 4)}}]
@@ -50,6 +61,11 @@ DRAW = {
     "strip": lambda: sheets.pipeline_strip(STRIPS),
     "acceptance": lambda: figures.acceptance(ACCEPTED),
     "curves": lambda: figures.learning_curves(CURVES),
+    "share": lambda: charts.infeasible_share(MAIN),
+    "classes": lambda: charts.effect_by_class(CLASSES),
+    "balance": lambda: charts.quality_balance(BALANCE),
+    "map": lambda: charts.embedding_map(MAP),
+    "cost": lambda: charts.cost(RUNS),
     "masks": lambda: figures.attribute_mask_quality(MASKS),
 }
 
@@ -66,13 +82,13 @@ def test_saved_with_their_numbers_and_without_dates(tmp_path, name):
     for folder in ("a", "b"):
         fig, table = DRAW[name]()
         paths = drawing.save(fig, tmp_path / folder, "name", table, ["run 2", "run 1"], "to see")
-    assert [p.suffix for p in paths] == [".png", ".pdf", ".csv", ".json"]
-    for kind in ("png", "pdf", "csv", "json"):
+    assert [p.suffix for p in paths] == [".png", ".pdf", ".svg", ".csv", ".json"]
+    for kind in ("png", "pdf", "svg", "csv", "json"):
         assert (tmp_path / f"a/name.{kind}").read_bytes() == \
             (tmp_path / f"b/name.{kind}").read_bytes()
-    pd.testing.assert_frame_equal(pd.read_csv(paths[2], keep_default_na=False).astype(str),
+    pd.testing.assert_frame_equal(pd.read_csv(paths[3], keep_default_na=False).astype(str),
                                   table.astype(object).where(table.notna(), "").astype(str))
-    assert json.loads(paths[3].read_text()) == {"caption": "to see", "runs": ["run 1", "run 2"]}
+    assert json.loads(paths[4].read_text()) == {"caption": "to see", "runs": ["run 1", "run 2"]}
 
 
 def test_the_look_is_the_same_whatever_the_caller_has_set_and_leaves_no_trace(tmp_path):
@@ -172,3 +188,15 @@ def test_arms_stay_apart_for_colour_blind_readers(kind):
     seen = seen ** (1 / 2.2)
     gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(colors), 1)]
     assert gaps.min() > 0.2
+
+
+def test_charts_store_what_they_draw():
+    fig, table = charts.infeasible_share(MAIN)
+    assert list(table["share"]) == [0.0, 1.0]  # the mixed arm there is real + edited
+    assert set(table["mean"]) <= set(np.concatenate([drawn(a)[:, 1] for a in fig.axes]))
+    _, table = charts.effect_by_class(CLASSES)
+    assert len(table) == 24 and set(CLASSES["class_name"]) - set(table["class_name"]) == {
+        f"c{i}" for i in range(12, 18)}
+    _, table = charts.cost(RUNS)
+    assert table.loc[table["stage"] == "04_edit", "hours"].item() == pytest.approx(0.025)
+    assert table["jobs"].tolist() == [2, 1] and table["files"].tolist() == [21, 3]

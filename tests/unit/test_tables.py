@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from varireal_utils import claims, recipes, store, tables
+from varireal_utils.params import ParameterError
 
 GAIN = {"zero_shot": -0.2, "real": 0.0}
 
@@ -115,19 +118,18 @@ def test_markdown_and_latex():
 
 
 def verdicts(gain, **options):
-    df = study(gain, **options)
-    effects = tables.effects(df, 0.3, resamples=200)
-    table = claims.claims(df, effects, 0.3, resamples=200)
-    assert list(table["claim"]) == ["A1", "A2", "A3", "A4", "A5"]
+    table = claims.evaluate(study(gain, **options), 0.3, resamples=200)
+    assert list(table["claim"]) == ["A1", "A2", "A3", "A4", "A5", "S1", "S2", "S3", "S4"]
     return table.set_index("claim")
+
+
+PAPER = ["A1", "A2", "A3", "A4", "A5"]
 
 
 def test_claims_hold_in_a_world_like_the_papers():
     table = verdicts(arms("background", 0.05, 0.05) | arms("color", 0.0, 0.0)
                      | arms("texture", -0.05, -0.1), noise=0)
-    want = {"A1": "supported", "A2": "supported", "A3": "supported", "A4": "supported",
-            "A5": "supported"}
-    assert table["verdict"].to_dict() == want
+    assert table.loc[PAPER, "verdict"].eq("reproduced").all()
     assert table.loc["A2", "ours"] == pytest.approx(-5, abs=1.5)
     assert table.loc["A4", "ours"] == pytest.approx(5, abs=1.5)
 
@@ -135,14 +137,83 @@ def test_claims_hold_in_a_world_like_the_papers():
 def test_claims_fail_in_the_opposite_world():
     table = verdicts(arms("background", -0.05, -0.10, 0.1) | arms("color", 0.1, 0.05, 0.2)
                      | arms("texture", 0.1, 0.05, 0.2), noise=0, images=3000)
-    assert table.loc[["A1", "A3", "A4", "A5"], "verdict"].eq("contradicted").all()
+    assert table.loc[["A1", "A3", "A4", "A5"], "verdict"].eq("different").all()
 
 
-def test_small_noisy_studies_are_inconclusive_and_missing_recipes_not_run():
+def test_a_denied_claim_may_be_equivalent():
+    """Background edits that change nothing do not help, and that is shown, not left open."""
+    table = verdicts(arms("background", 0.0, 0.0), noise=0)
+    assert table.loc["A4", "verdict"] == "equivalent" and table.loc["A4", "settle"] == ""
+
+
+def test_small_noisy_studies_are_inconclusive_and_say_what_would_settle_them():
     table = verdicts(arms("background", 0.0, 0.0) | arms("color", 0.0, 0.0), images=100, seeds=2,
                      noise=0.5, start=1)
     assert table.loc[["A1", "A3"], "verdict"].eq("inconclusive").all()
-    assert (verdicts({})["verdict"] == "not run").all()
+    assert table.loc["A3", "settle"].endswith(("seeds", "would do"))
+    nothing = verdicts({})
+    assert (nothing["verdict"] == "not run").all()
+    assert "edit(background,feasible)" in nothing.loc["A1", "detail"]
+
+
+def test_claims_across_studies_and_fractions():
+    fractions = {f"mix(all,{f})": 0.0 for f in (0.25, 0.5, 0.75)}
+    ours = study(arms("color", 0.0, 0.0) | fractions | arms("all", 0.0, 0.0, prefixes=("",)),
+                 noise=0)
+    other = study(arms("color", 0.1, 0.0), noise=0)
+    both = pd.concat([ours, other.assign(recipe="faithful:" + other["recipe"])])
+    table = claims.evaluate(both, 0.3, resamples=100).set_index("claim")
+    assert table.loc["S1", "verdict"] == "different"
+    assert table.loc["S1", "ours"] == pytest.approx(10, abs=2)
+    assert table.loc["S2", "verdict"] == "not run" and "filtered:" in table.loc["S2", "detail"]
+    assert table.loc["S3", "verdict"] == "reproduced"
+    assert table.loc["S3", "ours"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_claims_file_is_refused_by_claim_and_key(tmp_path):
+    good = {"id": "X", "says": "s", "quantity": "q", "contrast": {"real": 1, "zero_shot": -1},
+            "test": "all_gain", "reported": "not published", "source": ""}
+    path = tmp_path / "claims.yaml"
+    for change, message in (({"test": "always"}, "test.*always.*all_gain"),
+                            ({"margin": 0}, "margin.*above 0"),
+                            ({"contrast": {"edit(hat,feasible)": 1}}, "contrast.*hat"),
+                            ({"over": {"a b": ["one"]}}, "one word for each"),
+                            ({"contrast": {"edit({b},feasible)": 1}, "over": {"a": ["x"]}}, "over"),
+                            ({"odd": 1}, "unknown key 'odd'"), ({"says": None}, "says")):
+        path.write_text(json.dumps({"claims": [good | change]}))
+        with pytest.raises(ParameterError, match=f"(?s)claim 1.*{message}"):
+            claims.load(path)
+    path.write_text(json.dumps({"claims": [good, good]}))
+    with pytest.raises(ParameterError, match="twice"):
+        claims.load(path)
+    path.write_text(json.dumps({"claims": [{**good, "margin": 1}]}))
+    assert claims.load(path)[0]["margin"] == 1
+
+
+def test_cross_checks_agree_with_the_pooled_effect():
+    df = study(arms("color", 0.05, 0.0) | arms("texture", 0.05, 0.0), seeds=5)
+    pooled = tables.effects(df, 0.3, resamples=200).iloc[-1]
+    model = tables.mixed_model(df).set_index("term")
+    assert model.loc["mean", "estimate"] == pytest.approx(pooled["difference"])
+    assert model.loc["mean", "low"] < 5 < model.loc["mean", "high"]
+    assert tables.mixed_model(study(seeds=1)).empty
+    pairs = tables.mcnemar(df)
+    one = pairs.iloc[0]
+    cells = tables.answers(df)
+    a, b = (cells["cars", f"edit(color,{arm})"].loc[0] for arm in ("feasible", "infeasible"))
+    assert (one["only_feasible"], one["only_infeasible"]) == ((a & ~b).sum(), (b & ~a).sum())
+    power = tables.power_table(df, 0.3).set_index(["attribute", "seeds"])
+    assert power.loc[("pooled", 5), "se"] == pytest.approx(pooled["se"], rel=0.2)
+    assert power.loc[("color", 100), "detectable"] < power.loc[("color", 2), "detectable"]
+
+
+def test_holm_is_over_single_cells():
+    got = tables.effects(study(arms("color", 0.04, 0.0) | arms("texture", 0.0, 0.0), noise=0.1),
+                         0.3, resamples=200)
+    single = got["dataset"] != "pooled"
+    assert (got.loc[single, "p_holm"] >= got.loc[single, "p"]).all()
+    assert got.loc[single, "p_holm"].min() == pytest.approx(8 * got.loc[single, "p"].min())
+    assert got.loc[~single, "p_holm"].isna().all()
 
 
 def test_seeds_and_curves(tmp_path):

@@ -1,0 +1,94 @@
+"""How minimal an edit is, against cases with known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torchmetrics.image.kid import poly_mmd
+
+from varireal_utils import quality
+
+RNG = np.random.default_rng(0)
+SOURCE = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+LEFT = np.zeros((64, 64), np.uint8)
+LEFT[:, :32] = 255
+
+
+def unit(shape, seed):
+    x = np.random.default_rng(seed).normal(size=shape)
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_changes_are_told_apart_by_place():
+    edit = SOURCE.copy()
+    edit[:, :32] = 255 - edit[:, :32]
+    got = quality.changes(SOURCE, edit, LEFT)
+    assert got["largest_outside"] == 0 and got["change_outside"] == 0
+    gap = np.abs(SOURCE[:, :32].astype(int) - edit[:, :32])
+    assert got["change_inside"] == pytest.approx(gap.mean(), rel=1e-5)
+    assert got["ssim_inside"] < 0 < 0.8 < got["ssim_outside"] <= 1
+    same = quality.changes(SOURCE, SOURCE, LEFT)
+    assert same["ssim_inside"] == pytest.approx(1) and same["change_inside"] == 0
+    edit[0, 63] += 30  # a single pixel where nothing may move (uint8 wraps; either way it moved)
+    assert quality.changes(SOURCE, edit, LEFT)["largest_outside"] > 0
+    whole = quality.changes(SOURCE, edit, np.full_like(LEFT, 255))
+    assert np.isnan(whole["ssim_outside"]) and whole["largest_outside"] == 0
+
+
+def test_feature_distance_weighs_patches_by_their_share():
+    before = np.zeros((2, 2, 2), np.float32)
+    before[0] = 1
+    after = before.copy()
+    after[:, :, 0] = [[0, 0], [1, 1]]  # the left patches turn by a right angle
+    assert quality.feature_distances(before, after, LEFT) == pytest.approx((1.0, 0.0))
+    assert np.isnan(quality.feature_distances(before, after, np.zeros_like(LEFT))[0])
+
+
+def test_kernel_distance_is_torchmetrics_kernel_over_all_pairs():
+    a, b = unit((40, 16), 1) * 4, unit((30, 16), 2) * 4 + 0.5
+    want = float(poly_mmd(torch.tensor(a[:30]).double(), torch.tensor(b).double()))
+    assert quality.kernel_distance(a[:30], b) == pytest.approx(want, rel=1e-9)
+    assert quality.kernel_distance(a, b) > 0.1
+    draws = [quality.kernel_distance(unit((50, 16), s) * 4, unit((50, 16), s + 100) * 4)
+             for s in range(60)]  # same distribution: unbiased, so about 0 and on both sides of it
+    assert min(draws) < 0 < max(draws) and abs(np.mean(draws)) < 3 * np.std(draws) / 60**0.5
+
+
+def test_a_copy_of_another_photograph_is_found_and_ones_own_source_is_not_counted():
+    photographs = unit((20, 8), 3)
+    made = photographs[:5].copy()
+    fresh = quality.of_set(made, photographs, np.arange(5))
+    assert fresh["nearest_max"] < 0.999
+    copied = quality.of_set(made, photographs, np.array([9, 1, 2, 3, 4]))
+    assert copied["nearest_max"] == pytest.approx(1)
+    assert quality.of_set(np.repeat(made[:1], 4, 0), photographs, np.full(4, -1))[
+        "diversity"] == pytest.approx(0, abs=1e-6)
+
+
+def table(gap, images=60, noise=0.1):
+    rng, rows = np.random.default_rng(5), []
+    for i in range(images):
+        base = rng.normal()
+        for arm, shift in (("feasible", gap), ("infeasible", 0.0)):
+            rows += [{"attribute": "color", "image_id": f"i{i}", "k": k, "feasibility": arm,
+                      "identity": base + shift + noise * rng.normal()} for k in range(2)]
+    return pd.DataFrame(rows)
+
+
+def test_balance_finds_an_arm_that_is_edited_less_well():
+    uneven = quality.balance(table(0.1)).iloc[0]
+    assert uneven["uneven"] and uneven["low"] < 0.1 < uneven["high"] and uneven["pairs"] == 60
+    even = quality.balance(table(0.0)).iloc[0]
+    assert not even["uneven"] and even["low"] < 0 < even["high"]
+    same = table(0.0, noise=0.0)
+    assert quality.balance(same).iloc[0]["difference"] == 0
+    assert quality.balance(same[same["feasibility"] == "feasible"]).empty
+
+
+def test_the_map_is_shaped_by_photographs_alone():
+    groups = {"real": unit((30, 6), 7), "color feasible": unit((10, 6), 8)}
+    both = quality.projection(groups)
+    alone = quality.projection({"real": groups["real"]})
+    real = both[both["group"] == "real"].reset_index(drop=True)
+    assert np.allclose(real[["x", "y"]], alone[["x", "y"]])
+    assert both["group"].value_counts().to_dict() == {"real": 30, "color feasible": 10}

@@ -1,0 +1,86 @@
+"""From files to tables for 07_quality: how well each arm of a data set was edited (quality.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import arms, augment, edit, models, networks, prompts, quality, store
+from .record import Run
+
+
+def inputs(study: Path, dataset: str) -> list[Path]:
+    """The tables that the stage reads; they name the pictures with their digests."""
+    name = store.slug(dataset)
+    return [*arms.input_files(study, dataset),
+            *sorted(study.glob(f"edits/{name}/*/*/edits.parquet")),
+            *sorted(study.glob(f"datadream/{name}/*/samples.parquet"))]
+
+
+def patcher(params: dict) -> Callable:
+    """images -> list of (C, h, w) last patch tokens of the verifier's CLIP, normed."""
+    device = models.device_of(params)
+    clip, _, preprocess = networks.load_clip(arms.clip_role(params), device)
+
+    @torch.no_grad()
+    def of_images(pictures: list[np.ndarray]) -> list[np.ndarray]:
+        tensors = [augment.plain(torch.tensor(p).permute(2, 0, 1), preprocess) for p in pictures]
+        pixels = augment.normalise(torch.stack(tensors).to(device), preprocess)
+        found = clip.forward_intermediates(image=pixels, image_indices=1, intermediates_only=True,
+                                           normalize_intermediates=True)["image_intermediates"]
+        return list(found[-1].float().cpu().numpy())
+    return of_images
+
+
+def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """(quality.measure of every edit, quality.of_set of every set, quality.projection)."""
+    study, table = run.study, arms.inputs(run.study, dataset)
+    bank = store.read_json(arms.input_files(study, dataset)[2])
+    parts = [store.read_table(p) for p in inputs(study, dataset) if p.name == "edits.parquet"]
+    edits = pd.concat(parts, ignore_index=True)
+    readers = {a: arms.reader(study, table, a) for a in edits["attribute"].unique()}
+    embed, embed_text = arms.embedder(run.params)
+
+    def read(row) -> tuple[np.ndarray, ...]:
+        source: edit.Source = readers[row.attribute](row.image_id)
+        return source.image, store.read_image(study / row.path), source.mask, source.editable
+
+    def sentence(row) -> str:
+        return prompts.verify_prompt(bank, row.attribute, row.phrase, row.class_name)
+
+    images = quality.measure(edits, read, sentence, embed, embed_text, patcher(run.params))
+    train = table[table["split"] == "train"]
+    rank = {image_id: i for i, image_id in enumerate(train["image_id"])}
+    photographs = embed([store.read_image(study / p) for p in train["path"]])
+    groups = {"real": photographs}
+    sets = [{"set": "real", **quality.of_set(photographs, photographs, np.arange(len(train)))}]
+    for (attribute, arm), rows in edits.groupby(["attribute", "feasibility"], sort=True):
+        name = f"{attribute} {arm}"
+        groups[name] = embed([store.read_image(study / p) for p in rows["path"]])
+        own = rows["image_id"].map(rank).to_numpy()
+        sets.append({"set": name, **quality.of_set(groups[name], photographs, own)})
+    for path in inputs(study, dataset):
+        if path.name == "samples.parquet":
+            name = f"datadream {path.parent.name}"
+            samples = store.read_table(path)["path"]
+            groups[name] = embed([store.read_image(study / p) for p in samples])
+            none = np.full(len(groups[name]), -1)
+            sets.append({"set": name, **quality.of_set(groups[name], photographs, none)})
+    return images, pd.DataFrame(sets), quality.projection(groups)
+
+
+def collected(study: Path) -> dict[str, pd.DataFrame]:
+    """quality_sets, quality_balance and embedding of all data sets of a study, with a column
+    dataset; empty where 07_quality has not run."""
+    out = {}
+    for name in ("sets", "balance", "embedding"):
+        parts = [store.read_table(p).assign(dataset=store.unslug(p.parent.name))
+                 for p in sorted(study.glob(f"quality/*/{name}.csv"))]
+        key = name if name == "embedding" else f"quality_{name}"
+        if parts:
+            out[key] = pd.concat(parts, ignore_index=True)
+    return out

@@ -1,0 +1,204 @@
+"""More figures, from tables to a matplotlib Figure and the numbers it plots (see figures.py).
+
+    results    infeasible_share, effect_by_class
+    checks     quality_balance, embedding_map, cost
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .drawing import (
+    ARM_COLORS,
+    ATTRIBUTES,
+    COLUMN,
+    INK,
+    PALE,
+    WIDE,
+    arm_color,
+    drawn,
+    label,
+    need,
+)
+
+SHARES = {"feasible": 0.0, "infeasible": 1.0, "mixed": 0.5}
+STAGES = {"01_data": "data", "02_attributes": "phrases", "03_guidance": "guidance",
+          "04_edit": "editing", "05_datadream": "DataDream", "06_classify": "classifiers",
+          "07_quality": "quality", "07_claims": "claims", "08_figures": "figures"}
+METRIC_WORDS = {"change_inside": "change inside", "change_outside": "change outside",
+                "ssim_inside": "SSIM inside", "ssim_outside": "SSIM outside",
+                "feature_distance_inside": "feature distance inside",
+                "feature_distance_outside": "feature distance outside",
+                "phrase_similarity": "similarity to its phrase",
+                "phrase_gain": "gain in that similarity", "identity": "same object"}
+
+
+def _share(arm: str) -> float:
+    head, _, rest = arm.partition(" ")
+    return float(rest) if rest else SHARES[head]
+
+
+@drawn
+def infeasible_share(main: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Top-1 over the share of infeasible edits, 0 to 100 %: a panel per data set, a line per
+    attribute (trained on edits alone), 95 % intervals.
+
+    main: of tables.main_table.
+    """
+    need(main, ["dataset", "attribute", "training", "arm", "mean", "low", "high"],
+         "infeasible share")
+    rows = main[(main["training"] == "edited only")
+                & main["arm"].str.split(" ").str[0].isin(SHARES)].copy()
+    if rows.empty:
+        raise ValueError("infeasible share: no row is trained on edits alone; see classify.recipes")
+    rows["share"] = rows["arm"].map(_share)
+    rows = rows.sort_values(["dataset", "attribute", "share"], ignore_index=True)
+    names = list(rows["dataset"].unique())
+    fig, axes = plt.subplots(1, len(names), sharex=True, squeeze=False, layout="constrained",
+                             figsize=(COLUMN if len(names) == 1 else WIDE, 2.3))
+    shades = dict(zip(ATTRIBUTES, ("#4C78A8", "#B279A2", "#72853A", "#111111"), strict=True))
+    marks = dict(zip(ATTRIBUTES, "os^D", strict=True))
+    found = [a for a in ATTRIBUTES if (rows["attribute"] == a).any()]
+    for axis, name in zip(axes[0], names, strict=True):
+        for number, attribute in enumerate(found):
+            line = rows[(rows["dataset"] == name) & (rows["attribute"] == attribute)]
+            x = 100 * line["share"] + 2.2 * (number - (len(found) - 1) / 2)  # bars side by side
+            axis.vlines(x, line["low"], line["high"], color=shades[attribute], lw=0.8, alpha=0.6)
+            axis.plot(x, line["mean"], marks[attribute] + "-", ms=3.4, lw=1.0,
+                      color=shades[attribute])
+        axis.set(title=label(name), xticks=[0, 25, 50, 75, 100])
+        axis.grid(axis="y")
+    axes[0, 0].set_ylabel("top-1 accuracy (%)")
+    fig.supxlabel("infeasible edits (%)", fontsize=8)
+    fig.legend([Line2D([], [], marker=marks[a], color=shades[a], ms=3.4, lw=1) for a in found],
+               [label(a) for a in found], loc="outside upper center", ncols=len(found))
+    return fig, rows
+
+
+@drawn
+def effect_by_class(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Feasible minus infeasible by class, sorted, with 95 % intervals; a panel per data set; of
+    more than 24 classes the twelve at either end.
+
+    table: of tables.by_class.
+    """
+    need(table, ["dataset", "class_name", "difference", "low", "high", "n"], "effect by class")
+    parts = []
+    for _, rows in table.groupby("dataset", sort=False):
+        rows = rows.sort_values("difference", ignore_index=True)
+        parts.append(rows if len(rows) <= 24 else pd.concat([rows.head(12), rows.tail(12)]))
+    rows = pd.concat(parts, ignore_index=True)
+    names = list(rows["dataset"].unique())
+    most = max(len(p) for p in parts)
+    fig, axes = plt.subplots(1, len(names), sharex=True, squeeze=False, layout="constrained",
+                             figsize=(COLUMN if len(names) == 1 else WIDE, 0.16 * most + 0.75))
+    for axis, name in zip(axes[0], names, strict=True):
+        here = rows[rows["dataset"] == name].reset_index(drop=True)
+        axis.axvline(0, color=PALE, lw=0.7)
+        axis.hlines(here.index, here["low"], here["high"], color=INK, lw=0.9)
+        axis.plot(here["difference"], here.index, "o", ms=3.4, color=INK)
+        axis.set_yticks(here.index, here["class_name"], fontsize=6.5)
+        axis.set(title=label(name), ylim=(-0.6, len(here) - 0.4))
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x")
+    fig.supxlabel("← infeasible better     feasible − infeasible (points)     feasible better →",
+                  fontsize=7.5)
+    return fig, rows
+
+
+@drawn
+def quality_balance(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Is one arm edited less well: feasible minus infeasible of every measure, in standard
+    deviations; filled where it is beyond chance (Holm). A panel per attribute, a mark per data set.
+
+    table: of quality.balance, with dataset.
+    """
+    need(table, ["dataset", "attribute", "metric", "effect", "uneven"], "quality balance")
+    metrics = [m for m in METRIC_WORDS if (table["metric"] == m).any()]
+    found = [a for a in ATTRIBUTES if (table["attribute"] == a).any()]
+    names = list(table["dataset"].unique())
+    marks = dict(zip(names, "osD^vPX*" * (1 + len(names) // 8)))
+    fig, axes = plt.subplots(1, len(found), sharex=True, sharey=True, squeeze=False,
+                             figsize=(WIDE, 0.17 * len(metrics) + 0.95), layout="constrained")
+    for axis, attribute in zip(axes[0], found, strict=True):
+        axis.axvline(0, color=PALE, lw=0.7)
+        for row in table[table["attribute"] == attribute].itertuples():
+            y = metrics.index(row.metric) + 0.22 * (names.index(row.dataset) - (len(names) - 1) / 2)
+            color = ARM_COLORS["feasible" if row.effect > 0 else "infeasible"]
+            axis.plot([0, row.effect], [y, y], color=color, lw=0.8)
+            axis.plot(row.effect, y, marks[row.dataset], ms=3.4, mec=color, mew=0.9,
+                      mfc=color if row.uneven else "white")
+        axis.set_title(label(attribute))
+        axis.grid(axis="x")
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].set_yticks(range(len(metrics)), [METRIC_WORDS[m] for m in metrics])
+    axes[0, 0].set_ylim(len(metrics) - 0.5, -0.5)
+    fig.supxlabel("feasible − infeasible, in standard deviations", fontsize=8)
+    fig.legend([Line2D([], [], ls="", marker=marks[n], mfc="white", mec=INK, ms=4) for n in names]
+               + [Line2D([], [], ls="", marker="o", color=INK, ms=4)],
+               [*(label(n) for n in names), "beyond chance (filled)"], loc="outside upper center",
+               ncols=len(names) + 1)
+    return fig, table.reset_index(drop=True)
+
+
+@drawn
+def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Real, feasible and infeasible images on the first two principal components of the real
+    photographs' features: a row per data set, a panel per attribute.
+
+    table: of quality.projection, with dataset; groups real and "<attribute> <arm>".
+    """
+    need(table, ["dataset", "group", "x", "y"], "embedding map")
+    names = list(table["dataset"].unique())
+    found = [a for a in ATTRIBUTES if table["group"].str.startswith(f"{a} ").any()]
+    fig, axes = plt.subplots(len(names), len(found), squeeze=False, sharex="row", sharey="row",
+                             figsize=(WIDE, 1.75 * len(names) + 0.4), layout="constrained")
+    for line, name in zip(axes, names, strict=True):
+        here = table[table["dataset"] == name]
+        real = here[here["group"] == "real"]
+        for axis, attribute in zip(line, found, strict=True):
+            axis.plot(real["x"], real["y"], ".", color="#c4c4c4", ms=3, mew=0, zorder=1)
+            for arm in ("infeasible", "feasible"):
+                rows = here[here["group"] == f"{attribute} {arm}"]
+                axis.plot(rows["x"], rows["y"], ".", color=ARM_COLORS[arm], ms=2.6, mew=0,
+                          alpha=0.65, zorder=2)
+            axis.set(xticks=[], yticks=[])
+            if line is axes[0]:
+                axis.set_title(label(attribute))
+        line[0].set_ylabel(label(name))
+    fig.legend([Line2D([], [], ls="", marker="o", ms=3.5, color=c) for c in
+                ("#c4c4c4", ARM_COLORS["feasible"], ARM_COLORS["infeasible"])],
+               ["photographs", "feasible edits", "infeasible edits"], loc="outside upper center",
+               ncols=3)
+    return fig, table.reset_index(drop=True)
+
+
+@drawn
+def cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Hours of all jobs of a stage, added, and the number of files that they made.
+
+    runs: of overview.runs. Jobs that ran side by side count each.
+    """
+    need(runs, ["stage", "seconds", "outputs"], "cost")
+    rows = runs[runs["stage"].isin(STAGES)].groupby("stage", as_index=False).agg(
+        hours=("seconds", lambda s: s.sum() / 3600), jobs=("seconds", "size"),
+        files=("outputs", "sum"))
+    rows = rows.sort_values("stage", ignore_index=True)
+    fig, axis = plt.subplots(figsize=(COLUMN, 0.17 * len(rows) + 0.55), layout="constrained")
+    longest = rows["hours"].max()
+    unit, factor = ("hours", 1) if longest >= 2 else ("minutes", 60)
+    axis.barh(rows.index, factor * rows["hours"], 0.62, color=arm_color("zero-shot"), lw=0)
+    for row in rows.itertuples():
+        axis.text(factor * row.hours + 0.012 * factor * longest, row.Index,
+                  f"{factor * row.hours:.1f}  ({row.jobs} job{'s' * (row.jobs != 1)}, "
+                  f"{row.files:,} files)", va="center", fontsize=6)
+    axis.set_yticks(rows.index, [STAGES[s] for s in rows["stage"]])
+    axis.set(xlabel=f"{unit}, all jobs added", xlim=(0, 1.65 * factor * max(longest, 1e-9)),
+             ylim=(len(rows) - 0.5, -0.5))
+    axis.tick_params(axis="y", length=0)
+    axis.set_xticks([t for t in axis.get_xticks() if 0 <= t <= 1.05 * factor * longest])
+    return fig, rows.assign(hours=np.round(rows["hours"], 4))
