@@ -51,7 +51,8 @@ def study(tmp_path):
     store.write_json(folder / "results/run.json", {
         "parameters": {"study": "s", "protocol": "controlled", "seed": 1,
                        "datasets": {HOSTILE: {"source": "world"}}, "classify": {"seeds": [0, 1]}},
-        "parameter_file": "params/x.yaml", "parameter_digest": "0" * 64, "commit": "", "dirty": None,
+        "parameter_file": "params/x.yaml", "parameter_digest": "0" * 64, "commit": "",
+        "dirty": None,
         "started": "2026-01-02T00:00:00Z", "machine": "m", "device": "cpu"})
     store.write_json(folder / "figures/run.json", {})
     picture = np.zeros((4, 4, 3), np.uint8)
