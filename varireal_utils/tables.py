@@ -237,6 +237,24 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
         if rows else pd.DataFrame()
 
 
+def pooled_effects(df: pd.DataFrame) -> dict[tuple[str, str, str], list[np.ndarray]]:
+    """(dataset, attribute, training) -> tables of feasible minus infeasible, (seeds, images): each
+    cell, then each attribute and all of them with "pooled" for what is pooled."""
+    cells, found = answers(df), {}
+    for dataset in sorted(df["dataset"].unique()):
+        for attribute in ATTRIBUTES:
+            for training in TRAINING_ORDER[1:]:
+                table = contrast(cells, dataset, feasibility(attribute, training))
+                if table is not None:
+                    found[dataset, attribute, training] = table
+    out = {key: [table.to_numpy()] for key, table in found.items()}
+    for attribute in (*ATTRIBUTES, POOLED):
+        members = {k: t for k, t in found.items() if attribute in (k[1], POOLED)}
+        if members:
+            out[POOLED, attribute, POOLED] = [t.to_numpy() for t in by_dataset(members)]
+    return out
+
+
 def by_class(df: pd.DataFrame, study: str | Path) -> pd.DataFrame:
     """Feasible minus infeasible in points by class, over all attributes, trainings and seeds:
     dataset, class_name, difference, low, high (95 %, by t over the class's test images), n."""
