@@ -7,7 +7,7 @@ PY := .venv/bin/python
 LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(LOCK)
 
-.PHONY: study test lab figures clean bench lint pretrain test-slow test-slurm test-gpu setup
+.PHONY: study report test lab figures clean bench lint pretrain test-slow test-slurm test-gpu setup
 
 study: $(STAMP)  ## the whole study, resumed where it stopped
 	$(PY) -m varireal_utils study --params $(PARAMS) --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
@@ -26,6 +26,9 @@ test-gpu: $(STAMP)
 
 lab: $(STAMP)
 	$(PY) -m jupyter lab
+
+report: $(STAMP)  ## one HTML page of a finished study: runs/<study>/report/index.html
+	$(PY) -m varireal_utils report --params $(PARAMS)
 
 figures: $(STAMP)  ## every figure again, from stored results, without any model
 	$(PY) -m varireal_utils run 08_figures --params $(PARAMS) --set source=results/micro --set publish=true

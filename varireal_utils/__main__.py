@@ -3,6 +3,7 @@
     python -m varireal_utils run STAGE [--params FILE] [--set key=value ...]
     python -m varireal_utils study [--params FILE] [--set key=value ...] [--cores N] [--profile DIR]
     python -m varireal_utils plan [--params FILE] [--set key=value ...]
+    python -m varireal_utils report [--params FILE] [--set key=value ...]
     python -m varireal_utils verify DIR
     python -m varireal_utils digest STAGE
 
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 
 from . import runner, store, study
-from .params import ParameterError
+from .params import ParameterError, load_params
 
 DEFAULT = "params/micro.yaml"
 
@@ -63,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
                                                   profile=a.profile))
     todo = commands.add_parser("plan", parents=[settings], help="jobs and images, running nothing")
     todo.set_defaults(call=lambda a: study.plan(a.params, a.settings, a.notebooks))
+    page = commands.add_parser("report", parents=[settings], help="one HTML page of a study")
+    page.set_defaults(call=write_report)
     check = commands.add_parser("verify", help="compare files with the records that name them")
     check.add_argument("folder", type=Path)
     check.set_defaults(call=verify)
@@ -112,6 +115,20 @@ def verify(args: argparse.Namespace) -> int:
     wrong = study.verify(args.folder)
     print("\n".join(wrong) or "every file is as recorded")
     return 1 if wrong else 0
+
+
+def write_report(args: argparse.Namespace) -> int:
+    """Write a finished study's page and say where it is."""
+    from . import report
+
+    _, overrides = runner.split_settings(args.settings, {}, load_params(args.params), args.params)
+    try:
+        page = report.build(store.study_dir(load_params(args.params, overrides)))
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{page}  ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
 
 
 def print_digest(args: argparse.Namespace) -> int:

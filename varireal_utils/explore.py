@@ -1,16 +1,19 @@
-"""Browsing a finished study: one edit with its whole story side by side (notebooks/explore)."""
+"""Browsing a finished study: edits and answers, filtered, and the whole story of one
+(notebooks/explore)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from . import arms, store
+from . import arms, recipes, store, tables
 
 
 def story(study: Path, images: pd.DataFrame, row: pd.Series,
@@ -49,37 +52,135 @@ def show(study: Path, images: pd.DataFrame, row: pd.Series, variants: int) -> No
     display(answers(row))
 
 
+PAGE = 12  # thumbnails at a time
+ANY = "all"
+ORDERS = {"by photograph": "edit_id", "worst verified first": "worst_margin",
+          "least like its source first": "identity"}
+RIGHT = {"any answer": None, "feasible alone is right": (True, False),
+         "infeasible alone is right": (False, True), "both are right": (True, True),
+         "neither is right": (False, False)}
+
+
+def pick_edits(edits: pd.DataFrame, order: str = "edit_id", **wanted) -> pd.DataFrame:
+    """The edits whose columns equal `wanted` (ANY: whatever), sorted."""
+    for column, value in wanted.items():
+        if value != ANY:
+            edits = edits[edits[column] == value]
+    return edits.sort_values([order, "edit_id"], ignore_index=True)
+
+
+def pick_answers(answers: pd.DataFrame, recipes: tuple[str, str], seed: int,
+                 right: tuple[bool, bool] | None) -> pd.DataFrame:
+    """Test images of one data set by what two recipes with one seed said of them.
+
+    answers: of tables.collect. Returns image_id and correctness, columns `feasible`, `infeasible`.
+    """
+    here = answers[(answers["seed"] == seed) & answers["recipe"].isin(recipes)]
+    wide = here.pivot(index="image_id", columns="recipe", values="correct")
+    if set(recipes) - set(wide):
+        return pd.DataFrame(columns=["image_id", "feasible", "infeasible"])
+    wide = wide[list(recipes)].set_axis(["feasible", "infeasible"], axis=1).reset_index()
+    if right is not None:
+        wide = wide[(wide["feasible"] == right[0]) & (wide["infeasible"] == right[1])]
+    return wide.reset_index(drop=True)
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+
+
+class _Gallery:
+    """Boxes that filter, a page of thumbnails with a button each, and what the chosen one is."""
+
+    def __init__(self, boxes: list, find: Callable, thumbnail: Callable, tell: Callable):
+        self.find, self.thumbnail, self.tell = find, thumbnail, tell
+        self.page = widgets.IntSlider(min=0, max=0, description="page", continuous_update=False)
+        self.count, self.story = widgets.Label(), widgets.Output()
+        self.grid = widgets.GridBox(layout=widgets.Layout(
+            grid_template_columns="repeat(auto-fill, 136px)", grid_gap="6px"))
+        for box in boxes:
+            box.observe(self.draw, "value")
+        self.page.observe(self.draw, "value")
+        self.whole = widgets.VBox([
+            widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap")),
+            widgets.HBox([self.page, self.count]), self.grid, self.story])
+        self.draw()
+
+    def draw(self, _=None) -> None:
+        rows = self.find()
+        self.page.max = max(0, -(-len(rows) // PAGE) - 1)
+        self.count.value = f"{len(rows)} found"
+        start = PAGE * self.page.value
+        cells = []
+        for _, row in rows.iloc[start:start + PAGE].iterrows():
+            picture, words = self.thumbnail(row)
+            button = widgets.Button(description=words, tooltip=words,
+                                    layout=widgets.Layout(width="128px"))
+            button.on_click(lambda _, row=row: self.open(row))
+            cells.append(widgets.VBox([widgets.Image(value=_png(picture), width=128), button]))
+        self.grid.children = cells
+        if len(rows):
+            self.open(rows.iloc[start])
+        else:
+            self.story.clear_output()
+
+    def open(self, row: pd.Series) -> None:
+        self.story.clear_output(wait=True)
+        with self.story:
+            self.tell(row)
+
+
 def browser(study: Path, variants: int) -> widgets.Widget:
-    """Drop-downs for data set, attribute, arm and order, a slider over edits, and their story."""
+    """Edits by data set, attribute, arm, class and verdict; a click tells one's whole story."""
     found = arms.of_study(study)
     edits = found["edits"]
     if edits.empty:
         return widgets.HTML(f"No edits under {study}: run <code>make study</code> first.")
-    pick = {key: widgets.Dropdown(options=list(edits[key].unique()), description=key)
-            for key in ("dataset", "attribute", "feasibility")}
-    orders = {"by image": "edit_id", "worst verified first": "worst_margin"}
-    order = widgets.Dropdown(options=orders, description="order")
-    index = widgets.IntSlider(min=0, max=0, description="edit")
-    out = widgets.Output()
 
-    def chosen() -> pd.DataFrame:
-        here = edits
-        for key, box in pick.items():
-            here = here[here[key] == box.value]
-        return here.sort_values(order.value)
+    def box(key: str, all_of_them: bool, options: list | None = None) -> widgets.Dropdown:
+        values = sorted(edits[key].unique()) if options is None else options
+        return widgets.Dropdown(options=[ANY] * all_of_them + list(values), description=key)
 
-    def draw(_=None) -> None:
-        here = chosen()
-        index.max = max(0, len(here) - 1)
-        with out:
-            out.clear_output(wait=True)
-            if here.empty:
-                print("no edits of this choice")
-            else:
-                row = here.iloc[min(index.value, len(here) - 1)]
-                show(study, found["images"][row["dataset"]], row, variants)
+    pick = {"dataset": box("dataset", False), "attribute": box("attribute", False),
+            "feasibility": box("feasibility", True), "class_name": box("class_name", True),
+            "accepted": box("accepted", True, [True, False])}
+    order = widgets.Dropdown(options=ORDERS, description="order")
+    return _Gallery(
+        [*pick.values(), order],
+        lambda: pick_edits(edits, order.value, **{k: b.value for k, b in pick.items()}),
+        lambda row: (store.read_image(study / row["path"]), row["phrase"]),
+        lambda row: show(study, found["images"][row["dataset"]], row, variants)).whole
 
-    for box in (*pick.values(), order, index):
-        box.observe(draw, "value")
-    draw()
-    return widgets.VBox([widgets.HBox([*pick.values()]), widgets.HBox([order, index]), out])
+
+def answer_browser(study: Path) -> widgets.Widget:
+    """Test photographs by what the classifiers of both arms said of them."""
+    try:
+        answers = tables.collect(study)
+    except FileNotFoundError:
+        return widgets.HTML(f"No answers under {study}: run <code>make study</code> first.")
+    images = arms.of_study(study)["images"]
+    pairs = {f"{real}{a}": tuple(f"{real}edit({a},{arm})" for arm in ("feasible", "infeasible"))
+             for real in ("", "real+") for a in recipes.ATTRIBUTES}
+    known = set(answers["recipe"])
+    pairs = {k: v for k, v in pairs.items() if set(v) <= known}
+    if not pairs:
+        return widgets.HTML("No attribute has classifiers of both arms.")
+    dataset = widgets.Dropdown(options=sorted(answers["dataset"].unique()), description="dataset")
+    pair = widgets.Dropdown(options=pairs, description="trained on")
+    seed = widgets.Dropdown(options=sorted(answers["seed"].unique()), description="seed")
+    right = widgets.Dropdown(options=RIGHT, description="answers")
+
+    def find() -> pd.DataFrame:
+        here = answers[answers["dataset"] == dataset.value]
+        return pick_answers(here, pair.value, seed.value, right.value)
+
+    def thumbnail(row: pd.Series) -> tuple[np.ndarray, str]:
+        source = images[dataset.value].loc[row["image_id"]]
+        return store.read_image(study / source["path"]), str(source["class_name"])
+
+    def tell(row: pd.Series) -> None:
+        here = answers[(answers["dataset"] == dataset.value)
+                       & (answers["image_id"] == row["image_id"])]
+        share = here.groupby("recipe")["correct"].mean().rename("share of seeds that are right")
+        display(share.to_frame())
+    return _Gallery([dataset, pair, seed, right], find, thumbnail, tell).whole

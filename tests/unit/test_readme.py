@@ -1,5 +1,6 @@
 """The README's numbers are those of results/, or it holds none."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ def test_readme_shows_what_results_hold():
     assert shown == readme.block(ROOT).strip(), "run: python -m varireal_utils.readme"
 
 
-def test_every_link_of_the_readme_leads_somewhere():
-    import re
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCIBILITY.md"])
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 

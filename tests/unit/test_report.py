@@ -1,0 +1,110 @@
+"""The report page: whole, readable by machines, and nothing from data ever runs in it."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from varireal_utils import report, store
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """Collects ids, images, links and headings."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.images, self.links, self.tags, self.levels = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "img":
+            self.images.append(found)
+        if tag == "a":
+            self.links.append(found["href"])
+        if re.fullmatch(r"h\d", tag):
+            self.levels.append(int(tag[1]))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Results, one figure and one executed notebook, with a hostile phrase wherever data goes."""
+    row = {"claim": "A1", "says": HOSTILE, "quantity": "q", "reported": HOSTILE, "source": "",
+           "ours": 0.5, "low": -0.1, "high": 1.1, "low90": 0.0, "high90": 1.0, "margin": 0.3,
+           "seeds": 5, "datasets": 1, "cells": 2, "verdict": "inconclusive",
+           "settle": "3 more seeds", "detail": HOSTILE}
+    folder = tmp_path / "study"
+    store.write_table(folder / "results/claims.csv", pd.DataFrame([row, row | {
+        "claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""}]))
+    store.write_table(folder / "results/main_table.csv", pd.DataFrame(
+        [{"dataset": HOSTILE, "attribute": "color", "arm": "feasible", "mean": 61.25, "seeds": 2}]))
+    store.write_table(folder / "results/runs.csv", pd.DataFrame(
+        [{"stage": "01_data", "what": "cars", "seconds": 3.5, "peak_memory_mb": 700}]))
+    store.write_json(folder / "results/run.json", {
+        "parameters": {"study": "s", "protocol": "controlled", "seed": 1,
+                       "datasets": {HOSTILE: {"source": "world"}}, "classify": {"seeds": [0, 1]}},
+        "parameter_file": "params/x.yaml", "parameter_digest": "0" * 64, "commit": "",
+        "dirty": None,
+        "started": "2026-01-02T00:00:00Z", "machine": "m", "device": "cpu"})
+    store.write_json(folder / "figures/run.json", {})
+    picture = np.zeros((4, 4, 3), np.uint8)
+    store.write_image(folder / "figures/effect_forest.png", picture)
+    store.write_json(folder / "figures/effect_forest.json", {"caption": HOSTILE, "runs": ["a"]})
+    store.write_table(folder / "figures/effect_forest.csv", pd.DataFrame({"x": [1]}))
+    book = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell(f"# Title\n\n{HOSTILE}"),
+        nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output(
+            "display_data", {"text/html": f"<b>kept</b>{HOSTILE}"})])])
+    (folder / "notebooks").mkdir()
+    nbformat.write(book, folder / "notebooks/01_data-cars.ipynb")
+    return folder
+
+
+def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
+    text = report.build(study).read_text()
+    page = Page(text)
+    assert "script" not in page.tags and "onerror" not in [k for i in page.images for k in i]
+    assert len(page.images) == 1 and all(i["alt"].strip() for i in page.images)
+    assert all(i["src"].startswith("data:image/png;base64,") for i in page.images)
+    assert len(set(page.ids)) == len(page.ids)
+    inside = [x for x in page.links if not x.startswith(("data:", "#"))]
+    assert inside == ["notebooks/01_data-cars.html"]
+    assert all(x[1:] in page.ids for x in page.links if x.startswith("#"))
+    assert not re.search(r"(src|href)=\"https?:", text)
+    assert page.levels[0] == 1 and all(b - a <= 1 for a, b in zip(page.levels, page.levels[1:]))
+    assert "+0.50 points, 95 % interval -0.10 to +1.10" in text and "3 more seeds" in text
+    assert "61.25" in text and "3.50" in text and text.count("not run") >= 1
+
+
+def test_executed_notebooks_lie_beside_it_and_run_nothing(study):
+    report.build(study)
+    path = study / "report/notebooks/01_data-cars.html"
+    text = path.read_text()
+    assert "<b>kept</b>" in text and "onerror=alert" not in text
+    assert "<script>alert" not in text
+    assert not re.search(r"<script[^>]+src=\"https?:", text)
+    before = path.stat().st_mtime_ns
+    report.build(study)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_study_without_results_is_told_what_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="claims.csv.*make study"):
+        report.build(tmp_path)
+
+
+def test_notebooks_stand_in_the_order_of_the_stages(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("08_figures", "04_edit-b", "04_edit-a", "01_data", "07_quality", "explore",
+                 "06_classify.failed"):
+        (tmp_path / f"notebooks/{name}.ipynb").write_text(json.dumps({}))
+    assert [p.stem for p in report.executed(tmp_path)] == [
+        "01_data", "04_edit-a", "04_edit-b", "07_quality", "08_figures", "explore"]
