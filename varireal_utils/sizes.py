@@ -161,5 +161,5 @@ def settles(row: dict) -> str:
     if not ways:
         return "more seeds and more test images together; neither alone would settle it"
     if row["seeds"] > 1 and "seeds" not in ways[0]:
-        return f"{ways[0]}; no number of seeds with these images would settle it"
+        return f"{ways[0]} would settle it; no number of seeds with these images"
     return f"{' or '.join(ways)} would settle it"

@@ -151,7 +151,7 @@ def test_small_noisy_studies_are_inconclusive_and_say_what_would_settle_them():
                      noise=0.5, start=1)
     assert table.loc[["A1", "A3"], "verdict"].eq("inconclusive").all()
     assert table.loc["A3", "settle"].startswith("8 of 12 cells were run; ")
-    assert table.loc["A3", "settle"].endswith("would settle it")
+    assert "would settle it" in table.loc["A3", "settle"]
     assert "edit(texture,feasible)" in table.loc["A3", "detail"]
     nothing = verdicts({})
     assert (nothing["verdict"] == "not run").all()
