@@ -2,22 +2,28 @@
 
     test               reproduced if ...                    different if ...
     mostly_equivalent  more than half of the cells are      at least half of the cells are
-                       equivalent                           different
+                       equivalent (Holm)                    different (Holm)
     equivalent         the pooled quantity is equivalent    the pooled quantity is different
     widest             the widest of the first key's        (never: no single contrast denies it)
                        contrasts excludes 0, by a
                        Bonferroni interval
     all_gain           pooled gain above 0, and every       pooled gain below 0
                        cell's mean above 0
-    some_do_not_gain   some cell's gain is below 0, or      every cell's gain is above 0
-                       equivalent to 0
+    some_do_not_gain   some cell's gain is less than the    every cell's gain is above 0
+                       margin (one-sided, Holm)
 
-"equivalent" and "different" of cells and pooled quantities are stats.verdict's; above and below 0
-are said of 95 % intervals. A claim that is neither is *equivalent* where its pooled quantity lies
-within the margin (for `widest`: every contrast), else *inconclusive*, and `settle` says which size
-of study would show equivalence with 80 % power, were there no difference. A claim whose recipes
-have no answers is "not run"; its `detail` names them. Cells of one data set share its images, so
-they are averaged before data sets are pooled with equal weights.
+"equivalent" and "different" of pooled quantities are stats.verdict's; above and below 0 are said
+of 95 % intervals. "(Holm)": by the t tests' p values after Holm's correction over the claim's
+cells, at 5 %, so that a cell is wrongly counted in at most one of twenty studies; "every cell"
+needs no correction. Verdicts of different claims are not corrected for each other.
+
+A claim that is neither is *equivalent* where its pooled quantity lies within the margin (for
+`widest`: every contrast), else *inconclusive*, and `settle` says how many more seeds, or test
+images, would give one of the two other verdicts with 80 % power (sizes.table). A claim whose
+recipes have no answers is "not run"; its `detail` names them. One that has some of its cells is
+decided by these, and `settle` and `detail` say that it is. With `equal`, arms whose trainings
+differ in one of these numbers of metrics.json are not compared. Cells of one data set share its
+images, so they are averaged before data sets are pooled with equal weights.
 """
 
 from __future__ import annotations
@@ -31,15 +37,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from scipy import stats as sps
+from statsmodels.stats.multitest import multipletests
 
-from . import recipes, tables
+from . import recipes, sizes, tables
 from .params import ParameterError
 
 COLUMNS = ["claim", "says", "quantity", "reported", "source", "ours", "low", "high", "low90",
            "high90", "margin", "seeds", "datasets", "cells", "verdict", "settle", "detail"]
 KEYS = {"id": str, "says": str, "quantity": str, "contrast": dict, "over": dict, "test": str,
-        "margin": (int, float), "reported": str, "source": str}
-OPTIONAL = ("over", "margin")
+        "margin": (int, float), "reported": str, "source": str, "equal": list}
+OPTIONAL = ("over", "margin", "equal")
+EQUAL = ("n_train_images", "steps")  # of metrics.json
 
 
 def load(path: str | Path = "claims.yaml") -> list[dict[str, Any]]:
@@ -78,6 +87,8 @@ def _check(claim: Any, where: str) -> None:
                              f"{', '.join(RULES)}")
     if claim.get("margin", 1) <= 0:
         raise ParameterError(f"{where}: margin: got {claim['margin']}, wanted points above 0")
+    if not set(claim.get("equal", [])) <= set(EQUAL):
+        raise ParameterError(f"{where}: equal: got {claim['equal']!r}, wanted some of {EQUAL}")
     try:
         for _, weights in cells_of(claim):
             for recipe in weights:
@@ -105,47 +116,70 @@ def cells_of(claim: dict[str, Any]) -> list[tuple[tuple[str, ...], dict[str, flo
 
 
 def evaluate(df: pd.DataFrame, margin: float, listed: list[dict[str, Any]] | None = None,
-             **options) -> pd.DataFrame:
+             trainings: pd.DataFrame | None = None, **options) -> pd.DataFrame:
     """One row per claim, COLUMNS; ours and the bounds in points.
 
     df: the answers (tables.collect), those of other studies with their recipes behind "name:";
-    margin: for claims without one; listed: of `load`; options: of stats.interval.
+    margin: for claims without one; listed: of `load`; trainings: of tables.trainings, which claims
+    with `equal` need; options: of stats.interval.
     """
     cells = tables.answers(df)
-    out = pd.DataFrame([_row(claim, cells, margin, options)
-                        for claim in (load() if listed is None else listed)])
+    listed = load() if listed is None else listed
+    out = pd.DataFrame([_row(claim, _comparable(claim, cells, trainings), margin, options)
+                        for claim in listed])
     out = out.reindex(columns=COLUMNS)
     return out.astype({c: "Int64" for c in ("seeds", "datasets", "cells")})
+
+
+def _comparable(claim: dict, cells: dict, trainings: pd.DataFrame | None) -> dict:
+    """The cells without those data sets in which a claim's arms are not of `equal` size."""
+    names = claim.get("equal", [])
+    if not names or trainings is None:
+        return {} if names else cells
+    unequal = set()
+    for _, weights in cells_of(claim):
+        rows = trainings[trainings["recipe"].isin([tables.canonical(r) for r in weights])]
+        count = rows.groupby("dataset")[list(names)].nunique()
+        unequal |= set(count.index[(count > 1).any(axis=1)])
+    return {key: table for key, table in cells.items() if key[0] not in unequal}
 
 
 def _row(claim: dict, cells: dict, margin: float, options: dict) -> dict:
     margin = float(claim.get("margin", margin))
     row = {"claim": claim["id"], "margin": margin,
            **{k: claim[k] for k in ("says", "quantity", "reported", "source")}}
-    members, lacking = {}, set()
+    members, lacking, planned = {}, set(), 0
     for dataset in sorted({d for d, _ in cells if d}):
         for values, weights in cells_of(claim):
+            planned += 1
             lacking |= {r for r in weights if (dataset, tables.canonical(r)) not in cells}
             table = tables.contrast(cells, dataset, weights)
             if table is not None:
                 members[dataset, *values] = table
     if not members:
-        return row | {"verdict": "not run", "settle": "", "detail": _lack(lacking)}
+        why = _lack(lacking) if cells else (
+            f"no data set whose arms are equal in {' and '.join(claim['equal'])}")
+        return row | {"verdict": "not run", "settle": "", "detail": why}
     single = {k: tables.estimate([t], margin, **options) for k, t in members.items()}
+    for cell in single.values():
+        cell["p_no_gain"] = _p_no_gain(cell, margin)
     pooled = tables.estimate(tables.by_dataset(members), margin, **options)
     if claim["test"] == "widest":
-        pooled, contrasts, detail = _widest(members, margin, options)
+        pooled, contrasts, detail, members = _widest(members, margin, options)
         verdict = "reproduced" if pooled["low"] > 0 or pooled["high"] < 0 else \
             "equivalent" if all(c["verdict"] == "equivalent" for c in contrasts) else "inconclusive"
     else:
         verdict, detail = RULES[claim["test"]](pooled, list(single.values()))
         if verdict == "inconclusive" and pooled["verdict"] == "equivalent":
             verdict = "equivalent"
+    settle = _settle(claim, members, pooled, margin) if verdict == "inconclusive" else ""
+    if lacking:
+        part = f"{len(single)} of {planned} cells were run"
+        settle, detail = "; ".join(filter(None, (part, settle))), f"{detail}; {_lack(lacking)}"
     return row | {
         "ours": pooled["difference"], **{k: pooled[k] for k in ("low", "high", "low90", "high90")},
-        "seeds": pooled["seeds"], "datasets": len({k[0] for k in members}), "cells": len(members),
-        "verdict": verdict, "settle": settle(pooled) if verdict == "inconclusive" else "",
-        "detail": detail}
+        "seeds": pooled["seeds"], "datasets": len({k[0] for k in members}), "cells": len(single),
+        "verdict": verdict, "settle": settle, "detail": detail}
 
 
 def _lack(recipes_: set[str]) -> str:
@@ -154,31 +188,40 @@ def _lack(recipes_: set[str]) -> str:
     return f"no answers of {', '.join(names[:3])}{more}"
 
 
-def settle(pooled: dict) -> str:
-    """What would show equivalence with 80 % power, were there no difference."""
-    seeds, images = pooled["seeds_needed"], pooled["images_needed"]
-    if seeds is not None and not pd.isna(seeds):
-        more = int(seeds) - int(pooled["seeds"])
-        return f"{more} more seeds" if more > 0 else "enough seeds for no difference; there is one"
-    if images is not None and not pd.isna(images):
-        return f"{int(images):,} test images a data set; seeds alone would not do"
-    return "more seeds and more test images; neither alone would do"
+def _settle(claim: dict, members: dict, pooled: dict, margin: float) -> str:
+    """What would settle a claim: the way to a verdict on its pooled quantity or, for
+    mostly_equivalent, to the verdict "equivalent" on just more than half of its cells."""
+    if claim["test"] != "mostly_equivalent":
+        return str(sizes.table({(): tables.by_dataset(members)}, margin, [])["settles"].iloc[0])
+    needs = [sizes.needed(t.to_numpy(), margin, alpha=0.05 / len(members))
+             for t in members.values()]
+    row: dict[str, Any] = {"seeds": pooled["seeds"], "seeds_different": None,
+                           "images": min(t.shape[1] for t in members.values()),
+                           "images_different": None}
+    for what in ("seeds", "images"):
+        found = sorted(n[what] for n in needs if n[what] is not None)
+        enough = len(members) // 2  # the cell with which more than half are equivalent
+        row[f"{what}_equivalent"] = found[enough] if len(found) > enough else None
+    return sizes.settles(row)
 
 
-def _widest(members: dict, margin: float, options: dict) -> tuple[dict, list[dict], str]:
-    """The widest contrast of the first key's values, at a Bonferroni level."""
+def _widest(members: dict, margin: float, options: dict) -> tuple[dict, list[dict], str, dict]:
+    """The widest contrast of the first key's values, at a Bonferroni level; and its members."""
     names = list(dict.fromkeys(k[1] for k in members))
     level = options.get("confidence", 0.95)
     sharp = options | {"confidence": 1 - (1 - level) / len(names)}
     found = [tables.estimate(tables.by_dataset({k: t for k, t in members.items() if k[1] == n}),
                              margin, **sharp) for n in names]
     top = max(range(len(names)), key=lambda i: abs(found[i]["difference"]))
+    own = {k: t for k, t in members.items() if k[1] == names[top]}
     return found[top], found, (f"{names[top].replace(' ', ' minus ')}; interval at "
-                               f"{100 * sharp['confidence']:.1f} % for {len(names)} contrasts")
+                               f"{100 * sharp['confidence']:.1f} % for {len(names)} contrasts"), own
 
 
 def _mostly_equivalent(pooled: dict, single: list[dict]) -> tuple[str, str]:
-    same, other = (sum(s["verdict"] == v for s in single) for v in ("equivalent", "different"))
+    same, other = (_rejected([s[p] for s in single]) for p in ("p_equivalence", "p"))
+    other &= ~same
+    same, other = int(same.sum()), int(other.sum())
     found = "reproduced" if 2 * same > len(single) else \
         "different" if 2 * other >= len(single) else "inconclusive"
     size = np.abs([s["difference"] for s in single])
@@ -200,9 +243,21 @@ def _all_gain(pooled: dict, single: list[dict]) -> tuple[str, str]:
 
 
 def _some_do_not_gain(pooled: dict, single: list[dict]) -> tuple[str, str]:
-    found = "reproduced" if any(s["high"] < 0 or s["verdict"] == "equivalent" for s in single) \
+    found = "reproduced" if _rejected([s["p_no_gain"] for s in single]).any() \
         else "different" if all(s["low"] > 0 for s in single) else "inconclusive"
     return found, _gains(single)
+
+
+def _rejected(p: list[float]) -> np.ndarray:
+    """Which of a claim's cells pass at 5 % after Holm's correction."""
+    return multipletests(p, alpha=0.05, method="holm")[0]
+
+
+def _p_no_gain(cell: dict, margin: float) -> float:
+    """p value of the one-sided t test that a gain is less than the margin."""
+    if cell["se"] == 0:
+        return float(cell["difference"] >= margin)
+    return float(sps.t.sf((margin - cell["difference"]) / cell["se"], cell["df"]))
 
 
 def _gains(single: list[dict]) -> str:

@@ -7,6 +7,7 @@ tests/unit/test_readme.py fails when the two differ. `python -m varireal_utils.r
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ def block(root: Path) -> str:
     main = pd.read_csv(folder / "main_table.csv")
     record = store.read_json(folder / "run.json")
     runs = pd.read_csv(folder / "runs.csv")
-    missing = sorted({"reported", "settle"} - set(claims))
+    missing = sorted({"reported", "settle", "source"} - set(claims))
     if missing:
         raise ValueError(f"{folder}/claims.csv has no column {missing[0]}: it is of an older "
                          "version; run the study again and publish its results")
@@ -50,7 +51,9 @@ def _claim(row: dict, made_by: str) -> str:
     ours = (f": {row['ours']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}], "
             f"{row['seeds']:.0f} seeds") if known else ""
     settle = f" ({row['settle']})" if isinstance(row["settle"], str) and row["settle"] else ""
-    return (f"| {row['claim']}: {row['says']} | {row['reported']} | {row['quantity']}{ours} | "
+    mark = re.search(r"\[V2?\]", str(row["source"]))  # how sure the reported value is
+    reported = f"{row['reported']} {mark[0]}" if mark else row["reported"]
+    return (f"| {row['claim']}: {row['says']} | {reported} | {row['quantity']}{ours} | "
             f"**{row['verdict']}**{settle} | {made_by if known else ''} |")
 
 

@@ -66,7 +66,7 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         used["clip"] = models.get("clip")
         used["classifier"] = models.get("classifier")
     for name in ([phrase_file(params)] if "prompts" in used else []) + (
-            ["claims.yaml"] if stage == "07_claims" else []):
+            ["claims.yaml", "known.yaml"] if stage == "07_claims" else []):
         if Path(name).is_file():
             used[f"file {name}"] = store.sha256_file(name)
     return store.sha256_json([store.notebook_digest(find_notebook(stage, notebooks)), used])

@@ -64,6 +64,15 @@ def by_seed(df: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"correct": "top1"})
 
 
+def trainings(study_dir: str | Path) -> pd.DataFrame:
+    """dataset, recipe, seed, n_train_images, steps: a row for each training."""
+    columns = ["dataset", "recipe", "seed", "n_train_images", "steps"]
+    found = [store.read_json(p) for p in
+             sorted((Path(study_dir) / "classify").glob("*/*/*/metrics.json"))]
+    return pd.DataFrame([{c: one[c] for c in columns} | {
+        "recipe": canonical(one["recipe"])} for one in found], columns=columns)
+
+
 def curves(study_dir: str | Path) -> pd.DataFrame:
     """Loss and validation accuracy of every training over its steps: dataset, recipe, attribute,
     arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value."""
@@ -144,7 +153,7 @@ def estimate(tables: list[pd.DataFrame], margin: float, **options) -> dict:
     arrays = [t.to_numpy() for t in tables]
     got, need = stats.interval(arrays, **options), stats.needed(arrays, margin)
     return {"difference": got.mean, "low": got.low, "high": got.high, "low90": got.low90,
-            "high90": got.high90, "se": got.se, "seeds": got.seeds, "n": got.images,
+            "high90": got.high90, "se": got.se, "df": got.df, "seeds": got.seeds, "n": got.images,
             "p": got.p, "p_equivalence": stats.p_equivalence(got, margin),
             "verdict": stats.verdict(got, margin), "seeds_needed": need["seeds"],
             "images_needed": need["images"]}
@@ -226,6 +235,24 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
                              "cells": len(members), "mcnemar_p": np.nan})
     return _holm(pd.DataFrame(rows).astype({"seeds_needed": "Int64", "images_needed": "Int64"})) \
         if rows else pd.DataFrame()
+
+
+def pooled_effects(df: pd.DataFrame) -> dict[tuple[str, str, str], list[np.ndarray]]:
+    """(dataset, attribute, training) -> tables of feasible minus infeasible, (seeds, images): each
+    cell, then each attribute and all of them with "pooled" for what is pooled."""
+    cells, found = answers(df), {}
+    for dataset in sorted(df["dataset"].unique()):
+        for attribute in ATTRIBUTES:
+            for training in TRAINING_ORDER[1:]:
+                table = contrast(cells, dataset, feasibility(attribute, training))
+                if table is not None:
+                    found[dataset, attribute, training] = table
+    out = {key: [table.to_numpy()] for key, table in found.items()}
+    for attribute in (*ATTRIBUTES, POOLED):
+        members = {k: t for k, t in found.items() if attribute in (k[1], POOLED)}
+        if members:
+            out[POOLED, attribute, POOLED] = [t.to_numpy() for t in by_dataset(members)]
+    return out
 
 
 def by_class(df: pd.DataFrame, study: str | Path) -> pd.DataFrame:

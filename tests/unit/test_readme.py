@@ -22,3 +22,25 @@ def test_readme_shows_what_results_hold():
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_a_row_shows_mark_and_what_would_settle_it():
+    row = {"claim": "A1", "says": "s", "quantity": "q", "reported": "below 0.3",
+           "source": "abstract [V]", "ours": 0.5, "low": -0.1, "high": 1.1, "seeds": 5.0,
+           "verdict": "inconclusive", "settle": "3 more seeds would settle it"}
+    text = readme._claim(row, "command, time")
+    assert "| below 0.3 [V] |" in text and "q: +0.50 [-0.10, +1.10], 5 seeds" in text
+    assert "**inconclusive** (3 more seeds would settle it) | command, time |" in text
+    empty = readme._claim(row | {"ours": float("nan"), "settle": float("nan"), "source": "",
+                                 "verdict": "not run"}, "command, time")
+    assert empty == "| A1: s | below 0.3 | q | **not run** |  |"
+
+
+def test_tables_of_an_older_version_are_refused(tmp_path):
+    folder = tmp_path / "results" / readme.SHOWN
+    folder.mkdir(parents=True)
+    for name in ("claims.csv", "main_table.csv", "runs.csv"):
+        (folder / name).write_text("claim,verdict\nA1,supported\n")
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="claims.csv has no column .* older version"):
+        readme.block(tmp_path)
