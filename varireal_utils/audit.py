@@ -56,20 +56,30 @@ def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
     train = table[table["split"] == "train"]
     rank = {image_id: i for i, image_id in enumerate(train["image_id"])}
     photographs = embed([store.read_image(study / p) for p in train["path"]])
+    known = table.drop_duplicates("label").sort_values("label")
+    template = run.params["classify"]["templates"][0]
+    captions = embed_text([template.replace("{class}", c) for c in known["class_name"]])
+    number = {label: i for i, label in enumerate(known["label"])}
+
+    def of_set(name: str, features: np.ndarray, rows: pd.DataFrame, own: np.ndarray) -> dict:
+        labels = rows["label"].map(number).to_numpy()
+        return {"set": name, "recognised": quality.recognised(features, labels, captions),
+                **quality.of_set(features, photographs, own)}
+
     groups = {"real": photographs}
-    sets = [{"set": "real", **quality.of_set(photographs, photographs, np.arange(len(train)))}]
+    sets = [of_set("real", photographs, train, np.arange(len(train)))
+            | {"kernel_distance_x1000": np.nan}]  # of itself
     for (attribute, arm), rows in edits.groupby(["attribute", "feasibility"], sort=True):
         name = f"{attribute} {arm}"
         groups[name] = embed([store.read_image(study / p) for p in rows["path"]])
         own = rows["image_id"].map(rank).to_numpy()
-        sets.append({"set": name, **quality.of_set(groups[name], photographs, own)})
+        sets.append(of_set(name, groups[name], rows, own))
     for path in inputs(study, dataset):
         if path.name == "samples.parquet":
             name = f"datadream {path.parent.name}"
-            samples = store.read_table(path)["path"]
-            groups[name] = embed([store.read_image(study / p) for p in samples])
-            none = np.full(len(groups[name]), -1)
-            sets.append({"set": name, **quality.of_set(groups[name], photographs, none)})
+            rows = store.read_table(path)
+            groups[name] = embed([store.read_image(study / p) for p in rows["path"]])
+            sets.append(of_set(name, groups[name], rows, np.full(len(rows), -1)))
     return images, pd.DataFrame(sets), quality.projection(groups)
 
 

@@ -105,8 +105,7 @@ def effect_by_class(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axis.set(title=label(name), ylim=(-0.6, len(here) - 0.4))
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
-    fig.supxlabel("← infeasible better     feasible − infeasible (points)     feasible better →",
-                  fontsize=7.5)
+    fig.supxlabel("feasible − infeasible (points)", fontsize=8)
     return fig, rows
 
 
@@ -157,7 +156,7 @@ def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     found = [a for a in ATTRIBUTES if table["group"].str.startswith(f"{a} ").any()]
     fig, axes = plt.subplots(len(names), len(found), squeeze=False, sharex="row", sharey="row",
                              figsize=(WIDE, 1.75 * len(names) + 0.4), layout="constrained")
-    for line, name in zip(axes, names, strict=True):
+    for number, (line, name) in enumerate(zip(axes, names, strict=True)):
         here = table[table["dataset"] == name]
         real = here[here["group"] == "real"]
         for axis, attribute in zip(line, found, strict=True):
@@ -167,7 +166,7 @@ def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 axis.plot(rows["x"], rows["y"], ".", color=ARM_COLORS[arm], ms=2.6, mew=0,
                           alpha=0.65, zorder=2)
             axis.set(xticks=[], yticks=[])
-            if line is axes[0]:
+            if number == 0:
                 axis.set_title(label(attribute))
         line[0].set_ylabel(label(name))
     fig.legend([Line2D([], [], ls="", marker="o", ms=3.5, color=c) for c in
@@ -187,7 +186,7 @@ def cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     rows = runs[runs["stage"].isin(STAGES)].groupby("stage", as_index=False).agg(
         hours=("seconds", lambda s: s.sum() / 3600), jobs=("seconds", "size"),
         files=("outputs", "sum"))
-    rows = rows.sort_values("stage", ignore_index=True)
+    rows = rows.sort_values("stage", key=lambda s: s.map(list(STAGES).index), ignore_index=True)
     fig, axis = plt.subplots(figsize=(COLUMN, 0.17 * len(rows) + 0.55), layout="constrained")
     longest = rows["hours"].max()
     unit, factor = ("hours", 1) if longest >= 2 else ("minutes", 60)

@@ -2,7 +2,7 @@
 arms could come from the editor then, and not from feasibility.)
 
 symbols   source, edit  (H, W, 3) uint8 RGB      editable  (H, W) uint8 > 0 where an edit may change
-          inside, outside   of `editable`
+          inside, outside   of `editable`; SSIM and patches look some pixels across its border
           features          (N, D) float32 unit vectors of the CLIP that the parameters name
 
 Per image: change (mean absolute difference, 0..255) and SSIM inside and outside; feature distance
@@ -11,7 +11,7 @@ without its learnt weights; similarity of phrase and edit, and its gain over the
 of the object before and after (all else grey). Per set: kernel distance to the photographs of the
 train split (KID's unbiased estimate, Binkowski et al. 2018, in CLIP features, so not comparable
 with KID of Inception), diversity (mean distance of two images of the set), nearest photograph other
-than the edit's own source (1: a copy).
+than the edit's own source (1: a copy), and the share whose class zero-shot CLIP still names.
 """
 
 from __future__ import annotations
@@ -85,6 +85,14 @@ def of_set(features: np.ndarray, photographs: np.ndarray, own: np.ndarray) -> di
             "kernel_distance_x1000": 1000 * kernel_distance(scale * features, scale * photographs),
             "diversity": float(1 - (among.sum() - n) / (n * (n - 1))) if n > 1 else np.nan,
             "nearest_mean": float(alike.max(axis=1).mean()), "nearest_max": float(alike.max())}
+
+
+def recognised(features: np.ndarray, labels: np.ndarray, captions: np.ndarray) -> float:
+    """Share, 0..1, of images that zero-shot CLIP names rightly: is the class still to be seen?
+
+    features (N, D); labels (N,) int; captions (classes, D) unit features, in the order of labels.
+    """
+    return float(((features @ captions.T).argmax(axis=1) == labels).mean())
 
 
 def balance(images: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:

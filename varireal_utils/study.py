@@ -177,6 +177,17 @@ def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
     return drive(file, settings, notebooks=notebooks, dry=True)
 
 
+CLAIM = ("claim", "verdict", "ours", "low", "high", "seeds", "settle", "says")
+
+
+def _short(text: str) -> str:
+    """A number of a table with two decimals; anything else as it is."""
+    try:
+        return f"{float(text):.2f}" if "." in text else text
+    except ValueError:
+        return text
+
+
 def summary(folder: Path) -> str:
     """The pictures and tables of a study, and its claim table if it has one."""
     lines = []
@@ -187,7 +198,9 @@ def summary(folder: Path) -> str:
     claims = folder / "results" / "claims.csv"
     if claims.exists():
         with open(claims, newline="") as file:
-            lines += ["", "claims:", *columns(list(csv.reader(file)))]
+            rows = list(csv.DictReader(file))
+        lines += ["", "claims (points):", *columns([list(CLAIM)] + [
+            [_short(row.get(key, "")) for key in CLAIM] for row in rows])]
     return "\n".join(lines)
 
 

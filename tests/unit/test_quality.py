@@ -92,3 +92,9 @@ def test_the_map_is_shaped_by_photographs_alone():
     real = both[both["group"] == "real"].reset_index(drop=True)
     assert np.allclose(real[["x", "y"]], alone[["x", "y"]])
     assert both["group"].value_counts().to_dict() == {"real": 30, "color feasible": 10}
+
+
+def test_recognised_is_zero_shot_accuracy():
+    captions = np.eye(3, dtype=np.float32)
+    features = np.array([[1, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0, 0, 1]], np.float32)
+    assert quality.recognised(features, np.array([0, 1, 1, 2]), captions) == 0.75
