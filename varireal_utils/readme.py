@@ -35,7 +35,7 @@ def block(root: Path) -> str:
     lines = ["| claim | paper | our quantity: points [95 %], seeds | verdict | from |",
              "|---|---|---|---|---|",
              *[_claim(row, made_by) for row in claims.to_dict("records")], "",
-             _base(main), "", *_validity(main), *(_drawings(pd.read_csv(sets)) if sets.exists()
+             _base(main), "", *head_room(main), *(drawings(pd.read_csv(sets)) if sets.exists()
                                                   else []),
              f"{main['seeds'].max()} seeds, {main['n'].max()} test images a data set, run on "
              f"{record['started'][:10]} ({record['machine']}) in "
@@ -79,7 +79,7 @@ def _base(main: pd.DataFrame) -> str:
     return "Baselines, top-1: " + "; ".join(parts) + "."
 
 
-def _validity(main: pd.DataFrame) -> list[str]:
+def head_room(main: pd.DataFrame) -> list[str]:
     """A warning where the study cannot tell its arms apart: no head-room over zero-shot."""
     gains = {}
     for dataset, rows in main.groupby("dataset"):
@@ -93,7 +93,7 @@ def _validity(main: pd.DataFrame) -> list[str]:
         "feasibility. They show that the machinery runs.", ""]
 
 
-def _drawings(sets: pd.DataFrame) -> list[str]:
+def drawings(sets: pd.DataFrame) -> list[str]:
     """A warning where generated images do not show their classes: DataDream's arms say nothing."""
     out = []
     for dataset, rows in sets.groupby("dataset"):

@@ -2,19 +2,21 @@
 
 The page holds its pictures and numbers itself and asks no server for anything; beside it lie the
 executed notebooks as HTML. Every text that comes from data (phrases, class names, errors) is
-escaped by the template, and what notebooks print is sanitised: a phrase is never markup.
+escaped by the template, and what notebooks print is sanitised: a phrase is never markup. A policy
+in every page forbids scripts all the same.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from . import store
+from . import readme, store
 
 # name -> heading; figures that a study lacks are left out, others follow behind
 FIGURES = {"qualitative_grid": "The question, as pictures", "pipeline_strip": "How an edit is made",
@@ -34,6 +36,14 @@ TABLES = {"main_table": ("Accuracy of every training", ["dataset", "attribute", 
           "power": ("What more seeds would give", None)}
 ORDER = ["01_data", "02_attributes", "03_guidance", "04_edit", "05_datadream", "06_classify",
          "07_quality", "07_claims", "08_figures"]
+POLICY = ("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+          "img-src data:; style-src 'unsafe-inline'; font-src data:\">")
+TAGS = ["a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "details", "div", "dl", "dt",
+        "em", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li", "ol", "p",
+        "pre", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th",
+        "thead", "tr", "ul"]
+SHOWN = ("text/html", "text/plain", "text/markdown", "image/png", "image/jpeg")  # of outputs
+ATTRIBUTES = ["alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "title"]
 DIFFERS = [
     "Both arms have the same settings and equally many phrases; the reference's differ in "
     "strength, guidance, blend and number of phrases (protocol faithful has them as they are).",
@@ -76,7 +86,7 @@ def render(results: Path, figures: Path, books: list[Path]) -> str:
         study=params["study"], protocol=params["protocol"], record=record,
         rendered=any(d.get("source") == "world" for d in params["datasets"].values()),
         datasets=list(params["datasets"]), command=_command(record["parameter_file"]),
-        claims=[_claim(row) for row in claims.to_dict("records")],
+        warnings=_warnings(results), claims=[_claim(row) for row in claims.to_dict("records")],
         figures=[_figure(figures / f"{n}.png", t) for n, t in _listed(figures)],
         tables=[_table(results / f"{n}.csv", *about) for n, about in TABLES.items()
                 if (results / f"{n}.csv").is_file()],
@@ -85,6 +95,14 @@ def render(results: Path, figures: Path, books: list[Path]) -> str:
 
 def _command(file: str) -> str:
     return "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
+
+
+def _warnings(results: Path) -> list[str]:
+    """What must be known before a verdict is believed, as the README says it."""
+    main, sets = results / "main_table.csv", results / "quality_sets.csv"
+    found = readme.head_room(store.read_table(main)) if main.is_file() else []
+    found += readme.drawings(store.read_table(sets)) if sets.is_file() else []
+    return [text.replace("**", "") for text in found if text]
 
 
 def _listed(folder: Path) -> list[tuple[str, str]]:
@@ -114,6 +132,7 @@ def _number(value: Any) -> str:
 def _claim(row: dict[str, Any]) -> dict[str, Any]:
     known = row.get("ours") == row.get("ours") and row.get("ours") is not None
     shown = {k: _number(v) for k, v in row.items()}
+    shown |= {k: f"{row[k]:.0f}" for k in ("seeds", "datasets", "cells") if known}
     shown["interval"] = (f"{row['ours']:+.2f} points, 95 % interval {row['low']:+.2f} to "
                          f"{row['high']:+.2f}") if known else ""
     shown["kind"] = str(row["verdict"]).replace(" ", "-")
@@ -160,10 +179,23 @@ def export(notebook: Path, folder: Path) -> Path:
     out = folder / f"{notebook.stem}.html"
     if out.is_file() and out.stat().st_mtime >= notebook.stat().st_mtime:
         return out
+    import bleach
+    import nbformat
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="lab", sanitize_html=True, embed_images=True,
-                            mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
-    body, _ = exporter.from_filename(str(notebook))
-    store.write_text(out, body)
+    book = nbformat.read(notebook, as_version=4)
+    for printed in (o for c in book.cells for o in c.get("outputs", []) if "data" in o):
+        printed.data = {k: v for k, v in printed.data.items() if k in SHOWN}
+        if "text/markdown" in printed.data:
+            text = "".join(printed.data["text/markdown"])
+            printed.data["text/markdown"] = text.replace("<", "&lt;")
+        if "text/html" in printed.data:
+            text = re.sub(r"<(style|script)\b.*?</\1>", "", "".join(printed.data["text/html"]),
+                          flags=re.DOTALL | re.IGNORECASE)
+            printed.data["text/html"] = bleach.clean(text, TAGS, ATTRIBUTES, strip=True)
+    exporter = HTMLExporter(template_name="lab", embed_images=True, mathjax_url="",
+                            require_js_url="", jquery_url="", mermaid_js_url="")
+    body, _ = exporter.from_notebook_node(book, {"metadata": {"name": notebook.stem}})
+    body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)  # the template's own
+    store.write_text(out, body.replace("<head>", f"<head>{POLICY}", 1))
     return out

@@ -45,7 +45,11 @@ def study(tmp_path):
     store.write_table(folder / "results/claims.csv", pd.DataFrame([row, row | {
         "claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""}]))
     store.write_table(folder / "results/main_table.csv", pd.DataFrame(
-        [{"dataset": HOSTILE, "attribute": "color", "arm": "feasible", "mean": 61.25, "seeds": 2}]))
+        [{"dataset": HOSTILE, "attribute": "color", "arm": a, "mean": m, "seeds": 2}
+         for a, m in (("feasible", 61.25), ("real", 60.0), ("zero-shot", 58.5))]))
+    store.write_table(folder / "results/quality_sets.csv", pd.DataFrame(
+        [{"dataset": HOSTILE, "set": s, "recognised": r}
+         for s, r in (("real", 0.8), ("datadream dset", 0.1))]))
     store.write_table(folder / "results/runs.csv", pd.DataFrame(
         [{"stage": "01_data", "what": "cars", "seconds": 3.5, "peak_memory_mb": 700}]))
     store.write_json(folder / "results/run.json", {
@@ -60,7 +64,9 @@ def study(tmp_path):
     store.write_json(folder / "figures/effect_forest.json", {"caption": HOSTILE, "runs": ["a"]})
     store.write_table(folder / "figures/effect_forest.csv", pd.DataFrame({"x": [1]}))
     book = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_markdown_cell(f"# Title\n\n{HOSTILE}"),
+        nbformat.v4.new_markdown_cell("# Title"),
+        nbformat.v4.new_code_cell("2", outputs=[nbformat.v4.new_output(
+            "display_data", {"text/markdown": HOSTILE, "application/javascript": "alert(3)"})]),
         nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output(
             "display_data", {"text/html": f"<b>kept</b>{HOSTILE}"})])])
     (folder / "notebooks").mkdir()
@@ -82,15 +88,18 @@ def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
     assert page.levels[0] == 1 and all(b - a <= 1 for a, b in zip(page.levels, page.levels[1:]))
     assert "+0.50 points, 95 % interval -0.10 to +1.10" in text and "3 more seeds" in text
     assert "61.25" in text and "3.50" in text and text.count("not run") >= 1
+    assert "(5 seeds, 1 data set, 2 cells)" in text
+    assert "Not valid yet." in text and "S4 is not valid yet." in text  # both warnings
 
 
 def test_executed_notebooks_lie_beside_it_and_run_nothing(study):
     report.build(study)
     path = study / "report/notebooks/01_data-cars.html"
     text = path.read_text()
-    assert "<b>kept</b>" in text and "onerror=alert" not in text
-    assert "<script>alert" not in text
-    assert not re.search(r"<script[^>]+src=\"https?:", text)
+    page = Page(text)
+    assert "<b>kept</b>" in text and "script" not in page.tags
+    assert not any("onerror" in image for image in page.images)
+    assert "Content-Security-Policy" in text.split("</head>")[0]
     before = path.stat().st_mtime_ns
     report.build(study)
     assert path.stat().st_mtime_ns == before
