@@ -282,6 +282,7 @@ def _of_dataset(params: dict[str, Any], dataset: str) -> list[Job]:
                            gb=None if count is None else count * picture))
     out += _dreams(params, dataset, classes, picture)
     out += _classifiers(params, dataset, classes)
+    out.append(Job("07_quality", dataset))
     return [_timed(job, seconds) for job in out]
 
 

@@ -127,13 +127,11 @@ def test_shards_make_the_arm_that_one_job_makes(study):
     words = ("run", "04_edit", "--params", str(params), "--set", "dataset=micro_pets", "--set",
              "attribute=color")
     counts = []
-    for shard in ("2/2", "1/2", ""):
+    for shard in ("2/2", ""):  # what no shard has made, the collecting run makes
         done = call(*words, "--set", f"shard={shard}")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         counts.append(len(list((arm / "images").iterdir())))
-    assert 0 < counts[0] < counts[1] == counts[2] == len(wanted)
+    assert 0 < counts[0] < counts[1] == len(wanted)
     assert (arm / "shards/2of2/run.json").exists()
     assert {p.name: p.read_bytes() for p in (arm / "images").iterdir()} == wanted
     assert (arm / "edits.parquet").read_bytes() == table
-    refused = call(*words, "--set", "shard=9/9")
-    assert refused.returncode != 0 and "no more shards" in refused.stdout + refused.stderr

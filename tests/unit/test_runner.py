@@ -20,11 +20,11 @@ from varireal_utils.params import ParameterError
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {"01_data": ["dataset"], "02_attributes": ["dataset"], "03_guidance": ["dataset"],
        "04_edit": ["dataset", "attribute", "feasibility"], "06_classify": ["dataset", "recipe"],
-       "07_claims": [], "08_figures": []}
+       "07_quality": ["dataset"], "07_claims": [], "08_figures": []}
 OUT = {"01_data": "data/{dataset}", "02_attributes": "attributes/{dataset}",
        "03_guidance": "guidance/{dataset}", "04_edit": "edits/{dataset}/{attribute}/{feasibility}",
        "06_classify": "classify/{dataset}{f'/{recipe}/seed{seed}' if recipe else ''}",
-       "07_claims": "results", "08_figures": "figures"}
+       "07_quality": "quality/{dataset}", "07_claims": "results", "08_figures": "figures"}
 # A stage without torch: it waits as long as it is told and writes its record.
 STUB = """
 import hashlib, json, os, time
