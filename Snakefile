@@ -73,7 +73,7 @@ def shards(wildcards):
 
 wildcard_constraints:
     dataset="[^/]+", attribute="[^/]+", feasibility="feasible|infeasible", recipe="[^/]+",
-    seed="[0-9]+", number="[0-9]+", count="[0-9]+", variant="cls|dset|untuned|img2img"
+    seed="[0-9]+", part="[0-9]+", parts="[0-9]+", variant="cls|dset|untuned|img2img"
 
 localrules: all
 
@@ -105,14 +105,14 @@ rule guidance:
 
 rule edit_shard:  # a part of an arm, for a cluster: edit.shards
     input: rules.data.output, rules.attributes.output, rules.guidance.output
-    output: f"{S}/edits/{{dataset}}/{{attribute}}/{{feasibility}}/shards/{{number}}of{{count}}/run.json"
+    output: f"{S}/edits/{{dataset}}/{{attribute}}/{{feasibility}}/shards/{{part}}of{{parts}}/run.json"
     params:
         needs=needs("04_edit"), run=command("04_edit"), dataset=setting("dataset"),
         attribute=setting("attribute"), feasibility=setting("feasibility")
     threads: THREADS
     shell:
         "{params.run} --set {params.dataset} --set {params.attribute} --set {params.feasibility} "
-        "--set shard={wildcards.number}/{wildcards.count}"
+        "--set shard={wildcards.part}/{wildcards.parts}"
 
 rule edit:
     input: rules.data.output, rules.attributes.output, rules.guidance.output, shards

@@ -219,3 +219,13 @@ def test_what_is_said_of_a_model_reruns_nothing_and_what_loads_it_does():
     moved = digests(detector={"revision": "0123abc"})
     assert moved[0] != plain[0] and moved[2] == plain[2]
     assert digests(verifier={"revision": "0123abc"})[1] != plain[1]
+
+
+def test_shards_are_jobs_of_the_snakefile(tmp_path):
+    path = tmp_path / "shards.yaml"
+    path.write_text(f"include: {ROOT}/params/micro.yaml\nruns_dir: nowhere\nedit: {{shards: 3}}\n")
+    done = subprocess.run([sys.executable, "-m", "varireal_utils", "plan", "--params", str(path)],
+                          cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    jobs = [x.split() for x in (done.stdout + done.stderr).splitlines()]
+    assert ["edit_shard", "18"] in jobs and ["edit", "6"] in jobs
