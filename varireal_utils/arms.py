@@ -269,8 +269,8 @@ def acceptance(run: Run, dataset: str, attribute: str) -> pd.DataFrame:
     them alike? Whichever arm is run second sees both."""
     home = run.study / "edits" / store.slug(dataset) / attribute
     files = [home / arm / "edits.parquet" for arm in prompts.ARMS]
-    return verify.by_arm(pd.concat([store.read_table(f) for f in files if f.exists()],
-                                   ignore_index=True))
+    files = [f for f in files if f.exists()] or [run.out / "edits.parquet"]  # a first shard's own
+    return verify.by_arm(pd.concat([store.read_table(f) for f in files], ignore_index=True))
 
 
 def prior_file(phrase: str, variant: int) -> Path:
