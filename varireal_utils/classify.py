@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import augment, networks, parallel, recipes, stats, steps, store
+from . import augment, checkpoints, networks, parallel, recipes, stats, steps, store
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @torch.inference_mode()
@@ -161,16 +161,15 @@ def fingerprint(frames: list[pd.DataFrame], root: str | Path, cfg: dict, seed: i
 
 
 def _checkpoint(path: Path, state: dict, net: Any, step_once: steps.Step) -> None:
-    with store.atomic_path(path) as temporary:
-        torch.save({"state": state, "weights": net.state(),
-                    "optimiser": step_once.optimiser.state_dict(),
-                    "scaler": step_once.scaler.state_dict()}, temporary)
+    checkpoints.write(path, {"state": state, "weights": net.state(),
+                             "optimiser": step_once.optimiser.state_dict(),
+                             "scaler": step_once.scaler.state_dict()})
 
 
 def _resume(path: Path, state: dict, net: Any, step_once: steps.Step) -> None:
     if not path.is_file():
         return
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = checkpoints.read(path)
     if saved["state"]["of"] != state["of"]:
         warnings.warn(f"{path} is of another training (images, settings or seed): starting anew.",
                       stacklevel=3)

@@ -30,7 +30,7 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from . import augment, models, networks, store
+from . import augment, checkpoints, models, networks, store
 from .recipes import ADAPTED, BASELINES
 from .record import Run
 from .seeds import seed_for, torch_generator
@@ -38,7 +38,7 @@ from .seeds import seed_for, torch_generator
 VARIANTS = (*ADAPTED, *BASELINES)
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-WEIGHTS, CHECKPOINT, ALL = "pytorch_lora_weights.safetensors", "checkpoint.pt", "all classes"
+WEIGHTS, CHECKPOINT, ALL = "pytorch_lora_weights.safetensors", "checkpoint.safetensors", "all classes"
 
 
 def few_shot(images: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def adapt(pipe: Any, rows: pd.DataFrame, read: Callable[[str], np.ndarray], cfg:
         optimiser = torch.optim.AdamW(weights.values(), lr=cfg["lr"],
                                       weight_decay=cfg["weight_decay"])
         if (out / CHECKPOINT).exists():
-            saved = torch.load(out / CHECKPOINT, map_location=device, weights_only=True)
+            saved = checkpoints.read(out / CHECKPOINT, device)
             for name, value in saved["weights"].items():
                 weights[name].data.copy_(value)
             optimiser.load_state_dict(saved["optimiser"])
@@ -177,10 +177,8 @@ def adapt(pipe: Any, rows: pd.DataFrame, read: Callable[[str], np.ndarray], cfg:
 
 
 def _checkpoint(path: Path, weights: dict, optimiser: Any, losses: list[float]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with store.atomic_path(path) as temporary:
-        torch.save({"weights": {n: p.detach().cpu() for n, p in weights.items()},
-                    "optimiser": optimiser.state_dict(), "losses": losses}, temporary)
+    checkpoints.write(path, {"weights": dict(weights), "optimiser": optimiser.state_dict(),
+                             "losses": losses})
 
 
 def _save(pipe: Any, out: Path, cfg: dict) -> None:
