@@ -7,7 +7,7 @@ PY := .venv/bin/python
 LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(LOCK)
 
-.PHONY: study report test lab figures clean bench lint pretrain test-slow test-slurm test-gpu setup
+.PHONY: study report pack test lab figures clean bench lint pretrain test-slow test-slurm test-gpu setup
 
 study: $(STAMP)  ## the whole study, resumed where it stopped
 	$(PY) -m varireal_utils study --params $(PARAMS) --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
@@ -29,6 +29,9 @@ lab: $(STAMP)
 
 report: $(STAMP)  ## one HTML page of a finished study: runs/<study>/report/index.html
 	$(PY) -m varireal_utils report --params $(PARAMS)
+
+pack: $(STAMP)  ## a finished study as one archive with its cards: runs/<study>.zip
+	$(PY) -m varireal_utils pack --params $(PARAMS)
 
 figures: $(STAMP)  ## every figure again, from stored results, without any model
 	$(PY) -m varireal_utils run 08_figures --params $(PARAMS) --set source=results/micro --set publish=true

@@ -5,6 +5,9 @@
     python -m varireal_utils plan [--params FILE] [--set key=value ...]
     python -m varireal_utils report [--params FILE] [--set key=value ...]
     python -m varireal_utils verify DIR
+    python -m varireal_utils pack [--params FILE] [--set key=value ...] [--to FILE.zip]
+    python -m varireal_utils unpack FILE.zip [DIR]
+    python -m varireal_utils export FORMAT DIR [--params FILE] [--set key=value ...]
     python -m varireal_utils digest STAGE
 
 Exit codes: 0 done, 1 a run or a check failed, 2 a parameter was wrong and nothing was started.
@@ -25,6 +28,7 @@ from . import runner, store, study
 from .params import ParameterError, load_params
 
 DEFAULT = "params/micro.yaml"
+FORMATS = ("imagefolder", "webdataset", "adapters")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -69,6 +73,18 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="compare files with the records that name them")
     check.add_argument("folder", type=Path)
     check.set_defaults(call=verify)
+    whole = commands.add_parser("pack", parents=[settings], help="a study as one archive")
+    whole.add_argument("--to", type=Path, help="the archive (runs/<study>.zip)")
+    whole.set_defaults(call=pack)
+    whole = commands.add_parser("unpack", help="an archive as a folder, every byte checked")
+    whole.add_argument("archive", type=Path)
+    whole.add_argument("folder", type=Path, nargs="?", help="(the archive's name without .zip)")
+    whole.set_defaults(call=unpack)
+    images = commands.add_parser("export", parents=[settings], help="images and adapters in the "
+                                 "formats that others read")
+    images.add_argument("format", choices=FORMATS)
+    images.add_argument("folder", type=Path)
+    images.set_defaults(call=export)
     digest = commands.add_parser("digest", parents=[shared], help="sha256 of a notebook's cells")
     digest.add_argument("stage")
     digest.set_defaults(call=print_digest)
@@ -112,18 +128,64 @@ def end_with_driver() -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Print what differs from the records below a folder."""
-    wrong = study.verify(args.folder)
-    print("\n".join(wrong) or "every file is as recorded")
-    return 1 if wrong else 0
+    from . import provenance
+
+    check = provenance.verify(args.folder)
+    print("\n".join(check.lines()))
+    return 1 if check.wrong else 0
+
+
+def pack(args: argparse.Namespace) -> int:
+    """Write a study's archive and say where it is."""
+    from . import archive
+
+    try:
+        path = archive.pack(chosen(args), args.to)
+    except archive.ArchiveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def unpack(args: argparse.Namespace) -> int:
+    """Unpack an archive and check what was in it."""
+    from . import archive
+
+    try:
+        folder, check = archive.unpack(args.archive, args.folder)
+    except archive.ArchiveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join([str(folder), *check.lines()]))
+    return 1 if check.wrong else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write images or adapters for other programs."""
+    from . import export as exporting
+
+    try:
+        count = exporting.export(store.study_dir(chosen(args)), args.format, args.folder)
+    except exporting.ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.folder}  ({count:,} {'adapters' if args.format == 'adapters' else 'images'})")
+    return 0
+
+
+def chosen(args: argparse.Namespace) -> dict:
+    """The parameters that a command line names."""
+    _, overrides = runner.split_settings(args.settings, {}, load_params(args.params), args.params)
+    return load_params(args.params, overrides)
 
 
 def write_report(args: argparse.Namespace) -> int:
     """Write a finished study's page and say where it is."""
     from . import report
 
-    _, overrides = runner.split_settings(args.settings, {}, load_params(args.params), args.params)
     try:
-        page = report.build(store.study_dir(load_params(args.params, overrides)))
+        page = report.build(store.study_dir(chosen(args)))
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -180,6 +180,12 @@ def _resume(path: Path, state: dict, net: Any, step_once: steps.Step) -> None:
     step_once.scaler.load_state_dict(saved["scaler"])
 
 
+def files(out: Path) -> list[Path]:
+    """What `run` left in a result's folder: predictions, metrics and the adapter or network."""
+    return sorted(p for p in Path(out).iterdir()
+                  if p.is_file() and not p.name.startswith((".", "checkpoint")))
+
+
 def predictions_frame(test: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
     """image_id, label, prediction, correct, logit_0 ..: one row per test image."""
     frame = pd.DataFrame({"image_id": test["image_id"].to_numpy(),
@@ -220,7 +226,8 @@ def run(params: dict, dataset: str, recipe: str, seed: int, images: pd.DataFrame
     net = networks.load(params, names, device)
     of = fingerprint([rows, val, test], root, cfg, seed, net.identity(), spec.get("weights"))
     result = out / "metrics.json"
-    if result.is_file() and (old := store.read_json(result)).get("fingerprint") == of:
+    whole = result.is_file() and (out / "predictions.parquet").is_file()
+    if whole and (old := store.read_json(result)).get("fingerprint") == of:
         return old
     result.unlink(missing_ok=True)
     options = {"root": root, "out": out, "seed": seed, "dtype": dtype, "workers": workers,

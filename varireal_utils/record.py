@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import models, store
+from . import models, provenance, store
 from .params import load_params
 from .seeds import seed_everything
 
@@ -63,7 +63,8 @@ def begin(stage: str, params: str, overrides: dict | None = None, out: str = "",
     study = store.study_dir(loaded)
     folder = study / (out or stage)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").unlink(missing_ok=True)  # from here on the old record is not true
+    for old in ("run.json", "run.sha256"):
+        (folder / old).unlink(missing_ok=True)  # from here on the old record is not true
     seed = seed_everything(loaded["seed"], stage, *(str(v) for v in own.values()))
     settings = ", ".join(f"{k}={v}" for k, v in own.items())
     print(f"{stage}  {settings}\n  parameters {loaded['_file']} ({loaded['_digest'][:12]}), "
@@ -89,6 +90,7 @@ def finish(run: Run, outputs: list[Path], inputs: list[Path] | tuple = (),
         "parameter_file": run.params["_file"], "parameter_digest": run.params["_digest"],
         "own": run.own, "seed": run.seed,
         "inputs": digests(inputs, run.study), "outputs": digests(outputs, run.study),
+        "weights": provenance.weights(run.stage, run.params),
         "metrics": metrics or {}, "device": str(models.device_of(run.params)),
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(), "python": platform.python_version(),
@@ -96,7 +98,11 @@ def finish(run: Run, outputs: list[Path], inputs: list[Path] | tuple = (),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
         "seconds": round(time.time() - run.started, 2), "peak_memory_mb": peak_memory_mb()}
     path = run.out / "run.json"
-    store.write_json(path, record)
+    draft = run.out / ".run.json"
+    store.write_json(draft, record)
+    store.write_text(path.with_suffix(provenance.SUMS),
+                     f"{store.sha256_file(draft)}  {path.name}\n")
+    draft.replace(path)
     pointer = os.environ.get("VARIREAL_RUN_POINTER")
     if pointer:
         store.write_text(pointer, str(path.resolve()))

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import store
+from . import provenance, store
 from .params import Loader, ParameterError, load_params
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
@@ -195,6 +195,7 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
             raise RunFailed(f"{job.stage} failed after {seconds:.1f} s: "
                             f"{_reason(error, kernel, timeout)}{where}") from error
     os.replace(temporary, job.executed)
+    provenance.seal(job.executed)
     failed.unlink(missing_ok=True)
     return record
 

@@ -1,9 +1,8 @@
-"""A whole study: driven by Snakemake on the Snakefile, planned, verified, summed up.
+"""A whole study: driven by Snakemake on the Snakefile, planned, summed up.
 
     drive    take the study's lock, run the graph, name what was made, print the claim table
     needs    what makes one stage run again, for the Snakefile
     plan     the jobs that are still to run and the images that the study makes
-    verify   are the files that the records name still the files that they name?
 
 Invariant: one driver to a study. The lock is the operating system's, so that it ends with its
 holder, however that ends; the pid in it serves the message only. Snakemake's own lock would
@@ -20,7 +19,6 @@ import os
 import re
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -210,37 +208,3 @@ def columns(rows: list[list[str]], widest: int = 60) -> list[str]:
     width = [max(len(c) for c in column) for column in zip(*cut, strict=True)]
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, width, strict=True)).rstrip()
             for row in cut]
-
-
-def verify(folder: Path) -> list[str]:
-    """What differs from the records below a folder: one line for each file or record."""
-    records = sorted(folder.rglob("run.json"))
-    if not records:
-        return [f"{folder}: no run.json below it"]
-    wrong, done = [], {}
-    for path in records:
-        try:
-            record = store.read_json(path)
-        except ValueError as error:
-            wrong.append(f"{path}: not a record: {error}")
-            continue
-        for kind in ("inputs", "outputs"):
-            for name, wanted in record.get(kind, {}).items():
-                file = locate(path, name)
-                if file is None:
-                    wrong.append(f"{name}: missing ({kind} of {path})")
-                    continue
-                done[file] = done.get(file) or store.sha256_file(file)
-                if done[file] != wanted:
-                    wrong.append(f"{file}: sha256 {done[file][:12]}, wanted {wanted[:12]} "
-                                 f"({kind} of {path})")
-    print(f"{len(records)} records, {len(done)} files", file=sys.stderr)
-    return wrong
-
-
-def locate(record: Path, name: str) -> Path | None:
-    """A file that a record names, relative to its study (a folder above it) or to the root."""
-    for base in (*record.resolve().parents, Path.cwd()):
-        if (base / name).is_file():
-            return base / name
-    return None

@@ -141,18 +141,6 @@ def test_notebook_that_is_no_stage_must_reach_its_end(tmp_path: Path,
         runner.run(runner.prepare("free.ipynb", None, []))
 
 
-def test_verify_names_what_differs(tmp_path: Path) -> None:
-    for name in ("a.txt", "b.txt"):
-        store.write_text(tmp_path / "stage" / name, name)
-    outputs = {f"stage/{n}": store.sha256_file(tmp_path / "stage" / n) for n in ("a.txt", "b.txt")}
-    store.write_json(tmp_path / "stage/run.json", {"inputs": {}, "outputs": outputs})
-    assert study.verify(tmp_path) == []
-    (tmp_path / "stage/a.txt").write_text("changed")
-    (tmp_path / "stage/b.txt").unlink()
-    first, second = study.verify(tmp_path)
-    assert "a.txt: sha256" in first and "b.txt: missing" in second
-
-
 def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
     with study.lock(tmp_path), pytest.raises(study.StudyBusy, match=str(os.getpid())):
         with study.lock(tmp_path):

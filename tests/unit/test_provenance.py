@@ -1,0 +1,92 @@
+"""verify: every byte that a record, a sum or an executed notebook vouches for."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import study_folder
+from varireal_utils import provenance, store
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return study_folder.make(tmp_path / "runs" / "mine")
+
+
+def test_an_untouched_study_is_as_recorded(study: Path) -> None:
+    check = provenance.verify(study)
+    assert not check.wrong and check.records == 4 and check.unnamed == [".driver"]
+    assert check.lines()[-1].endswith("every file is as recorded")
+
+
+def test_one_changed_byte_in_any_file_is_found_and_named(study: Path) -> None:
+    files = sorted(p for p in study.rglob("*") if p.is_file() and p.name != ".driver")
+    assert len(files) > 25
+    for path in files:
+        whole = path.read_bytes()
+        for at in {0, len(whole) // 2, len(whole) - 1}:
+            broken = bytearray(whole)
+            broken[at] ^= 1
+            path.write_bytes(broken)
+            wrong = provenance.verify(study).wrong
+            assert any(path.name in line or path.with_suffix("").name in line for line in wrong), (
+                path, at)
+        path.write_bytes(whole)
+    assert not provenance.verify(study).wrong
+
+
+def test_a_missing_file_is_named_wherever_it_was(study: Path) -> None:
+    for path in sorted(p for p in study.rglob("*") if p.is_file() and p.name != ".driver"):
+        if path.suffix == provenance.SUMS:
+            continue  # without its sum a record is unsealed, as one of JupyterLab's would be
+        whole = path.read_bytes()
+        path.unlink()
+        assert any(path.name in line for line in provenance.verify(study).wrong), path
+        path.write_bytes(whole)
+
+
+def test_parameters_that_are_not_those_of_the_digest(study: Path) -> None:
+    path = next(study.glob("classify/*/seed0/run.json"))
+    store.write_json(path, store.read_json(path) | {"parameters": {"seed": 2}})
+    provenance.seal(path)
+    assert any("not those of its parameter_digest" in w for w in provenance.verify(study).wrong)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"outputs": 3}', '{"outputs": ["a"]}', "\xff",
+                                  '{"outputs": {"../../etc/passwd": 1, "\\u0000": 2, "": 3}}'])
+def test_a_broken_record_is_named(study: Path, text: str) -> None:
+    (study / "odd").mkdir()
+    (study / "odd/run.json").write_bytes(text.encode("latin-1"))
+    assert any("odd/run.json" in w for w in provenance.verify(study).wrong)
+
+
+def test_sums_are_those_of_sha256sum(study: Path) -> None:
+    for sums in study.rglob(f"*{provenance.SUMS}"):
+        subprocess.run(["sha256sum", "--check", "--strict", sums.name], cwd=sums.parent, check=True,
+                       capture_output=True)
+
+
+def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
+    assert "is it a study's folder" in provenance.verify(tmp_path).wrong[0]
+
+
+def test_weights_are_named_for_the_stages_that_load_them(tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip", "unet"):
+        store.write_text(tmp_path / f"m/{name}/w.safetensors", name)
+    params = {"models": {"clip": {"name": "local-dir:m/clip"}, "inpaint": {"path": "m/unet"},
+                         "prior": {"path": "owner/on-the-hub"}}}
+    assert list(provenance.weights("04_edit", params)) == ["m/clip/w.safetensors",
+                                                           "m/unet/w.safetensors"]
+    assert list(provenance.weights("06_classify", params)) == ["m/clip/w.safetensors"]
+    assert provenance.weights("07_claims", params) == {}
+    study_folder.record(tmp_path, "edits", [], weights=provenance.weights("04_edit", params))
+    store.write_text(tmp_path / "m/unet/w.safetensors", "other")
+    assert "m/unet/w.safetensors" in provenance.verify(tmp_path).wrong[0]
+    (tmp_path / "m/unet/w.safetensors").unlink()
+    check = provenance.verify(tmp_path)
+    assert not check.wrong and "1 model files that are not on this machine" in check.lines()[0]
