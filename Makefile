@@ -7,16 +7,19 @@ PY := .venv/bin/python
 LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(LOCK)
 
-.PHONY: study report pack test lab figures clean bench lint pretrain test-slow test-slurm test-gpu setup
+.PHONY: study report pack test lab figures clean bench lint pretrain test-slow test-faults test-slurm test-gpu setup
 
 study: $(STAMP)  ## the whole study, resumed where it stopped
 	$(PY) -m varireal_utils study --params $(PARAMS) --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not slurm" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not slurm and not faults" -n 2 --dist loadfile
 
 test-slow: $(STAMP)
-	$(PY) -m pytest -m "slow and not gpu and not slurm"
+	$(PY) -m pytest -m "slow and not gpu and not slurm and not faults"
+
+test-faults: $(STAMP)  ## fifty kills, full and read-only disks, odd input; prints what it did
+	$(PY) -m pytest -m faults -rs
 
 test-slurm: $(STAMP)  ## the tiny study through a SLURM of four nodes that it starts and stops
 	$(PY) -m pytest -m slurm -rs

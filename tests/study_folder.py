@@ -44,9 +44,10 @@ def make(study: Path, dataset: str = "Mine / yours") -> Path:
     record(study, f"data/{slug}", [table, *(r["path"] for r in rows)])
     for arm in ("feasible", "infeasible"):
         folder = f"edits/{slug}/color/{arm}"
-        edits = [{"edit_id": f"e{arm}{n}", "image_id": f"i{n}", "label": n, "class_name": CLASSES[n],
-                  "attribute": "color", "feasibility": arm, "phrase": "<b>blue</b>", "prompt": "p",
-                  "accepted": n % 2 == 0, "attribute_score": 0.5, "identity": 0.9,
+        edits = [{"edit_id": f"e{arm}{n}", "image_id": f"i{n}", "label": n,
+                  "class_name": CLASSES[n], "attribute": "color", "feasibility": arm,
+                  "phrase": "<b>blue</b>", "prompt": "p", "accepted": n % 2 == 0,
+                  "attribute_score": 0.5, "identity": 0.9,
                   "seed": 2**62 + n, **picture(study, f"{folder}/images/e{n}.png", 50 + n)}
                  for n in range(4)]
         store.write_table(study / folder / "edits.parquet", pd.DataFrame(edits))

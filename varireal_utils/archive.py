@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-
 from . import plan, provenance, store
 
 SUMS, STORED = "SHA256SUMS", (".png", ".jpg", ".parquet", ".safetensors", ".zip")
@@ -61,7 +60,8 @@ def pack(params: dict[str, Any], target: Path | None = None) -> Path:
         raise ArchiveError(f"{target} lies in the study itself; choose a place outside {study}")
     check = provenance.verify(study)
     if check.wrong:
-        raise ArchiveError("\n".join([f"{study}: not packed, it is not as recorded:", *check.wrong]))
+        raise ArchiveError("\n".join([f"{study}: not packed; it is not as recorded:",
+                                      *check.wrong]))
     members: dict[str, Path | bytes] = {
         f"study/{p.relative_to(study).as_posix()}": p for p in study.rglob("*")
         if p.is_file() and not LEFT_OUT.search(p.relative_to(study).as_posix())
@@ -135,8 +135,9 @@ def _read_sums(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
     wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     present = {i.filename for i in archive.infolist()} - {SUMS}
     if odd := sorted(present ^ set(wanted)):
-        raise ArchiveError(f"{path}: {odd[0]} is {'not ' if odd[0] in wanted else ''}in the archive "
-                           f"and {'' if odd[0] in wanted else 'not '}in {SUMS}; fetch it again")
+        where = (f"not in the archive and in {SUMS}" if odd[0] in wanted
+                 else f"in the archive and not in {SUMS}")
+        raise ArchiveError(f"{path}: {odd[0]} is {where}; fetch it again")
     for name in wanted:
         if name.startswith("/") or "\\" in name or ":" in name.split("/")[0] \
                 or ".." in PurePosixPath(name).parts:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import augment, checkpoints, networks, parallel, recipes, stats, steps, store
+from . import augment, checkpoints, memory, networks, parallel, recipes, stats, steps, store
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -40,10 +40,10 @@ def evaluate(net: Any, images: augment.Images, dtype: torch.dtype = torch.float3
             stop = min(i + batch_size, len(images))
             pixels = torch.stack([augment.plain(images[j], net.preprocess)
                                   for j in range(i, stop)])
-            pixels = augment.normalise(pixels.to(device), net.preprocess)
-            out.append(net.logits(pixels, context).cpu())
+            out += memory.in_parts(lambda part: net.logits(augment.normalise(
+                part.to(device), net.preprocess), context).cpu(), pixels)
     net.train(was)
-    return torch.cat(out).numpy()
+    return torch.stack(out).numpy()
 
 
 def top1(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -30,7 +30,7 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from . import augment, checkpoints, models, networks, store
+from . import augment, checkpoints, memory, models, networks, store
 from .recipes import ADAPTED, BASELINES
 from .record import Run
 from .seeds import seed_for, torch_generator
@@ -38,7 +38,8 @@ from .seeds import seed_for, torch_generator
 VARIANTS = (*ADAPTED, *BASELINES)
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-WEIGHTS, CHECKPOINT, ALL = "pytorch_lora_weights.safetensors", "checkpoint.safetensors", "all classes"
+WEIGHTS, CHECKPOINT = "pytorch_lora_weights.safetensors", "checkpoint.safetensors"
+ALL = "all classes"
 
 
 def few_shot(images: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
@@ -154,12 +155,14 @@ def adapt(pipe: Any, rows: pd.DataFrame, read: Callable[[str], np.ndarray], cfg:
             pixels = torch.stack([crop(pictures[i], size, rng) for i in chosen]).to(device)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, cfg["lr"], cfg["warmup_steps"])
-            with models.autocast(params):
-                with contextlib.nullcontext() if cfg["text_encoder"] else torch.no_grad():
-                    states, _ = pipe.encode_prompt([texts[i] for i in chosen], device, 1, False)
-                loss = loss_of(pipe, scheduler, pixels, states, rng)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            with memory.named("lower datadream.batch_size or datadream.rank"):
+                with models.autocast(params):
+                    with contextlib.nullcontext() if cfg["text_encoder"] else torch.no_grad():
+                        states, _ = pipe.encode_prompt([texts[i] for i in chosen], device, 1,
+                                                       False)
+                    loss = loss_of(pipe, scheduler, pixels, states, rng)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
             torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             optimiser.step()
             losses.append(float(loss.detach()))
@@ -318,13 +321,17 @@ def _draw_class(run: Run, pipe: Any, variant: str, name: str, label: int, adapte
                      "source": "" if source is None else source["path"],
                      "seed": seed_for(run.params["seed"], "draw", variant, name, index),
                      "models": store.to_json(models.describe(run.params))})
+
+    def drawn(part: list[dict]) -> list[np.ndarray]:
+        begin = [store.read_image(run.study / r["source"]) for r in part if r["source"]]
+        return draw(pipe, [r["prompt"] for r in part], [r["seed"] for r in part], cfg, run.params,
+                    begin or None)
+
     for i in range(0, len(rows), cfg["batch_size"]):  # batches are fixed, and redone whole
         part = rows[i:i + cfg["batch_size"]]
         if all((run.study / r["path"]).exists() for r in part):
             continue
-        begin = [store.read_image(run.study / r["source"]) for r in part if r["source"]]
-        made = draw(pipe, [r["prompt"] for r in part], [r["seed"] for r in part], cfg, run.params,
-                    begin or None)
+        made = memory.in_parts(drawn, part)
         for row, picture in zip(part, made, strict=True):
             store.write_image(run.study / row["path"], picture)
     return [r | {"sha256": store.sha256_file(run.study / r["path"])} for r in rows]

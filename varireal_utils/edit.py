@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from . import compose, conditioning, editors, models, priors, prompts
+from . import compose, conditioning, editors, memory, models, priors, prompts
 from .seeds import seed_for
 
 GREY = 100  # behind the object that an IP-Adapter sees
@@ -119,16 +120,18 @@ def encode(pipes: Pipes, pipe: Any, texts: list[str | conditioning.Fragments],
 def make_priors(pipes: Pipes, texts: list[str], seeds: list[int], settings: dict, params: dict,
                 size: int) -> list[np.ndarray]:
     """Backgrounds or surfaces from text alone, (size, size, 3) uint8 each."""
+    def make(texts: list[str], seeds: list[int]) -> list[np.ndarray]:
+        with models.autocast(params):
+            made = pipes.prior(**encode(pipes, pipes.prior, texts), height=size, width=size,
+                               num_inference_steps=settings["prior_steps"],
+                               guidance_scale=settings["prior_guidance_scale"],
+                               generator=generators(seeds, "prior", 0)).images
+        return [np.asarray(image.convert("RGB")) for image in made]
+
     out: list[np.ndarray] = []
     step = params["edit"]["batch_size"]
     for i in range(0, len(texts), step):
-        part = texts[i:i + step]
-        with models.autocast(params):
-            made = pipes.prior(**encode(pipes, pipes.prior, part), height=size, width=size,
-                               num_inference_steps=settings["prior_steps"],
-                               guidance_scale=settings["prior_guidance_scale"],
-                               generator=generators(seeds[i:i + step], "prior", 0)).images
-        out += [np.asarray(image.convert("RGB")) for image in made]
+        out += memory.in_parts(make, texts[i:i + step], seeds[i:i + step])
     return out
 
 
@@ -294,8 +297,9 @@ def run(pipes: Pipes, rows: pd.DataFrame, source_of: Callable[[str], Source],
         pending = list(range(len(batch)))
         for attempt in range(params["edit"]["max_attempts"]):
             part = [batch[i] for i in pending]
-            made = edit_batch(pipes, [sources[i] for i in pending], part, prior_of, bank, params,
-                              attempt)
+            made = memory.in_parts(partial(edit_batch, pipes, prior_of=prior_of, bank=bank,
+                                           params=params, attempt=attempt),
+                                   [sources[i] for i in pending], part)
             answers = verify(made, part, [sources[i] for i in pending]).to_dict("records")
             for i, image, answer in zip(pending, made, answers):
                 rank = answer["worst_margin"] + (1e6 if answer["accepted"] else 0)

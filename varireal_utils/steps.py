@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from . import augment, seeds
+from . import augment, memory, seeds
 
 MIN_LR = 1e-8
 
@@ -120,7 +120,9 @@ class Step:
         if self.net.learns_text:
             with self._half():
                 text = self.net.context()
-        loss, gradients = self._gradients(step, pixels, labels, weight, text)
+        with memory.named("raise classify.accumulate, which shares a batch out, "
+                          f"from {self.parts}"):
+            loss, gradients = self._gradients(step, pixels, labels, weight, text)
         self.optimiser.zero_grad(set_to_none=True)
         for parameter, gradient in zip(self.weights, gradients):
             parameter.grad = gradient

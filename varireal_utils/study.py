@@ -117,6 +117,8 @@ def drive(file: str, settings: list[str], cores: int | None = None, notebooks: s
              "--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}",
              f"notebooks={json.dumps(str(notebooks))}"]
     with contextlib.nullcontext() if dry else lock(folder):
+        if not dry:
+            mend(folder)
         os.environ["VARIREAL_DRIVER"] = f"{socket.gethostname()} {os.getpid()}"
         threading.Thread(target=end_with_reader, daemon=True).start()
         try:
@@ -129,6 +131,37 @@ def drive(file: str, settings: list[str], cores: int | None = None, notebooks: s
               f"study {params['study']} stopped before its end. What was done stays; the same "
               "command goes on from there.", flush=True)
     return code
+
+
+def mend(folder: Path, now: float | None = None) -> list[str]:
+    """Take back the records that are no longer true, and times that lie ahead of the clock.
+
+    A record whose outputs were deleted is removed, so that its stage runs again. Records of the
+    future, left by a clock that was ahead, would make every later stage run again at each call:
+    they are moved back together, so that their order stays. Returns and prints what was done.
+    """
+    now, done, ahead = now or time.time(), [], []
+    for path in sorted(folder.rglob("run.json")):
+        try:
+            names = store.read_json(path)["outputs"]
+            gone = [n for n in names if not (folder / n).exists() and not Path(n).exists()]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            gone = [f"(its record cannot be read: {type(error).__name__})"]
+        if gone:
+            path.unlink()
+            done.append(f"{path.parent}: {len(gone)} of its files are gone, as {gone[0]}; its "
+                        "stage runs again")
+        elif path.stat().st_mtime > now + 1:
+            ahead.append(path)
+    if ahead:
+        shift = max(p.stat().st_mtime for p in ahead) - now
+        for path in ahead:
+            moment = path.stat().st_mtime - shift
+            os.utime(path, (moment, moment))
+        done.append(f"{len(ahead)} records lay up to {shift:.0f} s ahead of the clock; moved back")
+    for line in done:
+        print(line, flush=True)
+    return done
 
 
 def end_with_reader() -> None:

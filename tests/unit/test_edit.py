@@ -54,6 +54,35 @@ def test_outside_is_untouched_and_batches_do_not_matter(setting, pipes):
     assert any((a != b).any() for a, b in zip(together, again, strict=True))
 
 
+def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting, pipes):
+    params, bank = setting
+    params = params | {"edit": params["edit"] | {"batch_size": 3, "max_attempts": 1}}
+    rows = pd.DataFrame([row(bank, i, p) | {"image_id": str(i), "edit_id": str(i)}
+                         for i, p in enumerate(("red", "purple", "teal"))])
+
+    def run():
+        return next(edit.run(pipes, rows, lambda i: source(int(i)), {}, bank, params, accept,
+                             lambda n: False))[1]
+
+    def accept(pictures, rows, sources):
+        return pd.DataFrame({"worst_margin": [1.0] * len(rows), "accepted": True})
+
+    whole, honest, sizes = run(), edit.edit_batch, []
+
+    def tight(pipes, sources, *others, **more):
+        sizes.append(len(sources))
+        if len(sources) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(pipes, sources, *others, **more)
+
+    monkeypatch.setattr(edit, "edit_batch", tight)
+    with pytest.warns(UserWarning, match="batch of 3 did not fit"):
+        halves = run()
+    assert sizes == [3, 2, 1] and len(halves) == 3
+    for a, b in zip(whole, halves, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 2
+
+
 def test_noise_belongs_to_the_edit():
     a, b = edit.generators([5, 6], "inpaint", 0)
     c = edit.generators([6], "inpaint", 0)[0]
@@ -81,7 +110,7 @@ def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, settin
     params, bank = setting
     params = params | {"edit": params["edit"] | {"batch_size": 2, "max_attempts": 3}}
     blank = edit.Source(*(np.zeros((8, 8), np.uint8),) * 4)
-    monkeypatch.setattr(edit, "edit_batch", lambda pipes, sources, rows, prior, bank, params,
+    monkeypatch.setattr(edit, "edit_batch", lambda pipes, sources, rows, prior_of, bank, params,
                         attempt: [np.full((8, 8, 3), attempt, np.uint8) for _ in rows])
     asked = []
 

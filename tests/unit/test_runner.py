@@ -141,6 +141,21 @@ def test_notebook_that_is_no_stage_must_reach_its_end(tmp_path: Path,
         runner.run(runner.prepare("free.ipynb", None, []))
 
 
+def test_mend_takes_back_untrue_records_and_times_ahead(tmp_path: Path) -> None:
+    for name, moment in (("a", 100), ("b", 5000), ("c", 5010), ("d", 200)):
+        store.write_text(tmp_path / name / "x.txt", name)
+        path = tmp_path / name / "run.json"
+        store.write_json(path, {"outputs": {f"{name}/x.txt": ""}})
+        os.utime(path, (moment, moment))
+    store.write_text(tmp_path / "e/run.json", "cut in hal")
+    (tmp_path / "d/x.txt").unlink()
+    lines = study.mend(tmp_path, now=1000)
+    assert len(lines) == 3 and "d/x.txt" in lines[0] and "cannot be read" in lines[1]
+    assert [(tmp_path / n / "run.json").exists() for n in "abcde"] == [True] * 3 + [False] * 2
+    assert [(tmp_path / n / "run.json").stat().st_mtime for n in "abc"] == [100, 990, 1000]
+    assert study.mend(tmp_path, now=1000) == []
+
+
 def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
     with study.lock(tmp_path), pytest.raises(study.StudyBusy, match=str(os.getpid())):
         with study.lock(tmp_path):
