@@ -19,7 +19,8 @@ test-slow: $(STAMP)
 	$(PY) -m pytest -m "slow and not gpu and not slurm and not faults"
 
 test-faults: $(STAMP)  ## fifty kills, full and read-only disks, odd input; prints what it did
-	$(PY) -m pytest -m faults -rs
+	VARIREAL_INPUTS=1000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/unit/test_doors.py
+	$(PY) -m pytest -q -m faults -rs
 
 test-slurm: $(STAMP)  ## the tiny study through a SLURM of four nodes that it starts and stops
 	$(PY) -m pytest -m slurm -rs

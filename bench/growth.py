@@ -29,7 +29,7 @@ CLASSES = 8
 COPY = """from varireal_utils import edit
 import numpy as np
 
-edit.edit_batch = lambda pipes, sources, rows, *_: [s.image for s in sources]  # no diffusion here
+edit.edit_batch = lambda pipes, sources, rows, **_: [s.image for s in sources]  # no diffusion here
 edit.make_priors = lambda pipes, texts, *_: [np.zeros((128, 128, 3), np.uint8)] * len(texts)"""
 STAGES = [("01_data", {}), ("02_attributes", {}), ("03_guidance", {}),
           ("04_edit", {"attribute": "color", "feasibility": "feasible"}),

@@ -1,6 +1,7 @@
 """`make bench`: the plain step of bench/plain.py beside ours, in one process, by turns.
 
-    python -m bench.run [--classes 37 100 196] [--batch 16] [--repeats 3] [--out FILE] [--quick]
+    python -m bench.run [--parts training evaluation loading editing study] [--classes 37 100 196]
+                        [--batch 16] [--repeats 3] [--out FILE]
 
 ViT-B/16 at full size with random weights, captions as Pets, Aircraft and Cars have them. Prints a
 table of medians and ratios, writes them as JSON, and ends with an error where a floor is missed.
@@ -26,11 +27,12 @@ import torch
 
 from varireal_utils import adapters, clip_lora, models, networks, steps
 
-from . import plain
+from . import pipeline, plain
 
 # not below (issue: speed, measured): ratio plain / ours
 FLOORS = {("float32", 37): 2.0, ("float32", 196): 4.3, ("bfloat16", 37): 4.5,
           ("bfloat16", 196): 10.0, "evaluation": 20.0}
+PARTS = ("training", "evaluation", "loading", "editing", "study")
 NAME = "ViT-B-16"
 WORDS = ("a pet photo of a", "staffordshire bull terrier")
 
@@ -99,20 +101,12 @@ def timed(ways: dict, repeats: int) -> dict[str, float]:
     return {name: statistics.median(s) for name, s in seconds.items()}
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run, print, write; 1 where a floor is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--classes", type=int, nargs="+", default=[37, 100, 196])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
-    args = parser.parse_args(words)
-    native = models.precision_of({"precision": "auto"}) == torch.bfloat16
-    dtypes = [torch.float32] + [torch.bfloat16] * native
-    model, other, tokenizer = build()
+def training(args: argparse.Namespace, dtypes: list, models_: tuple) -> list[dict]:
+    """Rows of the training step, for each number of classes."""
+    model, other, tokenizer = models_
     optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
                   for m in (model, other)]
-    rows, missed = [], []
+    rows = []
     for count in args.classes:
         pixels, tokens = torch.randn(args.batch, 3, 224, 224), tokenizer(captions(count))
         labels = torch.arange(args.batch) % count
@@ -120,25 +114,66 @@ def main(words: list[str] | None = None) -> int:
         ways = {"plain": partial(plain.step, other, optimisers[1], pixels, tokens, labels)}
         ways |= {str(d)[6:]: partial(ours_step, model, optimisers[0], pixels, tokens, labels, d)
                  for d in dtypes}
-        rows += report("training step", count, timed(ways, args.repeats), gap)
-    count, size = 196, 8  # the reference evaluates 8 images at a time
+        rows += report("training step", timed(ways, args.repeats), count, gap)
+    return rows
+
+
+def evaluation(args: argparse.Namespace, dtypes: list, models_: tuple) -> list[dict]:
+    """Rows of the evaluation, an image; the reference takes 8 images at a time."""
+    (model, other, tokenizer), count, size = models_, max(args.classes), 8
     tokens, batches = tokenizer(captions(count)), [torch.randn(size, 3, 224, 224)] * 8
+    gap = check(model, other, batches[0][:4], tokens)
     ways = {"plain": partial(plain.evaluate, other, batches[:1], tokens)}
     ways |= {str(d)[6:]: partial(ours_evaluate, model, [torch.cat(batches)], tokens, d)
              for d in dtypes}
     seconds = timed(ways, args.repeats)
-    seconds = {n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()}
-    rows += report("evaluation, an image", count, seconds, gap)
+    return report("evaluation, an image", {
+        n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()}, count, gap)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run, print, write; 1 where a floor is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--classes", type=int, nargs="+", default=[37, 100, 196])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
+    args = parser.parse_args(words)
+    native = models.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
+    dtypes, rows, missed = [torch.float32] + [torch.bfloat16] * native, [], []
+    if {"training", "evaluation"} & set(args.parts):
+        built = build()
+        for name, part in (("training", training), ("evaluation", evaluation)):
+            rows += part(args, dtypes, built) if name in args.parts else []
+    if "loading" in args.parts:
+        rows += report("loading, an image", pipeline.loading(timed, args.repeats))
+    if "editing" in args.parts:
+        rows += report("editing, an image", pipeline.editing(timed, args.repeats))
+    if "study" in args.parts:
+        rows += report("make study", {"ours": pipeline.whole_study()})
     for row in rows:
         row["floor"] = floor = floor_of(row)
         if floor and row["ratio"] < floor:
             missed.append(f"{row['what']}, {row['classes']} classes, {row['way']}: "
                           f"{row['ratio']:.1f}x, floor {floor:g}x")
+    missed += starved(rows, args.batch)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"model": NAME, "batch": args.batch, "rows": rows,
-                                    "threads": torch.get_num_threads()}, indent=1) + "\n")
+    args.out.write_text(json.dumps({
+        "model": NAME, "batch": args.batch, "rows": rows, "threads": torch.get_num_threads(),
+        "bfloat16": native, "missed": missed}, indent=1) + "\n")
     print("\n".join(["", *missed]) if missed else "\nevery floor is met")
     return 1 if missed else 0
+
+
+def starved(rows: list[dict], batch: int) -> list[str]:
+    """A line where pictures come slower than the fastest training step takes them."""
+    steps_ = [r["seconds"] / batch for r in rows if r["what"] == "training step"]
+    loads = [r["seconds"] for r in rows if r["what"].startswith("loading") and r["way"] == "ours"]
+    if not steps_ or not loads or loads[0] < min(steps_):
+        return []
+    return [f"loading takes {1e3 * loads[0]:.1f} ms an image, the fastest training step "
+            f"{1e3 * min(steps_):.1f} ms: the loader is the bottleneck"]
 
 
 def floor_of(row: dict) -> float | None:
@@ -148,13 +183,18 @@ def floor_of(row: dict) -> float | None:
     return FLOORS["evaluation"] if row["way"] == "bfloat16" else None
 
 
-def report(what: str, classes: int, seconds: dict[str, float], gap: float) -> list[dict]:
-    """Rows of the table, printed as they come."""
+def report(what: str, seconds: dict[str, float], classes: int | None = None,
+           gap: float | None = None) -> list[dict]:
+    """Rows of the table, printed as they come. ratio: plain / this way, None without a plain."""
+    base = seconds.get("plain")
     rows = [{"what": what, "classes": classes, "way": name, "seconds": value,
-             "ratio": seconds["plain"] / value, "gap": gap} for name, value in seconds.items()]
+             "ratio": base / value if base else None, "gap": gap}
+            for name, value in seconds.items()]
     for row in rows:
-        print(f"{what:22s} {classes:4d} classes  {row['way']:9s} {row['seconds']:8.3f} s  "
-              f"{row['ratio']:5.1f}x", flush=True)
+        count = "" if classes is None else f"{classes} classes"
+        ratio = "" if base is None else f"{row['ratio']:5.1f}x"
+        print(f"{what:22s} {count:>12s}  {row['way']:9s} {row['seconds']:9.4f} s  {ratio}",
+              flush=True)
     return rows
 
 

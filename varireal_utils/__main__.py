@@ -42,6 +42,10 @@ def main(words: list[str] | None = None) -> int:
     except (runner.RunFailed, study.StudyBusy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'this machine'}: {error.strerror or error}. What was "
+              "done stays; make room or give the right to write, and run again.", file=sys.stderr)
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,10 +10,11 @@ Invariant: loading, merging and unmerging, any number of times, never write to W
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
@@ -21,6 +22,10 @@ from . import store
 from .clip_lora import NAMES, LoRAAttention, add_lora
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class AdapterError(ValueError):
+    """An adapter's files that cannot be used; the message names the file and the remedy."""
 
 
 def adapters_of(model: nn.Module) -> dict[str, LoRAAttention]:
@@ -80,23 +85,56 @@ def save_lora(model: nn.Module, folder: str | Path) -> Path:
 
 
 def load_lora(model: nn.Module, folder: str | Path) -> None:
-    """Read what `save_lora` wrote into an adapted model, or into a fresh one, which it adapts."""
-    folder = Path(folder)
-    config = json.loads((folder / CONFIG).read_text())
-    with safe_open(folder / WEIGHTS, "pt") as f:
-        notes, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-    rank, state, prefix = config["r"] // 2, {}, "base_model.model."
+    """Read what `save_lora` wrote into an adapted model, or into a fresh one, which it adapts.
+
+    Raises AdapterError that names the file, before the model is touched, for what is no adapter of
+    this form, is damaged, or holds numbers that are not finite; ValueError where it is whole but
+    another model's.
+    """
+    state, rank, alpha, dropout = _read(Path(folder))
+    if not any(isinstance(m, LoRAAttention) for m in model.modules()):
+        towers = sorted({"image" if n.startswith("visual.") else "text" for n in state})
+        add_lora(model, rank, alpha, dropout, towers)
+    load_lora_state_dict(model, state)
+
+
+def _read(folder: Path) -> tuple[dict[str, torch.Tensor], int, float, float]:
+    """(state of lora_state_dict, rank, alpha, dropout) of an adapter's folder."""
+    file = folder / CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        double, alpha = config["r"], config["lora_alpha"] / 2
+        if type(double) is not int or double < 2 or double % 2 or not 0 < alpha < math.inf:
+            raise ValueError(f"r is {double!r}, lora_alpha {2 * alpha!r}")
+        rank, file = double // 2, folder / WEIGHTS
+        with safe_open(file, "pt") as f:
+            notes, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+        dropout = float(notes.get("trained_with_dropout", 0))
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}")
+        return _parts(tensors, rank), rank, alpha, dropout
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError,
+            RecursionError, OverflowError) as error:
+        raise AdapterError(f"{file}: no whole adapter of this project ({type(error).__name__}: "
+                           f"{str(error)[:200]}); train it again, or fetch it again") from error
+
+
+def _parts(tensors: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+    """PEFT's fused matrices -> A_q, B_q, A_v, B_v of each block. Raises ValueError, KeyError."""
+    state, prefix = {}, "base_model.model."
     for key in (k for k in tensors if k.endswith(".attn.lora_A.weight")):
         name = key.removeprefix(prefix).removesuffix(".lora_A.weight")
         down, up = tensors[key], tensors[key.replace("lora_A", "lora_B")]
-        d = down.shape[1]
+        d = down.shape[-1]
+        if down.shape != (2 * rank, d) or up.shape != (3 * d, 2 * rank):
+            raise ValueError(f"{key}: {tuple(down.shape)} and {tuple(up.shape)} for rank {rank}")
+        if not (down.isfinite().all() and up.isfinite().all()):
+            raise ValueError(f"{key}: not finite")
         parts = (down[:rank], up[:d, :rank], down[rank:], up[2 * d:, rank:])
         state |= {f"{name}.{n}": t for n, t in zip(NAMES, parts, strict=True)}
-    if not any(isinstance(m, LoRAAttention) for m in model.modules()):
-        towers = sorted({"image" if n.startswith("visual.") else "text" for n in state})
-        dropout = float(notes.get("trained_with_dropout", 0))
-        add_lora(model, rank, config["lora_alpha"] / 2, dropout, towers)
-    load_lora_state_dict(model, state)
+    if not state:
+        raise ValueError("no LoRA matrices of attention in it")
+    return state
 
 
 @torch.no_grad()

@@ -34,6 +34,8 @@ OFFICIAL = {"oxford_pets": (37, 3680, 0, 3669), "fgvc_aircraft": (100, 3334, 333
             "stanford_cars": (196, 8144, 0, 8041), "waterbirds": (2, 4795, 1199, 5794)}
 RECIPE = re.compile(r"zero_shot|real|(real\+)?(edit\(\w+,(in)?feasible\)|mix\(\w+,[\d.]+\)"
                     r"|datadream\((cls|dset)\))")
+# Dense half-precision TFLOP/s by NVIDIA's data sheets; T4 in float16, the others in bfloat16
+PEAKS = {"T4": 65, "A10": 125, "L40S": 362, "A100": 312, "H100 or H200": 989}
 NEEDS = {"background": ("inpaint", "prior"), "color": ("inpaint",), "texture": ("inpaint", "prior")}
 
 
@@ -370,7 +372,8 @@ def report(params: dict[str, Any]) -> str:
     rows = [["stage", "what", "jobs", "images", "hours", "from", "GB"]]
     rows += [[j.stage, j.what, str(j.count), _count(j.images), _hours(j.hours),
               j.source or "not measured", _gb(j.gb)] for j in todo]
-    return "\n".join([*lines, "", "jobs:", *columns(rows, 56), "", *_total(params, todo)])
+    return "\n".join([*lines, "", "jobs:", *columns(rows, 56), "", *_total(params, todo),
+                      *_what_if(params, todo)])
 
 
 def _count(images: int | None) -> str:
@@ -414,3 +417,34 @@ def _total(params: dict[str, Any], todo: list[Job]) -> list[str]:
     lines.append(f"disk: at most {disk:,.1f} GB of pictures (estimate: {BYTES} bytes a pixel of "
                  f"PNG), {weights:,.1f} GB of weights from the hub; not counted: {unknown} jobs")
     return lines
+
+
+def _what_if(params: dict[str, Any], todo: list[Job]) -> list[str]:
+    """What other choices would cost: fewer edits, another GPU, many GPUs at once."""
+    known = [j for j in todo if j.hours]
+    if not known:
+        return []
+    sums = [sum(j.hours[i] for j in known) for i in (0, 1)]
+    edits = [sum(j.hours[i] for j in known if j.stage == "04_edit") for i in (0, 1)]
+    images = [j for j in todo if j.stage == "04_edit" and j.images]
+    rows = [["what if", "GPU hours", "GB of pictures"]]
+    disk = sum(j.gb or 0 for j in todo)
+    if images:
+        rows.append(["half the edits (edit.images_per_real, or fewer photographs)",
+                     _hours((sums[0] - edits[0] / 2, sums[1] - edits[1] / 2)),
+                     _gb(disk - sum(j.gb or 0 for j in images) / 2)])
+    estimated = [j for j in known if j.source == "estimate"]
+    if estimated and "plan" in params:
+        share = params["plan"]["tflops"]
+        for gpu, peak in PEAKS.items():
+            factor = share / (0.4 * peak)
+            rows.append([f"{gpu}, at 40 % of {peak} TFLOP/s",
+                         _hours((sums[0] * factor, sums[1] * factor)), _gb(disk)])
+    longest = max(j.hours[1] / j.count for j in known)
+    for count in (4, 16):
+        rows.append([f"{count} GPUs at once, edit.shards {count}",
+                     f"{_hours((sums[0] / count, max(sums[1] / count, longest / count)))} "
+                     "on the clock at best", _gb(disk)])
+    from .study import columns
+
+    return ["", *columns(rows)]

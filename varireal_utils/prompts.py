@@ -43,12 +43,14 @@ def load_bank(path: str | Path, dataset: str, spec: dict, class_names: list[str]
     """
     path = Path(path)
     data = read_file(path)
+    _check_form(data, path)
     family = spec.get("family", dataset)
     if family not in data["families"]:
         raise PhraseError(f"{path}: families: no {family!r} for data set {dataset!r}; it has "
-                          f"{sorted(data['families'])}")
+                          f"{sorted(map(str, data['families']))}")
     phrases: dict[str, dict] = {}
-    for attribute, lists in data["families"][family].items():
+    for attribute, lists in _mapping(data["families"][family],
+                                     f"{path}: families.{family}").items():
         where = f"{path}: families.{family}.{attribute}"
         found = _by_class(lists, where)
         missing = [] if "*" in found else [c for c in class_names if c not in found]
@@ -56,22 +58,47 @@ def load_bank(path: str | Path, dataset: str, spec: dict, class_names: list[str]
             raise PhraseError(f"{where}: no phrases for {missing[:5]}")
         phrases[attribute] = {c: found[c] for c in (["*"] if "*" in found else class_names)}
     return {"dataset": dataset, "source": path.as_posix(), "templates": data["templates"],
-            "verify": data["verify"], "colors": data.get("colors", {}), "phrases": phrases}
+            "verify": data["verify"], "colors": data.get("colors") or {}, "phrases": phrases}
+
+
+def _check_form(data: dict[str, Any], path: Path) -> None:
+    """Templates and colours have the form that the module's docstring gives. Raises PhraseError."""
+    for attribute, kinds in data["templates"].items():
+        if not isinstance(kinds, dict) or not isinstance(kinds.get("edit"), str) or not all(
+                isinstance(k, str) and isinstance(v, str) for k, v in kinds.items()):
+            raise PhraseError(f"{path}: templates.{attribute}: wanted a sentence under edit, and "
+                              f"perhaps prior, got {kinds!r}")
+    for attribute, sentence in data["verify"].items():
+        if not isinstance(sentence, str) or not sentence.strip():
+            raise PhraseError(f"{path}: verify.{attribute}: wanted a sentence, got {sentence!r}")
+    if not isinstance(data.get("colors") or {}, dict):
+        raise PhraseError(f"{path}: colors: wanted names with [r, g, b], got {data['colors']!r}")
+
+
+def _mapping(value: Any, where: str) -> dict:
+    if not isinstance(value, dict) or not value:
+        raise PhraseError(f"{where}: wanted keys with values below them, got {value!r}")
+    return value
 
 
 def _by_class(lists: Any, where: str) -> dict[str, dict[str, list]]:
     """Class name (or "*" for all) -> arms, from any of the four forms of `load_bank`."""
-    if not isinstance(lists, dict):
-        raise PhraseError(f"{where}: wanted lists by arm, class or group, got {lists!r}")
-    if set(lists) <= set(ARMS):
+    if set(_mapping(lists, where)) <= set(ARMS):
         return {"*": lists}
     if set(lists) == {"infeasible", "classes"}:
         return {c: {"feasible": own, "infeasible": lists["infeasible"]}
-                for c, own in lists["classes"].items()}
+                for c, own in _mapping(lists["classes"], f"{where}.classes").items()}
     if set(lists) != {"groups"}:
+        for name, arms in lists.items():
+            _mapping(arms, f"{where}.{name}")
         return lists
     out: dict[str, dict[str, list]] = {}
-    for name, group in lists["groups"].items():
+    for name, group in _mapping(lists["groups"], f"{where}.groups").items():
+        missing = {"classes", *ARMS} - set(_mapping(group, f"{where}.groups.{name}"))
+        if missing or not isinstance(group["classes"], list) or not all(
+                isinstance(c, str) for c in group["classes"]):
+            raise PhraseError(f"{where}.groups.{name}: wanted classes (names), feasible and "
+                              f"infeasible, got {group!r}")
         twice = sorted(set(group["classes"]) & set(out))
         if twice:
             raise PhraseError(f"{where}.groups.{name}: classes in another group too: {twice[:5]}")

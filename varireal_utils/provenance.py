@@ -19,6 +19,9 @@ from . import store
 from .params import loaded_parts
 
 SUMS = ".sha256"
+FORM = {"stage": str, "own": dict, "inputs": dict, "outputs": dict, "weights": dict,
+        "parameters": dict, "started": str, "seconds": (int, float), "peak_memory_mb": (int, float),
+        "commit": str}
 USES = {"03_guidance": ("detector", "segmenter"), "06_classify": ("clip", "classifier"),
         "04_edit": (), "05_datadream": (), "07_quality": ()}  # (): every model of the file
 
@@ -54,6 +57,22 @@ def seal(path: Path) -> Path:
     return beside
 
 
+def read(path: Path) -> dict[str, Any]:
+    """A record, its form checked: keys of FORM that are there have that type.
+
+    Raises ValueError that names file, key and remedy.
+    """
+    record = store.read_json(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: no record of a run, but {type(record).__name__}; run its stage "
+                         "again")
+    for key, kind in FORM.items():
+        value = record.get(key)
+        if key in record and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise ValueError(f"{path}: {key} is {str(value)[:60]!r}; run its stage again")
+    return record
+
+
 def weights(stage: str, params: dict[str, Any]) -> dict[str, str]:
     """sha256 of every safetensors file of the local models that a stage may load.
 
@@ -81,11 +100,11 @@ def verify(folder: Path) -> Check:
     for path in records:
         check.records += 1
         try:
-            record = store.read_json(path)
-            kinds = {k: dict(record.get(k) or {}) for k in ("inputs", "outputs", "weights")}
-        except (ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            record = read(path)
+        except ValueError as error:
             check.wrong.append(f"{path}: not a record: {error}")
             continue
+        kinds = {k: record.get(k, {}) for k in ("inputs", "outputs", "weights")}
         own = record.get("parameters")
         if own is not None and store.sha256_json(own) != record.get("parameter_digest"):
             check.wrong.append(f"{path}: its parameters are not those of its parameter_digest")

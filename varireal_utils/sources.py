@@ -50,11 +50,11 @@ def check(name: str, spec: dict[str, Any]) -> None:
         raise DatasetError(f"datasets.{name}: the name is a folder's name: lower-case letters, "
                            "digits, _ and - please")
     source = spec.get("source")
-    if source not in KEYS:
+    if not isinstance(source, str) or source not in KEYS:
         raise DatasetError(f"datasets.{name}.source: got {source!r}, wanted one of {sorted(KEYS)}")
     for key in spec:
         if key != "source" and key not in KEYS[source]:
-            near = difflib.get_close_matches(key, KEYS[source], 1) or sorted(KEYS[source])
+            near = difflib.get_close_matches(str(key), KEYS[source], 1) or sorted(KEYS[source])
             raise DatasetError(f"datasets.{name}.{key}: source {source} knows no such key; "
                                f"did you mean {near}?")
     missing = [k for k in _NEEDED.get(source, ("root",)) if k not in spec]
@@ -71,7 +71,7 @@ def _wanted(key: str, value: object) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = number and isinstance(value, int)
     if key == "family":
-        return "" if value in FAMILIES else f"one of {list(FAMILIES)}"
+        return "" if isinstance(value, str) and value in FAMILIES else f"one of {list(FAMILIES)}"
     if key == "side":
         return "" if value in ("longest", "shortest") else "longest or shortest"
     if key in (*_COUNTS, "limit_per_class"):
@@ -81,7 +81,8 @@ def _wanted(key: str, value: object) -> str:
     if key == "download":
         return "" if isinstance(value, bool) else "true or false"
     if key == "annotation_level":
-        return "" if value in official.LEVELS else f"one of {list(official.LEVELS)}"
+        known = isinstance(value, str) and value in official.LEVELS
+        return "" if known else f"one of {list(official.LEVELS)}"
     if key == "max_size":
         ok = value is None or (whole and value >= 1)
         return "" if ok else "a whole number of pixels, or null for no limit"

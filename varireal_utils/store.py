@@ -127,10 +127,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read JSON; a broken file is named in the error."""
+    """Read JSON; a broken file is named in the error, a ValueError."""
     try:
-        return json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
         raise ValueError(f"{path}: not valid JSON ({error}); delete it and run its stage again"
                          ) from error
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plan as planning
-from . import store
+from . import provenance, store
 from .params import ParameterError, load_params, loaded_parts, phrase_file
 from .runner import find_notebook, split_settings
 
@@ -143,14 +143,14 @@ def mend(folder: Path, now: float | None = None) -> list[str]:
     now, done, ahead = now or time.time(), [], []
     for path in sorted(folder.rglob("run.json")):
         try:
-            names = store.read_json(path)["outputs"]
+            names = provenance.read(path)["outputs"]
             gone = [n for n in names if not (folder / n).exists() and not Path(n).exists()]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            gone = [f"(its record cannot be read: {type(error).__name__})"]
-        if gone:
+            fault = f"{len(gone)} of its files are gone, as {gone[0]}" if gone else ""
+        except (ValueError, KeyError, OSError) as error:
+            fault = f"its record cannot be read ({type(error).__name__})"
+        if fault:
             path.unlink()
-            done.append(f"{path.parent}: {len(gone)} of its files are gone, as {gone[0]}; its "
-                        "stage runs again")
+            done.append(f"{path.parent}: {fault}; its stage runs again")
         elif path.stat().st_mtime > now + 1:
             ahead.append(path)
     if ahead:

@@ -229,3 +229,21 @@ def test_shards_are_jobs_of_the_snakefile(tmp_path):
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     jobs = [x.split() for x in (done.stdout + done.stderr).splitlines()]
     assert ["edit_shard", "18"] in jobs and ["edit", "6"] in jobs
+
+
+def test_what_if_halves_edits_and_scales_with_the_gpu():
+    params = cars()
+    text = plan.report(params)
+    assert "half the edits" in text and "16 GPUs at once" in text
+    todo = plan.jobs(params)
+    total = sum(j.hours[0] for j in todo if j.hours)
+    edits = sum(j.hours[0] for j in todo if j.hours and j.stage == "04_edit")
+    assert edits > 0.5 * total
+    rows = [" ".join(r.split()) for r in plan._what_if(params, todo)]
+    half = next(r for r in rows if r.startswith("half"))
+    assert f"{total - edits / 2:,.0f} to " in half
+    h100 = next(r for r in rows if r.startswith("H100"))
+    share = params["plan"]["tflops"] / (0.4 * 989)
+    assert f"{total * share:,.0f} to " in h100
+    del params["plan"]
+    assert plan._what_if(params, plan.jobs(params)) == []

@@ -1,0 +1,100 @@
+"""The parts of `make bench` beside CLIP: loading pictures, editing them, the whole `make study`.
+
+What was learnt: with one picture at a time a diffusion step of the micro models is half overhead of
+Python; a batch of 16 hides it. Decoding a PNG of 512 pixels costs as much as augmenting it, so
+pictures are decoded once and kept at twice CLIP's size while they fit into memory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from varireal_utils import augment, edit, guidance, prompts, store
+from varireal_utils.params import load_params
+from varireal_utils.world import render
+
+ROOT = Path(__file__).resolve().parents[1]
+PREPROCESS = {"size": 224, "mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28),
+              "resize_mode": "shortest"}
+SIDE, COUNT = 512, 48
+
+
+def photographs(folder: Path) -> list[str]:
+    """Smooth pictures of SIDE pixels as PNG, as 01_data stores them; returns their names."""
+    rng, names = np.random.default_rng(0), []
+    for n in range(COUNT):
+        small = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8))
+        picture = np.asarray(small.resize((SIDE * 4 // 3, SIDE), Image.Resampling.BICUBIC))
+        names.append(f"{n}.png")
+        store.write_image(folder / names[-1], picture)
+    return names
+
+
+def load_plainly(folder: Path, names: list[str]) -> None:
+    """Each picture opened, augmented and turned into a tensor on its own, as the references do."""
+    transform = augment.transform(PREPROCESS, None)
+    for name in names:
+        with Image.open(folder / name) as picture:
+            transform(v2.functional.pil_to_tensor(picture.convert("RGB")))
+
+
+def load_ours(batches: augment.Batches, steps: int) -> None:
+    """The same augmentation through the training's own loader."""
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(steps))
+    for _ in loader:
+        pass
+
+
+def loading(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
+    """Median seconds an image of both ways."""
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        names = photographs(folder)
+        images = augment.Images(names, folder, PREPROCESS["size"])
+        rows = np.arange(COUNT).reshape(-1, batch)
+        batches = augment.Batches(images, rows, PREPROCESS, None, 0)
+        seconds = timed({"plain": partial(load_plainly, folder, names),
+                         "ours": partial(load_ours, batches, len(rows))}, repeats)
+    return {name: s / COUNT for name, s in seconds.items()}
+
+
+def editing(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
+    """Median seconds an edit of a colour with the micro models: one by one, and in batches."""
+    params = load_params(ROOT / "params/micro.yaml", {"device": "cpu"})
+    bank = prompts.load_bank(ROOT / params["prompts"], "cars", {}, list(render.class_names("cars")))
+    pipes, sources, rows = edit.load(params, "color"), [], []
+    for n in range(batch):
+        p = render.photograph("cars", "val", n)
+        sources.append(edit.Source(p.image, p.mask, edit.editable_mask("color", p.mask, p.paint),
+                                   guidance.canny(p.image, p.mask)))
+        rows.append({"attribute": "color", "phrase": "red", "seed": n, "class_name": "alvera",
+                     "prompt": prompts.edit_prompt(bank, "color", "red", "alvera")})
+
+    def one_by_one() -> None:
+        for source, row in zip(sources, rows, strict=True):
+            edit.edit_batch(pipes, [source], [row], {}, bank, params, 0)
+
+    seconds = timed({"plain": one_by_one, "ours": partial(
+        edit.edit_batch, pipes, sources, rows, {}, bank, params, 0)}, repeats)
+    return {name: s / batch for name, s in seconds.items()}
+
+
+def whole_study() -> float:
+    """Seconds of `make study` (without its set-up), in a folder of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "varireal_utils", "study", "--params",
+                        "params/micro.yaml", "--set", f"runs_dir={home}"], cwd=ROOT, check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return time.perf_counter() - start
