@@ -87,13 +87,13 @@ def _check(claim: Any, where: str) -> None:
                              f"{', '.join(RULES)}")
     if claim.get("margin", 1) <= 0:
         raise ParameterError(f"{where}: margin: got {claim['margin']}, wanted points above 0")
-    if not set(claim.get("equal", [])) <= set(EQUAL):
+    if any(e not in EQUAL for e in claim.get("equal", [])):
         raise ParameterError(f"{where}: equal: got {claim['equal']!r}, wanted some of {EQUAL}")
     try:
         for _, weights in cells_of(claim):
             for recipe in weights:
                 recipes.parse(recipe.rpartition(":")[2])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ParameterError(f"{where}: contrast or over: {error}") from error
 
 

@@ -89,8 +89,9 @@ def _decode(path: Path, load: bool = True) -> Image.Image:
     """The file as Pillow reads it; every failure becomes an ImageProblem."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise ImageProblem(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ImageProblem(f"{path}: cannot be read: {reason}") from error
     if not data:
         raise ImageProblem(f"{path}: empty file (0 bytes)")
     try:
