@@ -94,3 +94,36 @@ def collected(study: Path) -> dict[str, pd.DataFrame]:
         if parts:
             out[key] = pd.concat(parts, ignore_index=True)
     return out
+
+
+def learned(run: Run, shots: pd.DataFrame, samples: pd.DataFrame,
+            count: int = 4) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """What DataDream's adapters changed: the first `count` pictures of each class, beside those
+    that the same model draws from the same prompts and seeds without any adapter.
+
+    Returns one row for each kind (adapted, unadapted): images, photographs, kernel_distance_x1000
+    to the few shots (unbiased, so it may be below 0; of few images it is noisy), class_named (0..1:
+    zero-shot CLIP names the class); and the unadapted pictures, in the order of the samples.
+    """
+    from . import datadream
+
+    cfg, chosen = run.params["datadream"], samples[samples["k"] < count]
+    pipe, before = datadream.load(run.params), []
+    for i in range(0, len(chosen), cfg["batch_size"]):
+        part = chosen.iloc[i:i + cfg["batch_size"]]
+        before += datadream.draw(pipe, list(part["prompt"]), [int(s) for s in part["seed"]], cfg,
+                                 run.params)
+    of_images, of_texts = arms.embedder(run.params)
+    names = shots.drop_duplicates("label").sort_values("label")
+    captions = of_texts([cfg["template"].replace("{class}", c) for c in names["class_name"]])
+    places = chosen["label"].map({n: i for i, n in enumerate(names["label"])}).to_numpy()
+    photographs = of_images([store.read_image(run.study / p) for p in shots["path"]])
+    scale, rows = np.sqrt(photographs.shape[1]), []
+    after = [store.read_image(run.study / p) for p in chosen["path"]]
+    for kind, pictures in (("unadapted", before), ("adapted", after)):
+        features = of_images(pictures)
+        rows.append({"model": kind, "images": len(features), "photographs": len(photographs),
+                     "kernel_distance_x1000": 1000 * quality.kernel_distance(
+                         scale * features, scale * photographs),
+                     "class_named": quality.recognised(features, places, captions)})
+    return pd.DataFrame(rows), before

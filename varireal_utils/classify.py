@@ -14,6 +14,7 @@ resumed ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -209,12 +210,13 @@ def metrics(predictions: pd.DataFrame, class_names: list[str]) -> dict:
 def run(params: dict, dataset: str, recipe: str, seed: int, images: pd.DataFrame,
         edits: pd.DataFrame | None, *, root: str | Path, out: str | Path,
         device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32,
-        accepted: str = "paired", samples: pd.DataFrame | None = None, workers: int = 0,
+        accepted: str = "paired", samples: pd.DataFrame | None = None, workers: int | None = None,
         progress: Callable[[int, int], None] | None = None) -> dict:
     """Train one recipe with one seed, test it once, write predictions.parquet and metrics.json.
 
     images, edits, samples: of the data set, with paths below root; out: the folder of this
-    result; accepted: of recipes.training_set.
+    result; accepted: of recipes.training_set; workers: processes that load pictures, by default
+    none beside a CPU and up to 8 beside a GPU (pixels do not depend on it).
     Done before with the same pictures, weights and settings: only reads. Killed: goes on from its
     checkpoint (classify.checkpoint_every, default 50 steps). Returns metrics.json's content.
     """
@@ -230,6 +232,8 @@ def run(params: dict, dataset: str, recipe: str, seed: int, images: pd.DataFrame
     if whole and (old := store.read_json(result)).get("fingerprint") == of:
         return old
     result.unlink(missing_ok=True)
+    if workers is None:
+        workers = 0 if torch.device(device).type == "cpu" else min(8, (os.cpu_count() or 2) - 1)
     options = {"root": root, "out": out, "seed": seed, "dtype": dtype, "workers": workers,
                "checkpoint_every": cfg.get("checkpoint_every", 50)}
     count = cfg.get("processes", 1)
