@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from varireal_utils import readme
@@ -44,3 +45,14 @@ def test_tables_of_an_older_version_are_refused(tmp_path):
     (folder / "run.json").write_text("{}")
     with pytest.raises(ValueError, match="claims.csv has no column .* older version"):
         readme.block(tmp_path)
+
+
+def test_head_room_is_asked_for_on_every_data_set():
+    def table(gains):
+        return pd.DataFrame([{"dataset": d, "arm": a, "mean": 50 + (g if a == "real" else 0)}
+                             for d, g in gains.items() for a in ("zero-shot", "real")])
+
+    assert readme.head_room(table({"a": 12, "b": 10})) == []
+    some = readme.head_room(table({"a": 12, "b": 4.5}))[0]
+    assert some.startswith("**Little room on b +4.5 points.**") and "a +12" not in some
+    assert readme.head_room(table({"a": 3, "b": 4.5}))[0].startswith("**Not valid yet.**")
