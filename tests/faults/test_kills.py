@@ -35,7 +35,7 @@ def test_kills_cost_time_and_never_a_byte(undisturbed: tuple, tmp_path: Path,
     rng, runs, struck, compared, whole = random.Random(seed), tmp_path / "runs", Counter(), 0, 0
     while sum(struck.values()) < KILLS:
         driver = studies.start(runs)
-        until = time.monotonic() + rng.uniform(0.1, 0.25) * seconds
+        until = time.monotonic() + rng.uniform(0.04, 0.2) * seconds
         while driver.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         if driver.poll() is None:
