@@ -41,7 +41,7 @@ pack: $(STAMP)  ## a finished study as one archive with its cards: runs/<study>.
 	$(PY) -m varireal_utils pack --params $(PARAMS)
 
 figures: $(STAMP)  ## every figure again, from stored results, without any model
-	$(PY) -m varireal_utils run 08_figures --params $(PARAMS) --set source=results/micro --set publish=true
+	$(PY) -m varireal_utils run 08_figures --params params/micro_full.yaml --set source=results/micro_full --set publish=true
 
 pretrain: $(STAMP)  ## trains the micro models again (hours); goes on from its checkpoints
 	$(PY) -m varireal_utils run micro_pretrain --set bench=checkpoints/micro --set shelf=models/micro --set count=12000 --set minutes=150

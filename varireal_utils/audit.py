@@ -83,13 +83,14 @@ def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
     return images, pd.DataFrame(sets), quality.projection(groups)
 
 
-def collected(study: Path) -> dict[str, pd.DataFrame]:
-    """quality_sets, quality_balance and embedding of all data sets of a study, with a column
-    dataset; empty where 07_quality has not run."""
+def collected(study: Path, params: dict) -> dict[str, pd.DataFrame]:
+    """quality_sets, quality_balance and embedding of the data sets that `params` asks for, with a
+    column dataset; empty where 07_quality has not run."""
     out = {}
     for name in ("sets", "balance", "embedding"):
-        parts = [store.read_table(p).assign(dataset=store.unslug(p.parent.name))
-                 for p in sorted(study.glob(f"quality/*/{name}.csv"))]
+        found = {d: study / f"quality/{store.slug(d)}/{name}.csv" for d in params["datasets"]}
+        parts = [store.read_table(p).assign(dataset=d) for d, p in sorted(found.items())
+                 if p.is_file()]
         key = name if name == "embedding" else f"quality_{name}"
         if parts:
             out[key] = pd.concat(parts, ignore_index=True)

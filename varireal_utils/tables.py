@@ -28,10 +28,36 @@ POOLED = "pooled"
 ANSWERS = ["dataset", "recipe", "seed", "image_id", "correct"]
 
 
-def collect(study_dir: str | Path) -> pd.DataFrame:
-    """All answers of a study, ANSWERS, sorted. Raises FileNotFoundError where there are none."""
+def results(study_dir: str | Path, params: dict | None = None) -> list[Path]:
+    """The metrics.json of a study's trainings, sorted: of the data sets, recipes and seeds that
+    `params` asks for; without params, of all that lie there.
+
+    A folder may also hold trainings of earlier parameters, with more seeds or other recipes. They
+    are kept, but no table may mix them in.
+    """
+    home = Path(study_dir) / "classify"
+    if params is None:
+        return sorted(home.glob("*/*/*/metrics.json"))
+    asked = params["classify"]
+    found = [home / store.slug(d) / store.slug(r) / f"seed{k}" / "metrics.json"
+             for d in params["datasets"] for r in asked["recipes"] for k in asked["seeds"]]
+    return sorted(p for p in found if p.is_file())
+
+
+def edits(study_dir: str | Path, params: dict) -> pd.DataFrame:
+    """edits.parquet of every data set, attribute and arm that `params` asks for, with `dataset`."""
+    paths = [(d, Path(study_dir) / f"edits/{store.slug(d)}/{a}/{arm}/edits.parquet")
+             for d in params["datasets"] for a in params["attributes"]
+             for arm in ("feasible", "infeasible")]
+    return pd.concat([store.read_table(p).assign(dataset=d) for d, p in paths if p.is_file()],
+                     ignore_index=True)
+
+
+def collect(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
+    """The answers of a study (`results`), ANSWERS, sorted. Raises FileNotFoundError where there
+    are none."""
     parts = []
-    for path in sorted((Path(study_dir) / "classify").glob("*/*/*/metrics.json")):
+    for path in results(study_dir, params):
         metrics = store.read_json(path)
         rows = store.read_table(path.with_name("predictions.parquet"))[["image_id", "correct"]]
         parts.append(rows.assign(
@@ -64,20 +90,19 @@ def by_seed(df: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"correct": "top1"})
 
 
-def trainings(study_dir: str | Path) -> pd.DataFrame:
-    """dataset, recipe, seed, n_train_images, steps: a row for each training."""
+def trainings(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
+    """dataset, recipe, seed, n_train_images, steps: a row for each training of `results`."""
     columns = ["dataset", "recipe", "seed", "n_train_images", "steps"]
-    found = [store.read_json(p) for p in
-             sorted((Path(study_dir) / "classify").glob("*/*/*/metrics.json"))]
+    found = [store.read_json(p) for p in results(study_dir, params)]
     return pd.DataFrame([{c: one[c] for c in columns} | {
         "recipe": canonical(one["recipe"])} for one in found], columns=columns)
 
 
-def curves(study_dir: str | Path) -> pd.DataFrame:
-    """Loss and validation accuracy of every training over its steps: dataset, recipe, attribute,
+def curves(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
+    """Loss and validation accuracy of each training of `results` over its steps: dataset, recipe, attribute,
     arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value."""
     rows = []
-    for path in sorted((Path(study_dir) / "classify").glob("*/*/*/metrics.json")):
+    for path in results(study_dir, params):
         one = store.read_json(path)
         what = {"dataset": one["dataset"], "recipe": one["recipe"], **describe(one["recipe"]),
                 "seed": one["seed"]}

@@ -49,6 +49,11 @@ def test_collect_reads_what_classify_writes(tmp_path):
     got = tables.collect(tmp_path)
     want = df.sort_values(tables.ANSWERS[:4], ignore_index=True)
     assert got.astype({"recipe": str}).equals(want.astype({"recipe": str}))
+    asked = {"datasets": {"pets": {}}, "classify": {
+        "recipes": ["real", "edit(color,feasible)", "edit(texture,feasible)"], "seeds": [1]}}
+    some = tables.collect(tmp_path, asked)  # what earlier parameters left there is not mixed in
+    assert set(map(tuple, some[["dataset", "recipe", "seed"]].to_numpy())) == {
+        ("pets", "real", 1), ("pets", "edit(color,feasible)", 1)}
     with pytest.raises(FileNotFoundError, match="06_classify"):
         tables.collect(tmp_path / "nothing")
 
