@@ -93,7 +93,8 @@ def accuracy_by_arm(main: pd.DataFrame, each: pd.DataFrame | None = None
             axis.set_title(title if number == 0 else "")
         _base_labels(line[-1], base)
         line[0].set_ylabel(f"{label(dataset)}\ntop-1 accuracy (%)")
-    arms = sorted(set(main["arm"]) - {"real", "zero-shot"}, key=_arm_rank)
+    arms = sorted({"mixed" if a.startswith("mixed") else a for a in main["arm"]}
+                  - {"real", "zero-shot"}, key=_arm_rank)  # the mixtures have one colour
     one = [Line2D([], [], ls="", marker="o", ms=2, color=INK, mew=0)][:len(dots)]
     keys = [_key(TRAININGS[0], arm_color(a)) for a in arms] + [_key(t) for t in TRAININGS] + one
     words = [arm_label(a) for a in arms] + [*TRAININGS, "one seed"][:2 + len(one)]

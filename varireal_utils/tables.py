@@ -99,8 +99,8 @@ def trainings(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame
 
 
 def curves(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
-    """Loss and validation accuracy of each training of `results` over its steps: dataset, recipe, attribute,
-    arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value."""
+    """Loss and validation accuracy of each training of `results` over its steps: dataset, recipe,
+    attribute, arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value."""
     rows = []
     for path in results(study_dir, params):
         one = store.read_json(path)
