@@ -29,7 +29,8 @@ def test_good_run_gives_its_record(params_file: Path) -> None:
     assert record["finished"] and record["parameters"]["claims"]["bootstrap"] == 60
     text = (params_file.parent / "runs/tiny/good/answer.txt").read_text()
     assert text == "micro pets 0.0001 False [1, 2]"
-    assert notebooks(params_file) == {"good-micro~pets-0.0001-^false-1+2.ipynb"}
+    name = "good-micro~pets-0.0001-^false-1+2"
+    assert notebooks(params_file) == {f"{name}.ipynb", f"{name}.sha256"}
 
 
 def test_raise_is_named_and_notebook_kept(params_file: Path) -> None:

@@ -37,7 +37,9 @@ out = store.study_dir(p) / f"{OUT}"
 store.write_text(out / "made.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
 if "{STAGE}" == "07_claims":
     store.write_text(out / "claims.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
-store.write_json(out / "run.json", {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True})
+made = str((out / "made.csv").relative_to(store.study_dir(p)))
+store.write_json(out / "run.json", {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True,
+                                    "outputs": {made: store.sha256_file(out / "made.csv")}})
 store.write_text(os.environ["VARIREAL_RUN_POINTER"], str((out / "run.json").resolve()))
 """
 
