@@ -1,6 +1,6 @@
 """More figures, from tables to a matplotlib Figure and the numbers it plots (see figures.py).
 
-    results    infeasible_share, effect_by_class
+    results    infeasible_share, accuracy_by_shots, effect_by_class
     checks     quality_balance, embedding_map, cost
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,6 +21,7 @@ from .drawing import (
     PALE,
     WIDE,
     arm_color,
+    arm_label,
     drawn,
     label,
     need,
@@ -77,6 +79,68 @@ def infeasible_share(main: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     fig.legend([Line2D([], [], marker=marks[a], color=shades[a], ms=3.4, lw=1) for a in found],
                [label(a) for a in found], loc="outside upper center", ncols=len(found))
     return fig, rows
+
+
+@drawn
+def accuracy_by_shots(table: pd.DataFrame, margin: float) -> tuple[Figure, pd.DataFrame]:
+    """Top-1 over the photographs of a class that there are, and below it the paired effect of
+    feasibility with its band of equivalence; a column per data set, 95 % intervals; open marks
+    and dashed lines: real and edited images.
+
+    table: of tables.by_shots; margin in points.
+    """
+    need(table, ["dataset", "attribute", "training", "arm", "shots", "mean", "low", "high"],
+         "accuracy by shots")
+    if table["attribute"].nunique() > 2:  # "" of real, and one attribute
+        table = table[table["attribute"].fillna("").isin(["", "all"])]
+    table = table.reset_index(drop=True)
+    names = list(table["dataset"].unique())
+    effect = table["arm"].str.contains("−")
+    rows = 2 if effect.any() else 1
+    fig, axes = plt.subplots(rows, len(names), sharex=True, sharey="row", squeeze=False,
+                             figsize=(COLUMN if len(names) == 1 else WIDE, 1.1 + 1.5 * rows),
+                             layout="constrained", height_ratios=[3, 2][:rows])
+    ticks = sorted(table["shots"].unique())
+    for column, name in zip(axes.T, names, strict=True):
+        for axis, part in zip(column, (table[~effect], table[effect]), strict=False):
+            lines = list(part[part["dataset"] == name].groupby(["training", "arm"], sort=True))
+            for number, ((training, arm), line) in enumerate(lines):
+                _by_shots(axis, line, arm, training, 1 + 0.04 * (number - (len(lines) - 1) / 2))
+            axis.grid(axis="y")
+        column[0].set_title(label(name))
+        column[-1].set_xscale("log", base=2)
+        column[-1].set_xticks(ticks, [f"{t:g}" for t in ticks])
+        column[-1].minorticks_off()
+        if rows == 2:
+            column[1].axhspan(-margin, margin, color=PALE, alpha=0.35, lw=0)
+            column[1].axhline(0, color=INK, lw=0.6)
+    axes[0, 0].set_ylabel("top-1 (%)")
+    if rows == 2:
+        axes[1, 0].set_ylabel("feasible −\ninfeasible")
+    fig.supxlabel("photographs of a class", fontsize=8)
+    shown = table[~effect].drop_duplicates(["training", "arm"]).sort_values(["training", "arm"])
+    fig.legend([_shots_key(r.arm, r.training) for r in shown.itertuples()],
+               [arm_label(r.arm) + (" + real" if r.training == "real + edited" else "")
+                for r in shown.itertuples()], loc="outside upper center", ncols=min(5, len(shown)))
+    return fig, table
+
+
+def _by_shots(axis: Axes, line: pd.DataFrame, arm: str, training: str, shift: float) -> None:
+    line = line.sort_values("shots")
+    how = _shots_style(arm, training)
+    axis.vlines(line["shots"] * shift, line["low"], line["high"], color=how["color"], lw=0.8,
+                alpha=0.6)
+    axis.plot(line["shots"] * shift, line["mean"], **how)
+
+
+def _shots_key(arm: str, training: str) -> Line2D:
+    return Line2D([], [], **_shots_style(arm, training))
+
+
+def _shots_style(arm: str, training: str) -> dict:
+    color, both = INK if "−" in arm else arm_color(arm), training == "real + edited"
+    return {"color": color, "marker": "o", "ms": 3.4, "lw": 1.0, "ls": "--" if both else "-",
+            "mfc": "white" if both else color}
 
 
 @drawn

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from . import augment, checkpoints, memory, models, networks, store
-from .recipes import ADAPTED, BASELINES
+from .recipes import ADAPTED, BASELINES, few_shot
 from .record import Run
 from .seeds import seed_for, torch_generator
 
@@ -40,15 +40,6 @@ UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 WEIGHTS, CHECKPOINT = "pytorch_lora_weights.safetensors", "checkpoint.safetensors"
 ALL = "all classes"
-
-
-def few_shot(images: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
-    """At most `shots` rows of each class of the train split, by a hash of (seed, image id): the
-    first n of a larger number are the n."""
-    train = images[images["split"] == "train"]
-    rank = train["image_id"].map(lambda i: seed_for(seed, "few-shot", i))
-    ranked = train.assign(_rank=rank.astype("uint64")).sort_values(["label", "_rank"])
-    return ranked.groupby("label").head(shots).drop(columns="_rank").reset_index(drop=True)
 
 
 def load(params: dict) -> Any:

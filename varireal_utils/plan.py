@@ -32,8 +32,10 @@ WORLD_CLASSES, WORLD_PIXELS = 8, 128 * 128
 # Official lists: classes, and images of train, val and test; 0 val: carved from train
 OFFICIAL = {"oxford_pets": (37, 3680, 0, 3669), "fgvc_aircraft": (100, 3334, 3333, 3333),
             "stanford_cars": (196, 8144, 0, 8041), "waterbirds": (2, 4795, 1199, 5794)}
-RECIPE = re.compile(r"zero_shot|real|(real\+)?(edit\(\w+,(in)?feasible\)|mix\(\w+,[\d.]+\)"
-                    r"|datadream\((cls|dset)\))")
+RECIPE = re.compile(r"zero_shot|(real|(real\+)?(edit\(\w+,(in)?feasible\)|mix\(\w+,[\d.]+\)))"
+                    r"(@[1-9]\d{0,5})?|(real\+)?(datadream\((cls|dset)\)"
+                    r"|generated\((untuned|img2img)\))")
+DREAMS = re.compile(r"(?:datadream|generated)\(\s*(\w+)\s*\)")
 # Dense half-precision TFLOP/s by NVIDIA's data sheets; T4 in float16, the others in bfloat16
 PEAKS = {"T4": 65, "A10": 125, "L40S": 362, "A100": 312, "H100 or H200": 989}
 NEEDS = {"background": ("inpaint", "prior"), "color": ("inpaint",), "texture": ("inpaint", "prior")}
@@ -77,7 +79,7 @@ def complete(params: dict[str, Any]) -> None:
             needed[role] = f"edits of {attribute} need it"
         if refined(params, attribute):
             needed["controlnet"] = f"edit.{attribute}.refine_steps is above 0; or set it to 0"
-    if any("datadream" in r for r in params["classify"]["recipes"]):
+    if any(DREAMS.search(r) for r in params["classify"]["recipes"]):
         if "datadream" not in params:
             raise ParameterError(f"{where}: datadream: got nothing, wanted its settings: recipes "
                                  "ask for it; add them, or take those recipes out")
@@ -118,7 +120,8 @@ def _check_inputs(where: str, params: dict[str, Any]) -> None:
         if not RECIPE.fullmatch(recipe.replace(" ", "")):
             raise ParameterError(f"{where}: classify.recipes: got {recipe!r}, wanted one like "
                                  "zero_shot, real, edit(color,feasible), mix(color,0.5), "
-                                 "datadream(cls), or real+ before one of the last three")
+                                 "datadream(cls), generated(untuned), or real+ before one of the "
+                                 "last four; real@4 for four photographs of a class")
 
 
 def _check_model(where: str, role: str, spec: dict, models: dict) -> None:
@@ -323,15 +326,17 @@ def _edit_hours(params: dict[str, Any], dataset: str, attribute: str, arm: str,
 
 
 def _dreams(params: dict[str, Any], dataset: str, classes: int, picture: float) -> list[Job]:
-    """DataDream: training forwards and backwards (3 passes), then generation with guidance."""
-    names = {v for v in ("cls", "dset") for r in params["classify"]["recipes"]
-             if f"datadream({v})" in r.replace(" ", "")}
+    """DataDream: training forwards and backwards (3 passes), then generation with guidance; its
+    baselines generate only."""
+    names = {v for r in params["classify"]["recipes"] for v in DREAMS.findall(r)}
     own, role = params.get("datadream"), params["models"].get("datadream")
     cost, out = (role or params["models"].get("prior", {})).get("tflop"), []
     for variant in sorted(names):
         count = classes * own["images_per_class"] or None
+        learning = 3 * own["epochs"] * own["shots"] if variant in ("cls", "dset") else 0
+        drawn = own["images_per_class"] * (own.get("candidates", 2) if variant == "untuned" else 1)
         work = None if cost is None or not classes else cost * classes * (
-            3 * own["epochs"] * own["shots"] + 2 * own["images_per_class"] * own["steps"])
+            learning + 2 * drawn * own["steps"])
         pixels = 512 * 512 * BYTES / 1e9 if picture > WORLD_PIXELS * BYTES / 1e9 else picture
         out.append(Job("05_datadream", f"{dataset} {variant}", 1, count, *_estimate(params, work),
                        gb=None if count is None else count * pixels))

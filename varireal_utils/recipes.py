@@ -11,6 +11,8 @@
     datadream(cls|dset), real+datadream(...)   the generated images of 05_datadream         -
     generated(untuned|img2img), real+...       its baselines: the model as it comes, from class
                                                names; from photographs of the few shots       -
+    real@4, edit(...)@4, real+edit(...)@4      the same from 4 photographs of each class alone:
+                                               the first of the few-shot list of the study's seed
 
 symbols   slot   (source photograph, attribute, k): the k-th edit of that photograph
           pair   the slot's feasible and its infeasible edit, which share their noise
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -39,18 +41,20 @@ ACCEPTED = ("paired", "each", "all")
 COLUMNS = ["path", "label", "class_name", "is_real", "image_id", "attribute", "feasibility", "k",
            "phrase"]
 EXAMPLES = ("zero_shot, real, edit(color,feasible), real+edit(color,infeasible), mix(color,0.5), "
-            "real+mix(all,0.5), datadream(cls)")
+            "real+mix(all,0.5), datadream(cls), real@4")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """kind: zero_shot, real, edit, mix or datadream; fraction: the share of infeasible edits."""
+    """kind: zero_shot, real, edit, mix or datadream; fraction: the share of infeasible edits;
+    shots: photographs of a class that it may use, None for all."""
 
     kind: str
     attribute: str | None = None
     fraction: float | None = None
     with_real: bool = False
     variant: str | None = None  # of datadream, one of VARIANTS
+    shots: int | None = None
 
     @property
     def arm(self) -> str | None:
@@ -61,19 +65,29 @@ class Recipe:
 
     def __str__(self) -> str:
         """The canonical spelling, which `parse` reads back."""
+        end = f"@{self.shots}" * (self.shots is not None)
         if self.kind in ("zero_shot", "real"):
-            return self.kind
+            return f"{self.kind}{end}"
         inner = {"edit": f"{self.attribute},{self.arm}", "datadream": self.variant,
                  "mix": f"{self.attribute},{self.fraction}"}[self.kind]
         kind = "generated" if self.variant in BASELINES else self.kind
-        return f"{'real+' * self.with_real}{kind}({inner})"
+        return f"{'real+' * self.with_real}{kind}({inner}){end}"
 
 
 def parse(recipe: str | Recipe) -> Recipe:
     """Read a recipe's name (spaces do not count). Raises ValueError that says what is wrong."""
     if isinstance(recipe, Recipe):
         return recipe
-    text = re.sub(r"\s+", "", str(recipe))
+    text, at, shots = re.sub(r"\s+", "", str(recipe)).partition("@")
+    if at:
+        whole = parse(text)
+        if not re.fullmatch(r"[1-9]\d{0,5}", shots):
+            raise ValueError(f"recipe {recipe!r}: photographs of a class after @ are {shots!r}, "
+                             "wanted a number from 1.")
+        if whole.kind not in ("real", "edit", "mix"):
+            raise ValueError(f"recipe {recipe!r}: {whole.kind} takes no @: it trains on no "
+                             "photograph, or on datadream.shots of them.")
+        return replace(whole, shots=int(shots))
     if text in ("zero_shot", "real"):
         return Recipe(text, with_real=text == "real")
     match = re.fullmatch(r"(real\+)?(edit|mix|datadream|generated)\(([^()]*)\)", text)
@@ -125,10 +139,15 @@ def training_set(recipe: str | Recipe, images: pd.DataFrame,
     if accepted not in ACCEPTED:
         raise ValueError(f"accepted is {accepted!r}, wanted one of {ACCEPTED}.")
     train = images[images["split"] == "train"].reset_index(drop=True)
+    slots = _slots(edits, train) if recipe.kind in ("edit", "mix") else None
+    if recipe.shots is not None:
+        few = set(few_shot(train, recipe.shots, seed)["image_id"])
+        train = train[train["image_id"].isin(few)].reset_index(drop=True)
+        slots = slots if slots is None else slots[slots["image_id"].isin(few)]
     real = train.assign(is_real=True, attribute=None, feasibility="real", k=0, phrase="")
     parts, notes = [real[COLUMNS]] if recipe.with_real else [], {"slots": 0, "dropped": 0}
     if recipe.kind in ("edit", "mix"):
-        chosen, notes = _edited(recipe, train, _slots(edits, train), seed, accepted)
+        chosen, notes = _edited(recipe, train, slots, seed, accepted)
         parts.append(chosen[COLUMNS])
     if recipe.kind == "datadream":
         parts.append(_generated(recipe, train, samples)[COLUMNS])
@@ -139,6 +158,15 @@ def training_set(recipe: str | Recipe, images: pd.DataFrame,
     missing = sorted(set(train["class_name"]) - set(rows["class_name"]))
     rows.attrs = notes | {"classes_without_images": missing}
     return rows
+
+
+def few_shot(images: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
+    """At most `shots` rows of each class of the train split, by a hash of (seed, image id): the
+    first n of a larger number are the n."""
+    train = images[images["split"] == "train"]
+    rank = train["image_id"].map(lambda i: seeds.seed_for(seed, "few-shot", i))
+    ranked = train.assign(_rank=rank.astype("uint64")).sort_values(["label", "_rank"])
+    return ranked.groupby("label").head(shots).drop(columns="_rank").reset_index(drop=True)
 
 
 def _generated(recipe: Recipe, train: pd.DataFrame, samples: pd.DataFrame | None) -> pd.DataFrame:

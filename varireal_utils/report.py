@@ -22,6 +22,7 @@ from . import readme, store
 FIGURES = {"qualitative_grid": "The question, as pictures", "pipeline_strip": "How an edit is made",
            "accuracy_by_arm": "Accuracy by arm", "effect_forest": "The effect of feasibility",
            "infeasible_share": "A part of the edits infeasible",
+           "accuracy_by_shots": "With fewer photographs",
            "effect_by_class": "The effect by class",
            "quality_balance": "Is one arm edited less well?",
            "acceptance": "What the verifier accepts", "embedding_map": "Where the images lie",

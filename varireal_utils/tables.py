@@ -14,6 +14,7 @@ same order; arms tested on different images are an error, never an intersection.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,13 @@ def trainings(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame
 
 def curves(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
     """Loss and validation accuracy of each training of `results` over its steps: dataset, recipe,
-    attribute, arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value."""
+    attribute, arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value; those with
+    all photographs only."""
     rows = []
     for path in results(study_dir, params):
         one = store.read_json(path)
+        if recipes.parse(one["recipe"]).shots is not None:
+            continue
         what = {"dataset": one["dataset"], "recipe": one["recipe"], **describe(one["recipe"]),
                 "seed": one["seed"]}
         rows += [{**what, "step": step, "quantity": quantity, "value": value}
@@ -115,7 +119,7 @@ def curves(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
 
 
 def describe(recipe: str) -> dict:
-    """attribute, arm and training of a recipe, in the tables' words."""
+    """attribute, arm and training of a recipe, in the tables' words (its shots are not in them)."""
     r = recipes.parse(recipe)
     if r.kind in ("zero_shot", "real"):
         return {"attribute": "", "arm": "zero-shot" if r.kind == "zero_shot" else "real",
@@ -186,9 +190,12 @@ def estimate(tables: list[pd.DataFrame], margin: float, **options) -> dict:
 
 def main_table(df: pd.DataFrame, **options) -> pd.DataFrame:
     """One row per data set and recipe: dataset, attribute, training, arm, mean, low, high
-    (points), seeds, n (test images), recipe. `options` go to stats.interval."""
+    (points), seeds, n (test images), recipe. `options` go to stats.interval. Recipes with a number
+    of photographs (@4) are not in it; see `by_shots`."""
     rows = []
     for (dataset, recipe), table in answers(df).items():
+        if recipes.parse(recipe).shots is not None:
+            continue
         got = stats.interval(table.to_numpy(), **options)
         rows.append({"dataset": dataset, **describe(recipe), "mean": got.mean, "low": got.low,
                      "high": got.high, "seeds": got.seeds, "n": got.images, "recipe": recipe})
@@ -200,6 +207,45 @@ def main_table(df: pd.DataFrame, **options) -> pd.DataFrame:
     table = table.sort_values(["dataset", "_h", "attribute", "_t", "_r", "recipe"],
                               ignore_index=True)
     return table.drop(columns=["_h", "_t", "_r"])
+
+
+def by_shots(df: pd.DataFrame, study: str | Path, **options) -> pd.DataFrame:
+    """Accuracy over the photographs of a class that a recipe may use: the columns of `main_table`
+    and shots, for each recipe that was trained with fewer (@4) as well as with all, and the effect
+    of feasibility with as many (arm "feasible − infeasible"), where both arms are there.
+
+    shots of "all" is the mean number of train photographs of a class. Empty without such recipes.
+    """
+    cells, rows = answers(df), []
+    whole = {(d, str(replace(recipes.parse(r), shots=None))) for d, r in cells
+             if recipes.parse(r).shots is not None}
+    most = {d: _photographs(study, d) for d in {d for d, _ in whole}}
+    for (dataset, recipe), table in cells.items():
+        one = recipes.parse(recipe)
+        plain = str(replace(one, shots=None))
+        if (dataset, plain) not in whole:
+            continue
+        own = {"dataset": dataset, **describe(recipe), "shots": one.shots or most[dataset]}
+        found = {recipe: table}
+        if one.kind == "edit" and one.arm == "feasible":
+            other = str(replace(one, fraction=1.0))
+            pair = contrast(cells, dataset, {recipe: 1.0, other: -1.0})
+            if pair is not None:
+                found[f"{recipe} - {other}"] = pair
+        for name, values in found.items():
+            got = stats.interval(values.to_numpy(), **options)
+            arm = own["arm"] if name == recipe else "feasible − infeasible"
+            rows.append(own | {"arm": arm, "mean": got.mean, "low": got.low, "high": got.high,
+                               "seeds": got.seeds, "n": got.images, "recipe": name})
+    columns = ["dataset", "attribute", "training", "arm", "shots", "mean", "low", "high", "seeds",
+               "n", "recipe"]
+    return pd.DataFrame(rows, columns=columns).sort_values(
+        ["dataset", "attribute", "training", "arm", "shots"], ignore_index=True)
+
+
+def _photographs(study: str | Path, dataset: str) -> float:
+    images = store.read_table(Path(study) / f"data/{store.slug(dataset)}/images.parquet")
+    return float(images[images["split"] == "train"].groupby("label").size().mean())
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:

@@ -42,6 +42,13 @@ BALANCE = pd.DataFrame([{"dataset": d, "attribute": "color", "metric": m, "effec
                                                                   ("phrase_gain", 0.1, False))])
 MAP = pd.DataFrame([{"dataset": "d", "group": g, "row": i, "x": 0.1 * i, "y": 0.2 - i}
                     for g in ("real", "color feasible", "color infeasible") for i in range(3)])
+SHOTS = pd.DataFrame([{"dataset": d, "attribute": "" if arm == "real" else "all",
+                       "training": training, "arm": arm, "shots": float(n), "mean": 50.0 + n + k,
+                       "low": 40.0, "high": 80.0, "seeds": 2, "n": 9}
+                      for d in "de" for n in (2, 4, 16) for k, (arm, training) in enumerate((
+                          ("real", "real"), ("feasible", "edited only"),
+                          ("infeasible", "edited only"),
+                          ("feasible − infeasible", "edited only")))])
 RUNS = pd.DataFrame({"stage": ["04_edit", "04_edit", "06_classify"], "seconds": [60.0, 30.0, 20.0],
                      "outputs": [10, 11, 3]})
 
@@ -62,6 +69,8 @@ DRAW = {
     "acceptance": lambda: figures.acceptance(ACCEPTED),
     "curves": lambda: figures.learning_curves(CURVES),
     "share": lambda: charts.infeasible_share(MAIN),
+    "shots": lambda: charts.accuracy_by_shots(SHOTS, 0.3),
+    "shots, no pairs": lambda: charts.accuracy_by_shots(SHOTS[SHOTS["arm"] == "real"], 0.3),
     "classes": lambda: charts.effect_by_class(CLASSES),
     "balance": lambda: charts.quality_balance(BALANCE),
     "map": lambda: charts.embedding_map(MAP),
@@ -194,6 +203,9 @@ def test_charts_store_what_they_draw():
     fig, table = charts.infeasible_share(MAIN)
     assert list(table["share"]) == [0.0, 1.0]  # the mixed arm there is real + edited
     assert set(table["mean"]) <= set(np.concatenate([drawn(a)[:, 1] for a in fig.axes]))
+    fig, table = charts.accuracy_by_shots(SHOTS, 0.3)
+    assert len(table) == len(SHOTS) and set(SHOTS["mean"]) <= set(
+        np.concatenate([drawn(a)[:, 1] for a in fig.axes]))
     _, table = charts.effect_by_class(CLASSES)
     assert len(table) == 24 and set(CLASSES["class_name"]) - set(table["class_name"]) == {
         f"c{i}" for i in range(12, 18)}

@@ -30,7 +30,8 @@ def slots(rows):
 
 @pytest.mark.parametrize("text", [
     "zero_shot", "real", "edit(background,feasible)", "real+edit(all,infeasible)",
-    "mix(color,0.5)", "real+mix(texture,0.25)", "datadream(cls)", "real+datadream(dset)"])
+    "mix(color,0.5)", "real+mix(texture,0.25)", "datadream(cls)", "real+datadream(dset)",
+    "generated(untuned)", "real@4", "edit(color,feasible)@2", "real+mix(all,0.5)@16"])
 def test_names_are_read_and_written(text):
     recipe = recipes.parse(text)
     assert str(recipe) == text and recipes.parse(str(recipe)) == recipe
@@ -49,7 +50,9 @@ def test_arms_and_fractions():
     ("fake", "not known"), ("edit(colour,feasible)", "attribute is 'colour'"),
     ("edit(color,maybe)", "feasibility is 'maybe'"), ("mix(color,1.5)", "from 0 to 1"),
     ("mix(color,half)", "from 0 to 1"), ("edit(color)", "number of arguments"),
-    ("datadream(both)", "variant"), ("edit(color,feasible)x", "not known"), ("", "not known")])
+    ("datadream(both)", "variant"), ("edit(color,feasible)x", "not known"), ("", "not known"),
+    ("real@0", "after @ are '0'"), ("real@", "after @ are ''"), ("real@2@3", "after @"),
+    ("zero_shot@4", "zero_shot takes no @"), ("datadream(cls)@4", "datadream.shots")])
 def test_wrong_names_are_errors_that_say_why(text, says):
     with pytest.raises(ValueError, match=says):
         recipes.parse(text)
@@ -96,6 +99,26 @@ def test_mix_has_the_asked_share_in_each_class_and_is_nested():
     assert (half[half["feasibility"] == "infeasible"].groupby("label").size() == 6).all()
     other = recipes.training_set("mix(color,0.5)", frame, every, 2)
     assert list(other["feasibility"]) != list(half["feasibility"])
+
+
+def test_fewer_photographs_are_the_first_of_one_list_in_every_arm():
+    frame = images()
+    every = edits(frame)
+    build = lambda r, seed=1: recipes.training_set(r, frame, every, seed)  # noqa: E731
+    few = build("real@2")
+    assert (few.groupby("label").size() == 2).all() and len(few) == 6
+    assert set(few["image_id"]) == set(recipes.few_shot(frame, 2, 1)["image_id"])
+    assert set(few["image_id"]) < set(build("real@3")["image_id"])
+    assert set(few["image_id"]) != set(build("real@2", 2)["image_id"])
+    arms_ = [build(f"edit(color,{arm})@2") for arm in recipes.ARMS]
+    assert slots(arms_[0]) == slots(arms_[1]) and len(arms_[0]) == 12
+    assert set(arms_[0]["image_id"]) == set(few["image_id"])
+    assert len(build("real+edit(all,feasible)@2")) == 6 + 12
+    whole = build("real")
+    assert build("real@6").equals(whole) and build("real@99").equals(whole)
+    leak = every.assign(image_id=every["image_id"].str.replace("train", "test"))
+    with pytest.raises(ValueError, match="outside the train split"):
+        recipes.training_set("edit(color,feasible)@2", frame, leak, 1)
 
 
 def test_all_takes_one_attribute_for_each_photograph_and_k():

@@ -166,11 +166,30 @@ def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_study_runs_once_and_again_only_what_changed(params_file: Path, stubs: Path) -> None:
+def test_killed_and_failed_study_resumes_and_runs_again_only_what_changed(
+        params_file: Path, stubs: Path) -> None:
     more = ("--set", "seed=9", "--set", "classify.job=recipe")
-    first = finish(start(params_file, stubs, *more))
-    assert sorted(jobs_run(first)) == sorted([*OWN, "04_edit", "06_classify"]), first
-    assert "feasible = infeasible  open" in first and "results/claims.csv" in first
+    good = (stubs / "07_claims.ipynb").read_text()
+    write_notebook(stubs / "07_claims.ipynb", 'params: str = ""\noverrides: dict = {}',
+                   'raise ValueError("no claim")')
+    killed = start(params_file, stubs, *more, seconds=60)
+    deadline = time.monotonic() + 300
+    while not running("01_data", stubs) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    busy = start(params_file, stubs, *more)
+    assert "another driver is at work" in busy.communicate(timeout=300)[0] and busy.returncode == 1
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(timeout=60)
+    failed = start(params_file, stubs, *more)
+    first = failed.communicate(timeout=900)[0]
+    assert failed.returncode == 1 and "ValueError: no claim" in first, first
+    assert not running("", stubs)  # the jobs of the killed driver have ended with it
+    (stubs / "07_claims.ipynb").write_text(good)
+    second = finish(start(params_file, stubs, *more))
+    assert jobs_run(second) == ["07_claims", "08_figures"], second
+    assert "feasible = infeasible  open" in second and "results/claims.csv" in second
+    ran = [*jobs_run(first), *jobs_run(second)]
+    assert sorted(ran) == sorted([*OWN, "04_edit", "06_classify"]), first
     folder = params_file.parent / "runs/tiny"
     assert (folder / "classify/micro_cars/real/seed0/run.json").exists()
     assert (folder / "notebooks/06_classify-micro_cars-real-0.ipynb").exists()
@@ -182,26 +201,6 @@ def test_study_runs_once_and_again_only_what_changed(params_file: Path, stubs: P
     params["claims"]["margin"] = 0.4
     params_file.write_text(yaml.safe_dump(params))
     assert jobs_run(finish(start(params_file, stubs, *more))) == ["07_claims", "08_figures"]
-
-
-def test_killed_and_failed_study_resumes(params_file: Path, stubs: Path) -> None:
-    good = (stubs / "07_claims.ipynb").read_text()
-    write_notebook(stubs / "07_claims.ipynb", 'params: str = ""\noverrides: dict = {}',
-                   'raise ValueError("no claim")')
-    killed = start(params_file, stubs, seconds=60)
-    deadline = time.monotonic() + 300
-    while not running("01_data", stubs) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    busy = start(params_file, stubs)
-    assert "another driver is at work" in busy.communicate(timeout=300)[0] and busy.returncode == 1
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(timeout=60)
-    failed = start(params_file, stubs)
-    text = failed.communicate(timeout=900)[0]
-    assert failed.returncode == 1 and "ValueError: no claim" in text, text
-    assert not running("", stubs)  # the jobs of the killed driver have ended with it
-    (stubs / "07_claims.ipynb").write_text(good)
-    assert jobs_run(finish(start(params_file, stubs))) == ["07_claims", "08_figures"]
 
 
 def running(stage: str, stubs: Path) -> list[int]:

@@ -237,3 +237,23 @@ def test_seeds_and_curves(tmp_path):
     assert list(curves["step"]) == [1, 2, 3, 3]
     assert list(curves["value"]) == [2.0, 1.5, 1.0, 0.5]
     assert list(curves["quantity"]) == ["loss"] * 3 + ["val_top1"]
+
+
+def test_fewer_photographs_have_a_table_of_their_own(tmp_path):
+    names = [f"edit(all,{arm}){end}" for end in ("", "@2") for arm in recipes.ARMS]
+    df = study(dict(zip(["real@2", *names], (-0.3, 0.1, 0.0, -0.1, -0.2), strict=True)), noise=0,
+               datasets=("cars",), seeds=2)
+    store.write_table(tmp_path / "data/cars/images.parquet", pd.DataFrame({
+        "split": ["train"] * 8 + ["test"] * 4, "label": [0, 1] * 6}))
+    table = tables.by_shots(df, tmp_path, resamples=50)
+    assert "@" not in "".join(tables.main_table(df, resamples=50)["recipe"])
+    got = table.set_index(["arm", "shots"])["mean"]
+    assert sorted(got.index) == sorted((arm, n) for n in (2.0, 4.0) for arm in (
+        "real", "feasible", "infeasible", "feasible − infeasible"))
+    right = df.groupby("recipe")["correct"].mean() * 100
+    assert got["real", 2] == pytest.approx(right["real@2"])
+    assert got["feasible", 4] == pytest.approx(right["edit(all,feasible)"])
+    for end, n in (("", 4), ("@2", 2)):
+        assert got["feasible − infeasible", n] == pytest.approx(
+            right[f"edit(all,feasible){end}"] - right[f"edit(all,infeasible){end}"])
+    assert tables.by_shots(study(), tmp_path, resamples=50).empty
