@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from . import sources, store
+from . import recipes, sources, store
 from .params import ParameterError, phrase_file
 
 BYTES = 1.7  # of a PNG, a pixel
@@ -32,10 +31,6 @@ WORLD_CLASSES, WORLD_PIXELS = 8, 128 * 128
 # Official lists: classes, and images of train, val and test; 0 val: carved from train
 OFFICIAL = {"oxford_pets": (37, 3680, 0, 3669), "fgvc_aircraft": (100, 3334, 3333, 3333),
             "stanford_cars": (196, 8144, 0, 8041), "waterbirds": (2, 4795, 1199, 5794)}
-RECIPE = re.compile(r"zero_shot|(real|(real\+)?(edit\(\w+,(in)?feasible\)|mix\(\w+,[\d.]+\)))"
-                    r"(@[1-9]\d{0,5})?|(real\+)?(datadream\((cls|dset)\)"
-                    r"|generated\((untuned|img2img)\))")
-DREAMS = re.compile(r"(?:datadream|generated)\(\s*(\w+)\s*\)")
 # Dense half-precision TFLOP/s by NVIDIA's data sheets; T4 in float16, the others in bfloat16
 PEAKS = {"T4": 65, "A10": 125, "L40S": 362, "A100": 312, "H100 or H200": 989}
 NEEDS = {"background": ("inpaint", "prior"), "color": ("inpaint",), "texture": ("inpaint", "prior")}
@@ -79,7 +74,8 @@ def complete(params: dict[str, Any]) -> None:
             needed[role] = f"edits of {attribute} need it"
         if refined(params, attribute):
             needed["controlnet"] = f"edit.{attribute}.refine_steps is above 0; or set it to 0"
-    if any(DREAMS.search(r) for r in params["classify"]["recipes"]):
+    _check_recipes(where, params)
+    if recipes.generators(params["classify"]["recipes"]):
         if "datadream" not in params:
             raise ParameterError(f"{where}: datadream: got nothing, wanted its settings: recipes "
                                  "ask for it; add them, or take those recipes out")
@@ -101,7 +97,7 @@ def complete(params: dict[str, Any]) -> None:
 
 
 def _check_inputs(where: str, params: dict[str, Any]) -> None:
-    """The data sets' settings, their phrases, and the spelling of the recipes."""
+    """The data sets' settings and their phrases."""
     if not Path(phrase_file(params)).is_file():
         raise ParameterError(f"{where}: prompts: got {params['prompts']!r}, which is not there; "
                              "wanted a YAML file of phrases, as params/prompts/custom.yaml")
@@ -116,12 +112,14 @@ def _check_inputs(where: str, params: dict[str, Any]) -> None:
                     f"{where}: prompts: {params['prompts']} has no phrases of {attribute} for "
                     f"{spec.get('family', dataset)!r}; add them under families, or take "
                     f"{attribute!r} out of attributes")
+
+
+def _check_recipes(where: str, params: dict[str, Any]) -> None:
     for recipe in params["classify"]["recipes"]:
-        if not RECIPE.fullmatch(recipe.replace(" ", "")):
-            raise ParameterError(f"{where}: classify.recipes: got {recipe!r}, wanted one like "
-                                 "zero_shot, real, edit(color,feasible), mix(color,0.5), "
-                                 "datadream(cls), generated(untuned), or real+ before one of the "
-                                 "last four; real@4 for four photographs of a class")
+        try:
+            recipes.parse(recipe)
+        except ValueError as error:
+            raise ParameterError(f"{where}: classify.recipes: {error}") from error
 
 
 def _check_model(where: str, role: str, spec: dict, models: dict) -> None:
@@ -328,12 +326,12 @@ def _edit_hours(params: dict[str, Any], dataset: str, attribute: str, arm: str,
 def _dreams(params: dict[str, Any], dataset: str, classes: int, picture: float) -> list[Job]:
     """DataDream: training forwards and backwards (3 passes), then generation with guidance; its
     baselines generate only."""
-    names = {v for r in params["classify"]["recipes"] for v in DREAMS.findall(r)}
+    names = recipes.generators(params["classify"]["recipes"])
     own, role = params.get("datadream"), params["models"].get("datadream")
     cost, out = (role or params["models"].get("prior", {})).get("tflop"), []
-    for variant in sorted(names):
+    for variant in names:
         count = classes * own["images_per_class"] or None
-        learning = 3 * own["epochs"] * own["shots"] if variant in ("cls", "dset") else 0
+        learning = 3 * own["epochs"] * own["shots"] if variant in recipes.ADAPTED else 0
         drawn = own["images_per_class"] * (own.get("candidates", 2) if variant == "untuned" else 1)
         work = None if cost is None or not classes else cost * classes * (
             learning + 2 * drawn * own["steps"])

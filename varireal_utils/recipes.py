@@ -26,7 +26,7 @@ row: equal n, equal labels, equal sources. Nothing here reads an image.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,6 +117,16 @@ def _choice(recipe, what: str, got: str, wanted: tuple[str, ...], complete: bool
         raise ValueError(f"recipe {recipe!r}: wrong number of arguments. Like: {EXAMPLES}.")
     if got not in wanted:
         raise ValueError(f"recipe {recipe!r}: {what} is {got!r}, wanted one of {wanted}.")
+
+
+def edited(names: Iterable[str]) -> list[str]:
+    """The attributes, or "all", whose edits the recipes of these names train on, sorted."""
+    return sorted({r.attribute for r in map(parse, names) if r.attribute})
+
+
+def generators(names: Iterable[str]) -> list[str]:
+    """The variants of 05_datadream that the recipes of these names train on, sorted."""
+    return sorted({r.variant for r in map(parse, names) if r.variant})
 
 
 def training_set(recipe: str | Recipe, images: pd.DataFrame,

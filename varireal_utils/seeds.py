@@ -1,7 +1,8 @@
 """Seeds by name: every random choice of a study has its own, from a hash of what it belongs to.
 
 Invariant: a seed depends on its parts alone, so batch size, order, workers, shards and resuming
-change nothing. Numbers and strings are kept apart: seed_for(1) != seed_for("1").
+change nothing. Numbers and strings are kept apart: seed_for(1) != seed_for("1"). torch, seconds to
+import, is loaded by what uses it alone: the driver and the plan read recipes without it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Part = str | int | float
 
@@ -31,6 +35,8 @@ def _plain(value: object) -> object:
 
 def torch_generator(*parts: Part) -> torch.Generator:
     """A CPU generator of its own."""
+    import torch
+
     return torch.Generator("cpu").manual_seed(seed_for(*parts))
 
 
@@ -41,6 +47,8 @@ def numpy_rng(*parts: Part) -> np.random.Generator:
 
 def seed_everything(*parts: Part) -> int:
     """Seed the global generators too, for libraries that know no other; returns the seed."""
+    import torch
+
     seed = seed_for(*parts)
     random.seed(seed)
     np.random.seed(seed % 2**32)

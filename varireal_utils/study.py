@@ -16,7 +16,6 @@ import csv
 import fcntl
 import json
 import os
-import re
 import select
 import socket
 import threading
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plan as planning
-from . import provenance, store
+from . import provenance, recipes, store
 from .params import ParameterError, load_params, loaded_parts, phrase_file
 from .runner import find_notebook, split_settings
 
@@ -73,24 +72,21 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
 def edited(params: dict[str, Any], recipe: str = "") -> list[str]:
     """The attributes whose edits a recipe reads ("" for all recipes of the study)."""
     found: set[str] = set()
-    for name in [recipe] if recipe else params["classify"]["recipes"]:
-        # recipes.parse would import torch, for which a study with nothing to do has no time
-        for attribute in re.findall(r"(?:edit|mix)\(\s*(\w+)", name):
-            if attribute not in (*params["attributes"], "all"):
-                raise ParameterError(f"{params['_file']}: recipe {name!r} needs edits of "
-                                     f"{attribute!r}; attributes has {params['attributes']}")
-            found |= set(params["attributes"]) if attribute == "all" else {attribute}
+    for attribute in recipes.edited([recipe] if recipe else params["classify"]["recipes"]):
+        if attribute not in (*params["attributes"], "all"):
+            raise ParameterError(f"{params['_file']}: a recipe needs edits of {attribute!r}; "
+                                 f"attributes has {params['attributes']}")
+        found |= set(params["attributes"]) if attribute == "all" else {attribute}
     return [a for a in params["attributes"] if a in found]
 
 
 def dreamed(params: dict[str, Any], recipe: str = "") -> list[str]:
     """The variants of DataDream that a recipe reads ("" for all recipes of the study)."""
-    names = [recipe] if recipe else params["classify"]["recipes"]
-    found = {v for name in names for v in re.findall(r"(?:datadream|generated)\(\s*(\w+)", name)}
+    found = recipes.generators([recipe] if recipe else params["classify"]["recipes"])
     if found and "datadream" not in params:
         raise ParameterError(f"{params['_file']}: recipes ask for datadream, whose settings "
                              "(`datadream`) are missing")
-    return sorted(found)
+    return found
 
 
 LOCAL = "profiles/default"
@@ -202,6 +198,7 @@ def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
     that are still to run. Raises ParameterError for what the study could not run with."""
     _, overrides = split_settings(settings, {}, load_params(file), file)
     params = load_params(file, overrides)
+    planning.complete(params)
     edited(params), dreamed(params)
     print(planning.report(params), flush=True)
     print("\nstill to run:", flush=True)

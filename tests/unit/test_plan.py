@@ -171,12 +171,15 @@ def changed(tmp_path: Path, change: dict) -> Path:
     ({"datasets": {"x": {"source": "stanford_cars"}}}, r"datasets.x: .*needs \['root'\]"),
     ({"datasets": {"x": {"source": "imagefolder", "root": "r"}}},
      "stanford_cars.yaml has no phrases of background for 'x'; add them under families"),
-    ({"classify": {"recipes": ["reel"]}}, "classify.recipes: got 'reel', wanted one like zero_s"),
+    ({"classify": {"recipes": ["reel"]}}, "classify.recipes: recipe 'reel' is not known. Wan"),
     ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted more than 0"),
     ({"verify": {"rule": "faithful"}}, "verify.rule: got 'faithful' with protocol 'controlled'"),
     ({"verify": {"p_yes": 2}}, "verify.p_yes: got 2, wanted a number from 0 to 1"),
     ({"guidance": {"box_treshold": 0.4}}, "unknown key 'guidance.box_treshold'.*box_threshold"),
-    ({"classify": {"recipes": ["edit(shape,feasible)"]}}, "needs edits of 'shape'"),
+    ({"classify": {"recipes": ["edit(shape,feasible)"]}}, "recipes: .*attribute is 'shape', want"),
+    ({"classify": {"recipes": ["mix(color,1.5)"]}}, "recipes: .*'1.5', wanted a number from 0"),
+    ({"attributes": ["color"], "classify": {"recipes": ["edit(texture,feasible)"]}},
+     "needs edits of 'texture'; attributes has"),
 ])
 def test_a_bad_file_is_refused_with_key_value_and_remedy(tmp_path, capsys, change, message):
     import re

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
@@ -44,6 +47,18 @@ def test_arms_and_fractions():
     assert recipes.parse("mix(color,.50)") == recipes.parse("mix(color, 0.5)")
     assert recipes.parse("mix(color,0.5)").arm == "mixed"
     assert recipes.parse("real").arm is None
+
+
+def test_what_a_study_must_make_for_its_recipes():
+    names = ["zero_shot", "real@4", "real+edit(color,feasible)", "mix( all , 0.5)",
+             "generated(untuned)", "real+datadream(dset)", "datadream(dset)"]
+    assert recipes.edited(names) == ["all", "color"]
+    assert recipes.generators(names) == ["dset", "untuned"]
+
+
+def test_recipes_are_read_without_torch():
+    code = "import sys, varireal_utils.study; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(("text", "says"), [

@@ -216,4 +216,4 @@ def test_recipe_without_its_edits_is_an_error_before_any_job(params_file: Path,
                                                               stubs: Path) -> None:
     process = start(params_file, stubs, "--set", "classify.recipes=['edit(colour,feasible)']")
     text = process.communicate(timeout=300)[0]
-    assert process.returncode != 0 and "needs edits of 'colour'" in text and not jobs_run(text)
+    assert process.returncode != 0 and "attribute is 'colour'" in text and not jobs_run(text)
