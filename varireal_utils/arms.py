@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from . import augment, clip_lora, compose, edit, models, networks, prompts, store, verify, vlm
-from .params import loaded_parts
+from .params import editing, loaded_parts
 from .record import Run
 from .seeds import seed_for
 
@@ -119,7 +119,9 @@ def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibi
     size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
     thresholds, answer = _judge(run, table, bank, attribute)
     home = run.study / folder(dataset, attribute, feasibility)
-    parts = home / "parts" / _stamp(run.params, rows, bank, thresholds)[:16]
+    stamp = _stamp(run, train, rows, bank, thresholds, attribute, feasibility)[:16]
+    parts = home / "parts" / stamp
+    borrow(run, parts)
     step, (number, count) = run.params["edit"]["batch_size"], shard_of(shard)
     batches = -(-len(rows) // step)
     mine = list(range(number - 1, batches, count))
@@ -135,12 +137,49 @@ def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibi
                source_of, answer)
 
 
-def _stamp(params: dict, rows: pd.DataFrame, bank: prompts.Bank, thresholds: dict) -> str:
-    """Digest of all that finished batches rest on."""
-    settings = {k: v for k, v in params["edit"].items() if k != "shards"}
-    return store.sha256_json({"edit": settings, "models": loaded_parts(params["models"]),
-                              "verify": _verified_by(params, thresholds), "seed": params["seed"],
-                              "bank": bank, "rows": rows["edit_id"].tolist()})
+def _stamp(run: Run, train: pd.DataFrame, rows: pd.DataFrame, bank: prompts.Bank,
+           thresholds: dict, attribute: str, feasibility: str) -> str:
+    """Digest of all that an arm's finished batches rest on: its own settings, not another's."""
+    params = run.params
+    settings = {k: v for k, v in params["edit"].items()
+                if k not in ("shards", "reuse") and not isinstance(v, dict)}
+    files = [store.sha256_file(run.study / p) for p in (*train["mask_path"], *train["canny_path"])]
+    return store.sha256_json({
+        "edit": settings | edit.settings_of(params, attribute, feasibility),
+        "models": editing(loaded_parts(params["models"])), "seed": params["seed"],
+        "verify": _verified_by(params, thresholds), "bank": bank, "guidance": files,
+        "photographs": train["sha256"].tolist(), "rows": rows["edit_id"].tolist()})
+
+
+def borrow(run: Run, parts: Path) -> int:
+    """Copy an arm's finished batches, with their images and priors, from the study that
+    `edit.reuse` names, where that study has made them with the very same settings, models,
+    thresholds, phrases, photographs and masks. Returns how many batches were copied.
+
+    Raises FileNotFoundError where there is no such study, ValueError for an image that is not what
+    its row says.
+    """
+    other = run.params["edit"].get("reuse", "")
+    if not other or parts.exists():
+        return 0
+    if not Path(other).is_dir():
+        raise FileNotFoundError(f"edit.reuse: {other!r} is no folder here; run that study first, "
+                                "or leave the key out")
+    home = parts.parent.parent
+    theirs = Path(other) / home.relative_to(run.study)
+    found = sorted((theirs / "parts" / parts.name).glob("batch*.parquet"))
+    for path in found:
+        for row in store.read_table(path).itertuples():
+            data = (Path(other) / row.path).read_bytes()
+            if store.sha256_bytes(data) != row.sha256:
+                raise ValueError(f"edit.reuse: {Path(other) / row.path} is not the image that "
+                                 f"{path} recorded; run 04_edit of that study again")
+            store.write_bytes(run.study / row.path, data)
+    for path in sorted((theirs / "priors").glob("*.png")) if found else []:
+        store.write_bytes(home / "priors" / path.name, path.read_bytes())
+    for path in found:  # last, as they say that the images are there
+        store.write_bytes(parts / path.name, path.read_bytes())
+    return len(found)
 
 
 def _part(parts: Path, number: int) -> Path:

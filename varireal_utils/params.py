@@ -73,6 +73,7 @@ SCHEMA: dict[str, Any] = {
                  "?box_threshold": (0, 1), "?compare": WHOLE},
     "edit": {"images_per_real": COUNT, "batch_size": COUNT, "max_attempts": COUNT,
              "prior_variants": COUNT, "?canvas": COUNT, "?compose": bool, "?shards": COUNT,
+             "?reuse": str,
              "?editor": {"varireal", "img2img", "instruct"}, "?background": _EDIT, "?color": _EDIT,
              "?texture": _EDIT},
     "?datadream": {"shots": COUNT, "images_per_class": COUNT, "template": str, "rank": COUNT,
@@ -312,6 +313,11 @@ def loaded_parts(models: dict[str, dict]) -> dict[str, dict]:
     """The models of a parameter file without what is only said of them: what a result rests on."""
     return {role: {k: v for k, v in spec.items() if k not in _FACTS}
             for role, spec in models.items()}
+
+
+def editing(models: dict[str, dict]) -> dict[str, dict]:
+    """The models that an edit can rest on: neither DataDream's nor another classifier."""
+    return {role: spec for role, spec in models.items() if role not in ("datadream", "classifier")}
 
 
 def _nearest(key: str, known: list[str]) -> str:

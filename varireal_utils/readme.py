@@ -110,8 +110,8 @@ def drawings(sets: pd.DataFrame) -> list[str]:
                            f"{100 * share['real']:.0f} % of photographs")
     return [] if not out else [
         "**S4 is not valid yet.** Zero-shot CLIP names the class of too few generated images ("
-        + "; ".join(out) + "): the micro text-to-image model draws scenes and surfaces for the "
-        "priors, but no fine class, so its verdict says nothing about DataDream.", ""]
+        + "; ".join(out) + "), so its verdict is about the micro text-to-image model, not about "
+        "DataDream.", ""]
 
 
 def _models(root: Path) -> str:

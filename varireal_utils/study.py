@@ -26,7 +26,7 @@ from typing import Any
 
 from . import plan as planning
 from . import provenance, recipes, store
-from .params import ParameterError, load_params, loaded_parts, phrase_file
+from .params import ParameterError, editing, load_params, loaded_parts, phrase_file
 from .runner import find_notebook, split_settings
 
 USED = {"01_data": (), "02_attributes": ("attributes", "prompts"), "03_guidance": ("guidance",),
@@ -53,8 +53,11 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         used["models"] = {k: models.get(k) for k in ("detector", "segmenter")}
     if stage == "04_edit":
         used["edit"] = {k: v for k, v in params["edit"].items()
-                        if (not isinstance(v, dict) or k == attribute) and k != "shards"}
+                        if (not isinstance(v, dict) or k == attribute)
+                        and k not in ("shards", "reuse")}
+        used["models"] = editing(models)
     if stage == "05_datadream":
+        used["models"] = {k: models.get(k) for k in ("datadream", "prior", "clip")}
         used["datadream"] = params.get("datadream")
     if stage == "06_classify":
         elsewhere = {"dataset": (), "seed": ("seeds",), "recipe": ("recipes", "seeds")}
@@ -62,8 +65,12 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         used["classify"] = {k: v for k, v in params["classify"].items() if k not in others}
         used["clip"] = models.get("clip")
         used["classifier"] = models.get("classifier")
-    for name in ([phrase_file(params)] if "prompts" in used else []) + (
-            ["claims.yaml", "known.yaml"] if stage == "07_claims" else []):
+    files = [phrase_file(params)] if "prompts" in used else []
+    if stage == "07_claims":
+        others = params["claims"].get("against", {}).values()
+        files += ["claims.yaml", "known.yaml", *(f"{folder}/results/run.json" for folder in others
+                                                 if Path(folder) != store.study_dir(params))]
+    for name in files:
         if Path(name).is_file():
             used[f"file {name}"] = store.sha256_file(name)
     return store.sha256_json([store.notebook_digest(find_notebook(stage, notebooks)), used])

@@ -74,13 +74,15 @@ def collect(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
     return frame.sort_values(ANSWERS[:4], ignore_index=True)
 
 
-def beside(df: pd.DataFrame, against: dict[str, str | Path]) -> pd.DataFrame:
+def beside(df: pd.DataFrame, against: dict[str, str | Path], own: str | Path = "") -> pd.DataFrame:
     """The answers with those of other studies, whose recipes stand behind their name and a colon.
 
-    against: name -> folder of a study. Raises FileNotFoundError for one without answers.
+    against: name -> folder of a study; one that was not run yet, or is the `own` one, adds nothing,
+    and claims that need it say so ("not run").
     """
     others = [collect(folder).assign(recipe=lambda t, n=name: f"{n}:" + t["recipe"])
-              for name, folder in against.items()]
+              for name, folder in against.items()
+              if Path(folder).resolve() != Path(own).resolve() and results(folder)]
     return pd.concat([df, *others], ignore_index=True)
 
 

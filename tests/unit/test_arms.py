@@ -1,8 +1,12 @@
-"""Shards of an arm: their names and folders. (Their bytes: tests/notebooks/test_study.py.)"""
+"""Shards of an arm, and arms taken from another study. (Bytes of shards: tests/notebooks.)"""
 
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
 import pytest
 
-from varireal_utils import arms
+from varireal_utils import arms, store
 
 
 def test_shards_are_numbered_from_one():
@@ -17,3 +21,37 @@ def test_every_shard_keeps_a_record_of_its_own():
     names = {arms.folder("my cars", "color", "feasible", s) for s in ("", "1/2", "2/2", "2/3")}
     assert names == {"edits/my~cars/color/feasible"} | {
         f"edits/my~cars/color/feasible/shards/{s}" for s in ("1of2", "2of2", "2of3")}
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """A study that has made one batch of an arm, and a run of another one that may reuse it."""
+    theirs, own, arm = tmp_path / "theirs", tmp_path / "own", "edits/cars/color/feasible"
+    image = f"{arm}/images/a.png"
+    digest = store.write_image(theirs / image, np.full((4, 4, 3), 7, np.uint8))
+    store.write_image(theirs / arm / arms.prior_file("red", 0), np.zeros((4, 4, 3), np.uint8))
+    store.write_table(theirs / arm / "parts/same/batch00000.parquet",
+                      pd.DataFrame([{"edit_id": "a", "path": image, "sha256": digest}]))
+    run = SimpleNamespace(study=own, params={"edit": {"reuse": str(theirs)}})
+    return run, own / arm / "parts", theirs / image, own / image
+
+
+def test_an_equal_arm_is_taken_from_another_study(studies):
+    run, parts, _, copied = studies
+    assert arms.borrow(run, parts / "other") == 0 and not parts.exists()  # other settings
+    assert arms.borrow(run, parts / "same") == 1
+    assert (store.read_image(copied) == 7).all()
+    assert (parts / "same/batch00000.parquet").exists()
+    assert (parts.parent / arms.prior_file("red", 0)).exists()
+    assert arms.borrow(run, parts / "same") == 0  # it is there
+
+
+def test_a_changed_image_is_not_taken(studies):
+    run, parts, image, _ = studies
+    store.write_image(image, np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match="is not the image that"):
+        arms.borrow(run, parts / "same")
+    assert not (parts / "same").exists()
+    run.params["edit"]["reuse"] = "runs/nowhere"
+    with pytest.raises(FileNotFoundError, match="edit.reuse: 'runs/nowhere' is no folder here"):
+        arms.borrow(run, parts / "same")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from varireal_utils.pretrain import contrastive, editor, judge, loop, vocabulary
+from varireal_utils.world import captions
 
 
 def trained(folder, stops: list[int]) -> torch.Tensor:
@@ -68,6 +69,45 @@ def test_text2image_starts_from_the_inpainting_unet():
     plain = editor.from_inpaint(net)
     assert plain.config.in_channels == 4
     assert torch.equal(plain.conv_in.weight, net.conv_in.weight[:, :4])
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """250 renderings and their specs."""
+    from varireal_utils.pretrain import data
+    return data.renderings(250, tmp_path_factory.mktemp("pictures"))
+
+
+def test_whole_pictures_are_learned_from_words(few, tmp_path):
+    _, specs = few
+    vocab = vocabulary.build_tokenizer(captions.vocabulary(), tmp_path / "t").get_vocab()
+    torch.manual_seed(0)
+    net, text = editor.unet(4), editor.text_encoder(vocab)
+    latents = np.random.default_rng(0).standard_normal((len(specs), 4, 32, 32), np.float32)
+    before = net.conv_out.weight.detach().clone()
+    for coarse in (True, False):
+        report = editor.train_pictures(net, text, {"x0": latents}, specs, vocab,
+                                       tmp_path / f"{coarse}.pt", 2, 60, coarse=coarse, batch=4)
+        assert report["step"] == 2
+    assert not torch.equal(before, net.conv_out.weight)
+
+
+def test_clip_goes_on_from_the_weights_that_lie_there(few, tmp_path):
+    """With no step left, what was shipped comes back as it was (in float16)."""
+    import shutil
+
+    from safetensors.torch import load_file
+    pixels, specs = few
+    shutil.copytree("models/micro/clip", tmp_path / "clip")
+    weights = tmp_path / "clip" / contrastive.WEIGHTS
+    before = load_file(weights)
+    contrastive.train(pixels, specs, tmp_path / "clip", tmp_path / "c.pt", 0, 60, batch=8)
+    after = load_file(weights)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    _, report = contrastive.train(pixels, specs, tmp_path / "clip", tmp_path / "d.pt", 2, 60,
+                                  batch=8)
+    assert report["step"] == 2
+    assert any(not torch.equal(before[k], v) for k, v in load_file(weights).items())
 
 
 def test_coverage_undoes_the_token_layout():

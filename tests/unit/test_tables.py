@@ -257,3 +257,11 @@ def test_fewer_photographs_have_a_table_of_their_own(tmp_path):
         assert got["feasible − infeasible", n] == pytest.approx(
             right[f"edit(all,feasible){end}"] - right[f"edit(all,infeasible){end}"])
     assert tables.by_shots(study(), tmp_path, resamples=50).empty
+
+
+def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
+    """A claim that needs them is not run; the study itself is never set against itself."""
+    df = pd.DataFrame([{"dataset": "d", "recipe": "real", "seed": 0, "image_id": "a",
+                        "correct": True}])
+    got = tables.beside(df, {"faithful": tmp_path / "nowhere", "same": tmp_path}, tmp_path)
+    assert list(got["recipe"]) == ["real"]

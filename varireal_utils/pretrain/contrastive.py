@@ -5,9 +5,10 @@ fine class by its name only seldom and often wrongly, as on the web. So the feat
 while the names do not yet: the head-room that fine-tuning on real photographs is there to use.
 
 Equal captions are positives of each other. Auxiliary linear heads on the pooled image features (the
-attributes, the shape phrases, the shape's number) and on the tokens (where the object is) speed up
-a ViT that starts from nothing; they are thrown away, and no head ever sees a word: what a class is
-called, the text tower learns from captions alone.
+attributes, the shape phrases, the shape's number) and on the tokens (where the object is, and what
+its surface is: through the pooled features alone, textures stay at chance) speed up a ViT that
+starts from nothing; they are thrown away, and no head ever sees a word: what a class is called, the
+text tower learns from captions alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from .loop import fit, half, on
 from .vocabulary import END, MAX_LENGTH, START, build_tokenizer
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+COVERED = 0.6  # share of a token's pixels on the object, from which it is asked for its texture
+WEIGHTS = "open_clip_model.safetensors"
 
 
 def config(vocab_size: int) -> dict:
@@ -66,6 +69,7 @@ class Heads(nn.Module):
         self.classes = nn.ModuleDict({k: nn.Linear(width, len(ATTRIBUTES[k])) for k in keys})
         self.phrases = nn.Linear(width, phrases)
         self.where = nn.Linear(tokens_width, 16)
+        self.surface = nn.Linear(tokens_width, len(ATTRIBUTES["texture"]))
         self.taught = nn.Linear(tokens_width, taught)
 
 
@@ -90,18 +94,22 @@ def _caption(spec: Spec, rng: np.random.Generator, name: float, wrong: float) ->
 
 
 def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path, steps: int,
-          seconds: float, batch: int = 96, lr: float = 2e-3, name: float = 0.06,
-          wrong: float = 0.04, seed: int = 0, device: str = "cpu",
+          seconds: float, batch: int = 96, lr: float = 2e-3, name: float = 0.03,
+          wrong: float = 0.06, seed: int = 0, device: str = "cpu",
           teacher: nn.Module | None = None) -> tuple[nn.Module, dict]:
-    """pixels (N, 128, 128, 4) uint8 with mask bits; writes open_clip files to `folder` at the end.
+    """pixels (N, 128, 128, 4) uint8 with mask bits; writes open_clip files to `folder` at the end,
+    and goes on from the weights that lie there.
 
     teacher: a convolutional network whose `maps` the tokens imitate: it sees edges at once, which
     attention has to find out. name: share of captions that name the fine class rightly; wrong:
     that name a random one of the same kind instead.
     """
     vocab = prepare(folder)
+    shipped = folder / WEIGHTS
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}", load_weights=False)
-    model.visual.output_tokens = True
+    if shipped.exists():
+        open_clip.load_checkpoint(model, str(shipped))
+    model.float().visual.output_tokens = True
     phrases, table = phrase_table()
     cfg = config(len(vocab))
     heads = Heads(cfg["embed_dim"], cfg["vision_cfg"]["width"], len(phrases),
@@ -118,7 +126,7 @@ def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path,
             written = model.encode_text(tokens(texts, vocab).to(images.device))
             scores = {k: head(pooled) for k, head in heads.classes.items()}
             shapes, cover = heads.phrases(pooled), heads.where(patches)
-            copied = heads.taught(patches)
+            surface, copied = heads.surface(patches), heads.taught(patches)
             with torch.no_grad():
                 goal = teacher.maps(images, where) if teacher else torch.zeros_like(copied)
         taught_loss = F.mse_loss(copied.float(), goal.float())
@@ -135,9 +143,14 @@ def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path,
         known = torch.from_numpy(table[truth["class_name"][rows]]).to(images.device)
         shape_loss = F.binary_cross_entropy_with_logits(shapes.float(), known)
         mask_loss = F.binary_cross_entropy_with_logits(cover.float(), where)
-        loss = contrast + 0.5 * heads_loss + 2 * shape_loss + mask_loss + 2 * taught_loss
+        inside = where.mean(2) > COVERED  # (B, 64)
+        painted = torch.from_numpy(truth["texture"][rows]).to(inside.device)
+        surface_loss = F.cross_entropy(surface[inside].float(),
+                                       painted[:, None].expand_as(inside)[inside])
+        loss = contrast + 0.5 * heads_loss + 2 * shape_loss + mask_loss + 2 * taught_loss \
+            + surface_loss
         return loss, {"contrast": float(contrast), "taught": float(taught_loss),
-                      "shape": float(shape_loss),
+                      "shape": float(shape_loss), "surface": float(surface_loss),
                       "mask": float(mask_loss), **{k: float(v) for k, v in each.items()}}
 
     report = fit({"clip": model, "heads": heads}, loss_of, steps, checkpoint, lr, seed=seed,
@@ -150,7 +163,7 @@ def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path,
 def save(model: nn.Module, folder: Path) -> None:
     """Weights in float16 safetensors beside the configuration."""
     state = {k: v.cpu().half().contiguous() for k, v in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors")
+    save_file(state, folder / WEIGHTS)
 
 
 def coverage(cells: torch.Tensor) -> torch.Tensor:
@@ -195,10 +208,16 @@ def image_features(model: nn.Module, pixels: np.ndarray, batch: int = 100) -> to
 
 
 @torch.no_grad()
+def text_features(model: nn.Module, vocab: dict, sentences: list[str]) -> torch.Tensor:
+    """(N, D) unit vectors of N sentences."""
+    written = model.encode_text(tokens(sentences, vocab).to(on(model))).float().cpu()
+    return F.normalize(written, dim=-1)
+
+
+@torch.no_grad()
 def zero_shot(model: nn.Module, vocab: dict, pixels: np.ndarray, sentences: list[str],
               truth: np.ndarray) -> float:
     """Accuracy 0..1 of choosing the right sentence for each picture."""
-    b = model.encode_text(tokens(sentences, vocab).to(on(model))).float().cpu()
-    b = F.normalize(b, dim=-1)
-    guess = (image_features(model, pixels) @ b.T).argmax(1).numpy()
+    guess = (image_features(model, pixels) @ text_features(model, vocab, sentences).T).argmax(1)
+    guess = guess.numpy()
     return float((guess == truth).mean())
