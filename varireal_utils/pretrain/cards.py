@@ -215,5 +215,6 @@ def card(name: str, about: tuple, figures: dict, reports: dict) -> str:
                for s in stages if s in reports]
     lines += ["", "Training: " + "; ".join(trained) + ". Weights: float16 safetensors.",
               "", "Recognition is judged by a classifier that was trained on renderings for this "
-              "measurement alone and is never used by the study.", ""]
+              "measurement alone and is never used by the study; pictures drawn from words alone "
+              "are named by the micro CLIP.", ""]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ cells at full detail: a pattern is the same everywhere, and a window costs a qua
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -250,18 +251,38 @@ def bare_examples(vae, count: int, folder: Path, seed: int = 5) -> dict[str, np.
     return dict(np.load(path))
 
 
+def _train_on_words(net, text, sample: Callable, vocab: dict, checkpoint: Path, steps: int,
+                    seconds: float, lr: float, seed: int) -> dict:
+    """UNet and text encoder, from captions alone; sample(step, rng) -> (latents (B, 4, h, w)
+    numpy, B captions). Captions are dropped 10 %."""
+    device = on(net)
+    abar = scheduler(from_noise=True).alphas_cumprod.to(device)
+
+    def loss_of(step: int, rng: np.random.Generator):
+        latents, texts = sample(step, rng)
+        x0 = torch.from_numpy(latents).to(device).float()
+        texts = ["" if rng.random() < 0.1 else t for t in texts]
+        noise, t = draw(x0.shape, rng, device)
+        noisy, target = _velocity(x0, noise, t, abar)
+        with half(device):
+            states = text(tokens(texts, vocab).to(device)).last_hidden_state
+            out = net(noisy.to(memory_format=torch.channels_last), t, states).sample
+        return F.mse_loss(out.float(), target), {}
+
+    return fit({"unet": net, "text": text}, loss_of, steps, checkpoint, lr, seed=seed,
+               seconds=seconds, ema=0.998)
+
+
 def train_text2image(net, text, data: dict, specs: list[Spec], bare: dict, vocab: dict,
                      checkpoint: Path, steps: int, seconds: float, batch: int = 32,
                      lr: float = 5e-4, seed: int = 1) -> dict:
-    """UNet and text encoder; a quarter whole pictures, half empty scenes, a quarter surfaces; two
-    steps of three windows of surfaces."""
-    device = on(net)
-    abar = scheduler(from_noise=True).alphas_cumprod.to(device)
+    """The priors' model: a quarter whole pictures, half empty scenes, a quarter surfaces; two steps
+    of three windows of surfaces."""
     count, part = len(data["x0"]), batch // 4
     is_surface = _surfaces(bare)
     surfaces, scenes = np.flatnonzero(is_surface), np.flatnonzero(~is_surface)
 
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         near = step % 3 != 0
         rows = rng.integers(count, size=0 if near else part)
         others = rng.choice(surfaces, 3 * batch) if near else np.concatenate(
@@ -269,45 +290,25 @@ def train_text2image(net, text, data: dict, specs: list[Spec], bare: dict, vocab
         x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
         if near:
             x0, = _windows([x0], np.ones((len(x0), 32, 32), bool), rng)
-        x0 = torch.from_numpy(x0).to(device).float()
         texts = [prompt_for(specs[i], "all", rng) for i in rows]
-        texts += [bare["texts"][i] for i in others]
-        texts = ["" if rng.random() < 0.1 else t for t in texts]
-        noise, t = draw(x0.shape, rng, device)
-        noisy, target = _velocity(x0, noise, t, abar)
-        with half(device):
-            states = text(tokens(texts, vocab).to(device)).last_hidden_state
-            out = net(noisy.to(memory_format=torch.channels_last), t, states).sample
-        return F.mse_loss(out.float(), target), {}
+        return x0, texts + [bare["texts"][i] for i in others]
 
-    return fit({"unet": net, "text": text}, loss_of, steps, checkpoint, lr, seed=seed,
-               seconds=seconds, ema=0.998)
+    return _train_on_words(net, text, sample, vocab, checkpoint, steps, seconds, lr, seed)
 
 
 def train_pictures(net, text, data: dict, specs: list[Spec], vocab: dict, checkpoint: Path,
                    steps: int, seconds: float, coarse: bool = False, batch: int = 32,
                    lr: float = 6e-4, seed: int = 2) -> dict:
-    """UNet and text encoder on whole pictures from words alone: what DataDream adapts.
+    """Whole pictures from words alone: what DataDream adapts.
 
     Captions say little now and then, as its own prompt does ("a photo of a {class}"); the class is
     named in six of ten.
     """
-    device = on(net)
-    abar = scheduler(from_noise=True).alphas_cumprod.to(device)
-
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         rows = rng.integers(len(data["x0"]), size=batch)
-        x0 = torch.from_numpy(data["x0"][rows]).to(device).float()
+        x0 = data["x0"][rows]
         if coarse:
-            x0 = F.avg_pool2d(x0, 2) * COARSE_GAIN
-        texts = [captions.describe(specs[i], rng, 0.6, 0.5, 0.5, 0.2) for i in rows]
-        texts = ["" if rng.random() < 0.1 else t for t in texts]
-        noise, t = draw(x0.shape, rng, device)
-        noisy, target = _velocity(x0, noise, t, abar)
-        with half(device):
-            states = text(tokens(texts, vocab).to(device)).last_hidden_state
-            out = net(noisy.to(memory_format=torch.channels_last), t, states).sample
-        return F.mse_loss(out.float(), target), {}
+            x0 = F.avg_pool2d(torch.from_numpy(x0).float(), 2).numpy() * COARSE_GAIN
+        return x0, [captions.describe(specs[i], rng, 0.6, 0.5, 0.5, 0.2) for i in rows]
 
-    return fit({"unet": net, "text": text}, loss_of, steps, checkpoint, lr, seed=seed,
-               seconds=seconds, ema=0.998)
+    return _train_on_words(net, text, sample, vocab, checkpoint, steps, seconds, lr, seed)
