@@ -149,9 +149,9 @@ def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path,
                                        painted[:, None].expand_as(inside)[inside])
         loss = contrast + 0.5 * heads_loss + 2 * shape_loss + mask_loss + 2 * taught_loss \
             + surface_loss
-        return loss, {"contrast": float(contrast), "taught": float(taught_loss),
-                      "shape": float(shape_loss), "surface": float(surface_loss),
-                      "mask": float(mask_loss), **{k: float(v) for k, v in each.items()}}
+        logs = {"contrast": contrast, "taught": taught_loss, "shape": shape_loss,
+                "surface": surface_loss, "mask": mask_loss, **each}
+        return loss, {k: float(v.detach()) for k, v in logs.items()}
 
     report = fit({"clip": model, "heads": heads}, loss_of, steps, checkpoint, lr, seed=seed,
                  warmup=200, weight_decay=0.02, seconds=seconds, every=200)
