@@ -157,7 +157,7 @@ def borrow(run: Run, parts: Path) -> int:
     thresholds, phrases, photographs and masks. Returns how many batches were copied.
 
     Raises FileNotFoundError where there is no such study, ValueError for an image that is not what
-    its row says.
+    its row says or lies outside the arm's folder.
     """
     other = run.params["edit"].get("reuse", "")
     if not other or parts.exists():
@@ -170,6 +170,9 @@ def borrow(run: Run, parts: Path) -> int:
     found = sorted((theirs / "parts" / parts.name).glob("batch*.parquet"))
     for path in found:
         for row in store.read_table(path).itertuples():
+            if not (run.study / row.path).resolve().is_relative_to(home.resolve()):
+                raise ValueError(f"edit.reuse: {path} names {row.path!r}, which is no file of this "
+                                 "arm; run 04_edit of that study again")
             data = (Path(other) / row.path).read_bytes()
             if store.sha256_bytes(data) != row.sha256:
                 raise ValueError(f"edit.reuse: {Path(other) / row.path} is not the image that "

@@ -52,6 +52,11 @@ def test_a_changed_image_is_not_taken(studies):
     with pytest.raises(ValueError, match="is not the image that"):
         arms.borrow(run, parts / "same")
     assert not (parts / "same").exists()
+    table = image.parents[1] / "parts/same/batch00000.parquet"
+    store.write_table(table, store.read_table(table).assign(path="../../escaped.png"))
+    with pytest.raises(ValueError, match="is no file of this arm"):
+        arms.borrow(run, parts / "same")
+    assert not list(run.study.parent.rglob("escaped.png"))
     run.params["edit"]["reuse"] = "runs/nowhere"
     with pytest.raises(FileNotFoundError, match="edit.reuse: 'runs/nowhere' is no folder here"):
         arms.borrow(run, parts / "same")

@@ -140,8 +140,7 @@ def train_pictures(shop: Workshop, steps: int, seconds: float, coarse: bool = Fa
     """Teach the text-to-image UNet whole pictures with their objects, and write shelf/datadream:
     the priors' model has seen mostly empty scenes and bare surfaces, as the priors are.
 
-    A GPU's work: after 52,000 pictures in the coarse stage (16 minutes of a core; loss .54 to .35)
-    it draws scenes with blobs.
+    Tried once, the coarse stage alone (52,000 pictures, 16 minutes of a core): scenes with blobs.
     """
     pixels, specs = shop.pictures()
     tokenizer, vocab = vocabulary(shop)
