@@ -74,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
     todo.set_defaults(call=lambda a: study.plan(a.params, a.settings, a.notebooks))
     page = commands.add_parser("report", parents=[settings], help="one HTML page of a study")
     page.set_defaults(call=write_report)
-    check = commands.add_parser("verify", help="compare files with the records that name them")
+    check = commands.add_parser("verify", help="compare files with the records that name "
+                                  "them, and tables with the answers that they are of")
     check.add_argument("folder", type=Path)
     check.set_defaults(call=verify)
     whole = commands.add_parser("pack", parents=[settings], help="a study as one archive")
@@ -131,10 +132,10 @@ def end_with_driver() -> None:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Print what differs from the records below a folder."""
-    from . import provenance
+    """Print what differs from the records below a folder, and from its tables recomputed."""
+    from . import recompute
 
-    check = provenance.verify(args.folder)
+    check = recompute.verify(args.folder)
     print("\n".join(check.lines()))
     return 1 if check.wrong else 0
 

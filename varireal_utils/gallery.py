@@ -110,7 +110,8 @@ def publish(study: Path, folder: Path, figures: list[Path]) -> list[Path]:
     if folder == study / "results":
         out += [(p, Path("results") / study.name / p.relative_to(folder))
                 for p in sorted(folder.rglob("*"))
-                if p.suffix in (".csv", ".md", ".tex", ".json", ".png")]
+                if p.suffix in (".csv", ".md", ".tex", ".json", ".png")
+                or p.name == "answers.parquet"]
     for source, target in out:
         store.write_bytes(target, source.read_bytes())
     return [target for _, target in out]

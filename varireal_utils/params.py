@@ -95,7 +95,8 @@ SCHEMA: dict[str, Any] = {
                  "?accumulate": COUNT, "?processes": COUNT, "?patience": COUNT,
                  "?mix": {"probability": (0, 1), "?mixup_alpha": NUMBER,
                           "?cutmix_alpha": NUMBER}},
-    "claims": {"margin": NUMBER, "bootstrap": COUNT, "confidence": (0, 1), "?against": {"*": str}},
+    "claims": {"margin": NUMBER, "bootstrap": COUNT, "confidence": (0, 1),
+               "?against": {"*": (str, list)}},
 }
 
 # `prompts` as a mapping: a language model writes the phrases (varireal_utils/ask.py).

@@ -29,23 +29,27 @@ USES = {"03_guidance": ("detector", "segmenter"), "06_classify": ("clip", "class
 @dataclass
 class Check:
     """What a check found. wrong: a line for each fault; unnamed: files that no record names;
-    absent: model weights that a record names and this machine lacks; files, records: how many
-    were looked at."""
+    absent: files that a record names and this machine need not have (model weights; of a published
+    folder, the trainings); recomputed: tables made again; files, records: how many were looked
+    at."""
 
     records: int = 0
     files: int = 0
     wrong: list[str] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """For people: faults first, then counts."""
         out = [*self.wrong]
         if self.absent:
-            out.append(f"not checked, {len(self.absent)} model files that are not on this machine:"
-                       f" {self.absent[0]} ...")
+            out.append(f"not checked, {len(self.absent)} files that are not on this machine, as "
+                       f"{self.absent[0]}")
         if self.unnamed:
             out.append(f"{len(self.unnamed)} files that no record names, as {self.unnamed[0]}")
+        if self.recomputed:
+            out.append(f"{len(self.recomputed)} tables recomputed: {', '.join(self.recomputed)}")
         return [*out, f"{self.records} records, {self.files} files: "
                 + (f"{len(self.wrong)} faults" if self.wrong else "every file is as recorded")]
 

@@ -67,9 +67,7 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
         used["classifier"] = models.get("classifier")
     files = [phrase_file(params)] if "prompts" in used else []
     if stage == "07_claims":
-        others = params["claims"].get("against", {}).values()
-        files += ["claims.yaml", "known.yaml", *(f"{folder}/results/run.json" for folder in others
-                                                 if Path(folder) != store.study_dir(params))]
+        files += ["claims.yaml", "known.yaml", *map(str, store.others(params).values())]
     for name in files:
         if Path(name).is_file():
             used[f"file {name}"] = store.sha256_file(name)

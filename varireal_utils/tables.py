@@ -74,16 +74,20 @@ def collect(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
     return frame.sort_values(ANSWERS[:4], ignore_index=True)
 
 
-def beside(df: pd.DataFrame, against: dict[str, str | Path], own: str | Path = "") -> pd.DataFrame:
-    """The answers with those of other studies, whose recipes stand behind their name and a colon.
+def beside(df: pd.DataFrame, others: dict[str, Path]) -> pd.DataFrame:
+    """The answers with those of other studies (store.others), whose recipes stand behind the
+    study's name and a colon. One that was not run adds nothing, and claims that need it say so."""
+    found = [store.read_table(path).assign(recipe=lambda t, n=name: f"{n}:" + t["recipe"])
+             for name, path in others.items()]
+    return pd.concat([df, *found], ignore_index=True)
 
-    against: name -> folder of a study; one that was not run yet, or is the `own` one, adds nothing,
-    and claims that need it say so ("not run").
-    """
-    others = [collect(folder).assign(recipe=lambda t, n=name: f"{n}:" + t["recipe"])
-              for name, folder in against.items()
-              if Path(folder).resolve() != Path(own).resolve() and results(folder)]
-    return pd.concat([df, *others], ignore_index=True)
+
+def acceptance(edits: pd.DataFrame) -> pd.DataFrame:
+    """dataset, attribute, feasibility, edits (their number), and the verifier's means, 0..1."""
+    each = edits.groupby(["dataset", "attribute", "feasibility"])
+    table = each[["accepted", "attribute_passed", "identity_passed", "identity"]].mean()
+    table.insert(0, "edits", each.size())
+    return table.reset_index()
 
 
 def by_seed(df: pd.DataFrame) -> pd.DataFrame:

@@ -89,4 +89,4 @@ def test_weights_are_named_for_the_stages_that_load_them(tmp_path: Path,
     assert "m/unet/w.safetensors" in provenance.verify(tmp_path).wrong[0]
     (tmp_path / "m/unet/w.safetensors").unlink()
     check = provenance.verify(tmp_path)
-    assert not check.wrong and "1 model files that are not on this machine" in check.lines()[0]
+    assert not check.wrong and "1 files that are not on this machine" in check.lines()[0]

@@ -260,8 +260,16 @@ def test_fewer_photographs_have_a_table_of_their_own(tmp_path):
 
 
 def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
-    """A claim that needs them is not run; the study itself is never set against itself."""
+    """A claim that needs them is not run; the study itself is never set against itself; of the
+    places where another study may lie, the first that is there counts."""
     df = pd.DataFrame([{"dataset": "d", "recipe": "real", "seed": 0, "image_id": "a",
                         "correct": True}])
-    got = tables.beside(df, {"faithful": tmp_path / "nowhere", "same": tmp_path}, tmp_path)
-    assert list(got["recipe"]) == ["real"]
+    for folder in ("runs/own/results", "results/one", "runs/two/results", "results/two"):
+        store.write_table(tmp_path / folder / "answers.parquet", df.assign(image_id=folder))
+    places = {"same": [f"{tmp_path}/runs/own"], "none": f"{tmp_path}/nowhere",
+              "one": [f"{tmp_path}/runs/one", f"{tmp_path}/results/one"],
+              "two": [f"{tmp_path}/runs/two", f"{tmp_path}/results/two"]}
+    params = {"runs_dir": f"{tmp_path}/runs", "study": "own", "claims": {"against": places}}
+    got = tables.beside(df, store.others(params))
+    assert list(got["recipe"]) == ["real", "one:real", "two:real"]
+    assert list(got["image_id"]) == ["a", "results/one", "runs/two/results"]
