@@ -230,9 +230,11 @@ def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 axis.plot(rows["x"], rows["y"], ".", color=ARM_COLORS[arm], ms=2.6, mew=0,
                           alpha=0.65, zorder=2)
             axis.set(xticks=[], yticks=[])
+            if number == len(names) - 1:
+                axis.set_xlabel("first component", fontsize=6)
             if number == 0:
                 axis.set_title(label(attribute))
-        line[0].set_ylabel(label(name))
+        line[0].set_ylabel(f"{label(name)}\nsecond component")
     fig.legend([Line2D([], [], ls="", marker="o", ms=3.5, color=c) for c in
                 ("#c4c4c4", ARM_COLORS["feasible"], ARM_COLORS["infeasible"])],
                ["photographs", "feasible edits", "infeasible edits"], loc="outside upper center",
@@ -241,27 +243,68 @@ def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 @drawn
-def cost(runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Hours of all jobs of a stage, added, and the number of files that they made.
+def cost(runs: pd.DataFrame, sets: pd.DataFrame | None = None) -> tuple[Figure, pd.DataFrame]:
+    """Time of all jobs of a stage, added, with their files; beside it, where there are `sets`, the
+    time that each arm's images took, over all data sets, with their number.
 
-    runs: of overview.runs. Jobs that ran side by side count each.
+    runs: of overview.runs; jobs that ran side by side count each. sets: of quality_sets.csv.
+    Returns stage, arm ("" for a whole stage), hours, jobs, files, images.
     """
     need(runs, ["stage", "seconds", "outputs"], "cost")
     rows = runs[runs["stage"].isin(STAGES)].groupby("stage", as_index=False).agg(
         hours=("seconds", lambda s: s.sum() / 3600), jobs=("seconds", "size"),
         files=("outputs", "sum"))
     rows = rows.sort_values("stage", key=lambda s: s.map(list(STAGES).index), ignore_index=True)
-    fig, axis = plt.subplots(figsize=(COLUMN, 0.17 * len(rows) + 0.55), layout="constrained")
-    longest = rows["hours"].max()
-    unit, factor = ("hours", 1) if longest >= 2 else ("minutes", 60)
-    axis.barh(rows.index, factor * rows["hours"], 0.62, color=arm_color("zero-shot"), lw=0)
-    for row in rows.itertuples():
-        axis.text(factor * row.hours + 0.012 * factor * longest, row.Index,
-                  f"{factor * row.hours:.1f}  ({row.jobs} job{'s' * (row.jobs != 1)}, "
-                  f"{row.files:,} files)", va="center", fontsize=6)
-    axis.set_yticks(rows.index, [STAGES[s] for s in rows["stage"]])
-    axis.set(xlabel=f"{unit}, all jobs added", xlim=(0, 1.65 * factor * max(longest, 1e-9)),
-             ylim=(len(rows) - 0.5, -0.5))
-    axis.tick_params(axis="y", length=0)
-    axis.set_xticks([t for t in axis.get_xticks() if 0 <= t <= 1.05 * factor * longest])
-    return fig, rows.assign(hours=np.round(rows["hours"], 4))
+    arms = _arm_cost(runs, sets)
+    parts = [(rows, [STAGES[s] for s in rows["stage"]], [
+        f"({r.jobs} job{'s' * (r.jobs != 1)}, {r.files:,} files)" for r in rows.itertuples()],
+        [arm_color("zero-shot")] * len(rows))]
+    if len(arms):
+        parts.append((arms, [_arm_words(a) for a in arms["arm"]], [
+            f"({r.images:,} images, {3600 * r.hours / r.images:.2g} s each)"
+            for r in arms.itertuples()], [_arm_tint(a) for a in arms["arm"]]))
+    most = max(len(part[0]) for part in parts)
+    fig, axes = plt.subplots(1, len(parts), squeeze=False, layout="constrained", figsize=(
+        WIDE if len(parts) > 1 else COLUMN, 0.17 * most + 0.55))
+    for axis, (table, names, notes, colors) in zip(axes[0], parts, strict=True):
+        longest = table["hours"].max()
+        unit, factor = ("hours", 1) if longest >= 2 else ("minutes", 60)
+        axis.barh(table.index, factor * table["hours"], 0.62, color=colors, lw=0)
+        for place, (hours, note) in enumerate(zip(table["hours"], notes, strict=True)):
+            axis.text(factor * (hours + 0.012 * longest), place, f"{factor * hours:.1f}  {note}",
+                      va="center", fontsize=6)
+        axis.set_yticks(table.index, names)
+        axis.set(xlabel=f"{unit}, all jobs added", ylim=(most - 0.5, -0.5),
+                 xlim=(0, 1.75 * factor * max(longest, 1e-9)))
+        axis.tick_params(axis="y", length=0)
+        axis.set_xticks([t for t in axis.get_xticks() if 0 <= t <= 1.05 * factor * longest])
+    table = pd.concat([rows.assign(arm="", images=pd.NA), arms], ignore_index=True)
+    return fig, table.assign(hours=np.round(table["hours"].astype(float), 4))[
+        ["stage", "arm", "hours", "jobs", "files", "images"]]
+
+
+def _arm_words(arm: str) -> str:
+    head, _, rest = arm.partition(" ")
+    return f"{label(head)}, {rest}" if head in ATTRIBUTES else f"DataDream, {rest}"
+
+
+def _arm_tint(arm: str) -> str:
+    head, _, rest = arm.partition(" ")
+    return arm_color(rest if head in ATTRIBUTES else head)
+
+
+def _arm_cost(runs: pd.DataFrame, sets: pd.DataFrame | None) -> pd.DataFrame:
+    """A row for each arm of quality_sets.csv: its jobs' hours, and its images."""
+    rows = []
+    if sets is not None and len(sets) and "what" in runs:
+        for arm, images in sets.groupby("set")["images"].sum().items():
+            stage = "05_datadream" if arm.startswith("datadream ") else "04_edit"
+            own = set(arm.split()) - {"datadream"}
+            here = runs[(runs["stage"] == stage)
+                        & runs["what"].fillna("").map(lambda w, o=own: o <= set(w.split()))]
+            if arm != "real" and len(here):
+                rows.append({"stage": stage, "arm": arm, "hours": here["seconds"].sum() / 3600,
+                             "jobs": len(here), "files": here["outputs"].sum(),
+                             "images": int(images)})
+    table = pd.DataFrame(rows, columns=["stage", "arm", "hours", "jobs", "files", "images"])
+    return table.sort_values(["stage", "arm"], ignore_index=True)

@@ -51,6 +51,12 @@ SHOTS = pd.DataFrame([{"dataset": d, "attribute": "" if arm == "real" else "all"
                           ("feasible − infeasible", "edited only")))])
 RUNS = pd.DataFrame({"stage": ["04_edit", "04_edit", "06_classify"], "seconds": [60.0, 30.0, 20.0],
                      "outputs": [10, 11, 3]})
+NAMED = pd.DataFrame({"stage": ["04_edit"] * 3 + ["05_datadream"],
+                      "seconds": [60.0, 30.0, 9.0, 7.0], "outputs": [10, 11, 12, 9],
+                      "what": ["color d feasible", "color e feasible", "color d infeasible",
+                               "d dset"]})
+SETS = pd.DataFrame([{"dataset": d, "set": s, "images": 8} for d in "de" for s in (
+    "real", "color feasible", "color infeasible", "texture feasible", "datadream dset")])
 
 
 def grid() -> list[dict]:
@@ -75,6 +81,7 @@ DRAW = {
     "balance": lambda: charts.quality_balance(BALANCE),
     "map": lambda: charts.embedding_map(MAP),
     "cost": lambda: charts.cost(RUNS),
+    "cost, arms": lambda: charts.cost(NAMED, SETS),
     "masks": lambda: figures.attribute_mask_quality(MASKS),
 }
 
@@ -212,3 +219,8 @@ def test_charts_store_what_they_draw():
     _, table = charts.cost(RUNS)
     assert table.loc[table["stage"] == "04_edit", "hours"].item() == pytest.approx(0.025)
     assert table["jobs"].tolist() == [2, 1] and table["files"].tolist() == [21, 3]
+    _, table = charts.cost(NAMED, SETS)
+    arms = table[table["arm"] != ""].set_index("arm")
+    assert list(arms.index) == ["color feasible", "color infeasible", "datadream dset"]
+    assert list(arms["images"]) == [16] * 3 and list(arms["jobs"]) == [2, 1, 1]
+    assert (3600 * arms["hours"]).round().tolist() == [90, 9, 7]
