@@ -3,6 +3,7 @@
 Batches are fixed by the order of the edits and written whole, so an arm that was interrupted goes
 on where it stopped and ends with the bytes of one that was not. A shard, "3/16", makes every 16th
 batch, from the 3rd on; the run without a shard makes what no shard has made, and collects them all.
+With edit.processes, as many processes (`parallel`) first share out the batches in the same way.
 """
 
 from __future__ import annotations
@@ -109,8 +110,15 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibility: str,
-            shard: str = "") -> Job:
-    """Load models, plan the edits, draw the priors, set the verifier's thresholds."""
+            shard: str = "", part: tuple[int, int] | None = None) -> Job:
+    """Load models, plan the edits, draw the priors, set the verifier's thresholds.
+
+    part: (1, 4) makes this process the second of 4 that share the arm or shard between them;
+    without it, edit.processes of them make the batches before this process loads a model.
+    """
+    if part is None and run.params["edit"].get("processes", 1) > 1:
+        from . import parallel
+        parallel.edit(run, run.params["edit"]["processes"])
     bank = store.read_json(input_files(run.study, dataset)[2])
     train = table[table["split"] == "train"]
     rows = edit.plan(train, bank, attribute, feasibility, run.params)
@@ -125,7 +133,9 @@ def prepare(run: Run, table: pd.DataFrame, dataset: str, attribute: str, feasibi
     step, (number, count) = run.params["edit"]["batch_size"], shard_of(shard)
     batches = -(-len(rows) // step)
     mine = list(range(number - 1, batches, count))
-    if not mine:
+    rank, processes = part or (0, 1)
+    mine, whole = mine[rank::processes], mine
+    if not whole:
         raise ValueError(f"shard {shard}: this arm has {batches} batches of edit.batch_size "
                          f"{step}; no more shards than that")
     shown = [p for i in mine for p in rows["phrase"].iloc[i * step:(i + 1) * step]]
@@ -142,7 +152,7 @@ def _stamp(run: Run, train: pd.DataFrame, rows: pd.DataFrame, bank: prompts.Bank
     """Digest of all that an arm's finished batches rest on: its own settings, not another's."""
     params = run.params
     settings = {k: v for k, v in params["edit"].items()
-                if k not in ("shards", "reuse") and not isinstance(v, dict)}
+                if k not in ("shards", "processes", "reuse") and not isinstance(v, dict)}
     files = [store.sha256_file(run.study / p) for p in (*train["mask_path"], *train["canny_path"])]
     return store.sha256_json({
         "edit": settings | edit.settings_of(params, attribute, feasibility),
@@ -272,6 +282,14 @@ def _verifier(bank: prompts.Bank, attribute: str, of_images: Callable, of_texts:
 
 def make(run: Run, job: Job) -> pd.DataFrame:
     """Run the arm, its shard, or what is left of it, and write edits.parquet. Returns its rows."""
+    fill(run, job)
+    edits = pd.concat([store.read_table(_part(job.parts, i)) for i in job.mine], ignore_index=True)
+    store.write_table(run.out / "edits.parquet", edits)
+    return edits
+
+
+def fill(run: Run, job: Job) -> None:
+    """Make those of a job's batches that are not there yet."""
     for old in (job.home / "parts").glob("*"):
         if old != job.parts:  # of other parameters
             shutil.rmtree(old, ignore_errors=True)
@@ -295,9 +313,6 @@ def make(run: Run, job: Job) -> pd.DataFrame:
         store.write_table(_part(job.parts, number), rows)
         bar.update(1)
     bar.close()
-    edits = pd.concat([store.read_table(_part(job.parts, i)) for i in job.mine], ignore_index=True)
-    store.write_table(run.out / "edits.parquet", edits)
-    return edits
 
 
 def _verified_by(params: dict, thresholds: dict) -> dict:

@@ -1,8 +1,13 @@
-"""One training shared by several processes, each with a GPU of its own if there are several.
+"""One job shared by several processes, each with a GPU of its own if there are several.
 
-The notebook's process starts them, waits, and takes the finished weights; they meet through
-`accelerate`. A batch is cut into `classify.accumulate` parts, and `steps.Step` adds gradients in
-the order of the parts, so that the adapter has the same bytes with one process and with several.
+The notebook's process starts them and waits; they meet through `accelerate`, which gives each its
+device.
+
+    train   one training. A batch is cut into `classify.accumulate` parts, and `steps.Step` adds
+            gradients in the order of the parts
+    edit    one arm, or one shard of it. Each process makes every n-th batch of it
+
+Invariant: the adapter and the images have the same bytes with one process and with several.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from . import store
+from . import models, store
+from .record import Run
 
 RESULT, WEIGHTS = "training.json", "training.safetensors"
 
@@ -38,9 +44,9 @@ def train(net: Any, params: dict, names: list[str], rows: pd.DataFrame, val: pd.
     from safetensors.torch import load_file
     out = Path(options["out"])
     out.mkdir(parents=True, exist_ok=True)
+    kind = torch.device(device).type
     torch.multiprocessing.spawn(
-        _work, (count, free_port(), params, names, rows, val, options, torch.device(device).type),
-        nprocs=count, join=True)
+        _work, (count, free_port(), params, names, rows, val, options, kind), nprocs=count)
     report = store.read_json(out / RESULT)
     net.adapt(params["classify"], options["seed"])
     net.load_state(load_file(out / WEIGHTS))
@@ -50,16 +56,41 @@ def train(net: Any, params: dict, names: list[str], rows: pd.DataFrame, val: pd.
     return report
 
 
+def edit(run: Run, count: int) -> None:
+    """Make the batches of the arm, or of its shard, that a run of 04_edit is about.
+
+    Raises what a process raised, with its traceback.
+    """
+    kind = models.device_of(run.params).type
+    torch.multiprocessing.spawn(_fill, (count, free_port(), run, kind), nprocs=count)
+
+
+def _fill(rank: int, count: int, port: int, run: Run, kind: str) -> None:
+    """The batches of one process."""
+    from . import arms
+    team = _join(rank, count, port, kind)
+    table = arms.inputs(run.study, run.own["dataset"])
+    job = arms.prepare(run, table, **run.own, part=(rank, count))
+    arms.fill(run, job)
+    team.wait_for_everyone()
+    team.end_training()
+
+
+def _join(rank: int, count: int, port: int, kind: str) -> Accelerator:
+    """Make this process one of a team on this machine, with its share of the threads."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
+                      LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    return Accelerator(cpu=kind == "cpu")
+
+
 def _work(rank: int, count: int, port: int, params: dict, names: list[str], rows: pd.DataFrame,
           val: pd.DataFrame, options: dict, kind: str) -> None:
     """One process of the team; the first one writes."""
     from safetensors.torch import save
 
     from . import classify, networks
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
-                      LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    team = Accelerator(cpu=kind == "cpu")
+    team = _join(rank, count, port, kind)
     net = networks.load(params, names, team.device)
     report = classify.train(net, rows, val, params["classify"], **options, team=team)
     if team.is_main_process:

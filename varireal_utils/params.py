@@ -73,7 +73,7 @@ SCHEMA: dict[str, Any] = {
                  "?box_threshold": (0, 1), "?compare": WHOLE},
     "edit": {"images_per_real": COUNT, "batch_size": COUNT, "max_attempts": COUNT,
              "prior_variants": COUNT, "?canvas": COUNT, "?compose": bool, "?shards": COUNT,
-             "?reuse": str,
+             "?processes": COUNT, "?reuse": str,
              "?editor": {"varireal", "img2img", "instruct"}, "?background": _EDIT, "?color": _EDIT,
              "?texture": _EDIT},
     "?datadream": {"shots": COUNT, "images_per_class": COUNT, "template": str, "rank": COUNT,

@@ -54,7 +54,7 @@ def needs(stage: str, params: dict[str, Any], notebooks: Path, dataset: str = ""
     if stage == "04_edit":
         used["edit"] = {k: v for k, v in params["edit"].items()
                         if (not isinstance(v, dict) or k == attribute)
-                        and k not in ("shards", "reuse")}
+                        and k not in ("shards", "processes", "reuse")}
         used["models"] = editing(models)
     if stage == "05_datadream":
         used["models"] = {k: models.get(k) for k in ("datadream", "prior", "clip")}

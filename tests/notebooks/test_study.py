@@ -137,3 +137,20 @@ def test_shards_make_the_arm_that_one_job_makes(study):
     assert (arm / "shards/2of2/run.json").exists()
     assert {p.name: p.read_bytes() for p in (arm / "images").iterdir()} == wanted
     assert (arm / "edits.parquet").read_bytes() == table
+
+
+def test_processes_make_the_arm_that_one_makes(study, tmp_path):
+    """As several GPUs would, each with its share of the batches (`accelerate`)."""
+    folder, params = study
+    two = tmp_path / "two.yaml"
+    two.write_text(f"include: {params}\nedit: {{processes: 2}}\n")
+    arm = folder / "edits/micro_pets/color/feasible"
+    wanted = {p.name: p.read_bytes() for p in (arm / "images").iterdir()}
+    table = (arm / "edits.parquet").read_bytes()
+    assert len(list(arm.rglob("parts/*/batch*.parquet"))) > 1
+    shutil.rmtree(arm)
+    done = call("run", "04_edit", "--params", str(two), "--set", "dataset=micro_pets", "--set",
+                "attribute=color")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert {p.name: p.read_bytes() for p in (arm / "images").iterdir()} == wanted
+    assert (arm / "edits.parquet").read_bytes() == table
