@@ -166,15 +166,16 @@ def borrow(run: Run, parts: Path) -> int:
     `edit.reuse` names, where that study has made them with the very same settings, models,
     thresholds, phrases, photographs and masks. Returns how many batches were copied.
 
-    Raises FileNotFoundError where there is no such study, ValueError for an image that is not what
-    its row says or lies outside the arm's folder.
+    Without that study here, a line says so and the arm is made anew: its bytes are the same.
+    Raises ValueError for an image that is not what its row says or lies outside the arm's folder.
     """
     other = run.params["edit"].get("reuse", "")
     if not other or parts.exists():
         return 0
     if not Path(other).is_dir():
-        raise FileNotFoundError(f"edit.reuse: {other!r} is no folder here; run that study first, "
-                                "or leave the key out")
+        print(f"edit.reuse: {other!r} is no folder here; nothing is copied from it, and this arm "
+              "is made anew")
+        return 0
     home = parts.parent.parent
     theirs = Path(other) / home.relative_to(run.study)
     found = sorted((theirs / "parts" / parts.name).glob("batch*.parquet"))
