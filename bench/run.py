@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
+import os
+import platform
 import statistics
 import time
 from functools import partial
@@ -25,7 +26,7 @@ from pathlib import Path
 import open_clip
 import torch
 
-from varireal_utils import adapters, clip_lora, models, networks, steps
+from varireal_utils import adapters, clip_lora, models, networks, record, steps, store
 
 from . import pipeline, plain
 
@@ -140,6 +141,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
     args = parser.parse_args(words)
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     native = models.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
     dtypes, rows, missed = [torch.float32] + [torch.bfloat16] * native, [], []
     if {"training", "evaluation"} & set(args.parts):
@@ -158,10 +160,11 @@ def main(words: list[str] | None = None) -> int:
             missed.append(f"{row['what']}, {row['classes']} classes, {row['way']}: "
                           f"{row['ratio']:.1f}x, floor {floor:g}x")
     missed += starved(rows, args.batch)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({
+    store.write_json(args.out, {
         "model": NAME, "batch": args.batch, "rows": rows, "threads": torch.get_num_threads(),
-        "bfloat16": native, "missed": missed}, indent=1) + "\n")
+        "bfloat16": native, "missed": missed, "started": started, "repeats": args.repeats,
+        "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
+        "torch": torch.__version__, **record.git_state()})
     print("\n".join(["", *missed]) if missed else "\nevery floor is met")
     return 1 if missed else 0
 

@@ -43,7 +43,7 @@ def block(root: Path) -> str:
              f"[All cells](results/{SHOWN}/main_table.md) | "
              f"[effects](results/{SHOWN}/effects.csv) | [how](notebooks/07_claims.ipynb)", "",
              "![Photographs and their feasible and infeasible edits](figures/qualitative_grid.png)",
-             "", _models(root)]
+             "", _models(root), *_speed(root), *_growth(root)]
     return "\n".join(lines)
 
 
@@ -125,6 +125,46 @@ def _models(root: Path) -> str:
     return "\n".join(["The micro models, measured on held-out renderings "
                       "([cards](models/micro)):", "", "| measure | value | target | |",
                       "|---|---|---|---|", *cells])
+
+
+def _speed(root: Path) -> list[str]:
+    """What `make bench` measured, if its numbers are kept: the reference's way beside ours."""
+    path = root / "results/bench.json"
+    if not path.exists():
+        return []
+    facts, cells = store.read_json(path), []
+    rows = pd.DataFrame(facts["rows"])
+    for (what, classes), own in rows.groupby(["what", "classes"], sort=False, dropna=False):
+        found = own.set_index("way")
+        text = {way: f"{row['seconds']:.3g} s" + (f" (**{row['ratio']:.1f}x**)" if way != "plain"
+                                                  and row["ratio"] == row["ratio"] else "")
+                for way, row in found.iterrows()}
+        name = what if classes != classes else f"{what}, {classes:.0f} classes"
+        cells.append(f"| {name} | {text.get('plain', '')} | "
+                     f"{text.get('float32') or text.get('ours', '')} | "
+                     f"{text.get('bfloat16', '')} |")
+    missed = f" Missed: {'; '.join(facts['missed'])}." if facts["missed"] else ""
+    return ["", f"Speed, medians of {facts['repeats']} turns of the plain way and ours, "
+            f"{facts['model']}, batch {facts['batch']} ({facts['machine']}, "
+            f"{facts['started'][:10]}, `make bench`).{missed}", "",
+            "| | as the reference does it | ours | ours, bfloat16 |", "|---|---|---|---|", *cells]
+
+
+def _growth(root: Path) -> list[str]:
+    """What `bench.growth` measured, if its numbers are kept: seconds and memory of each stage."""
+    path = root / "results/growth.csv"
+    if not path.exists():
+        return []
+    table = pd.read_csv(path)
+    wide = table.pivot(index="stage", columns="images", values=["seconds", "memory_mb"])
+    sizes = sorted(table["images"].unique())
+    cells = [f"| {stage} | " + " | ".join(
+        f"{row['seconds', n]:.0f} s, {row['memory_mb', n]:.0f} MB" for n in sizes) + " |"
+        for stage, row in wide.iterrows()]
+    return ["", "Growth with the number of photographs, edits being copies here "
+            "(`python -m bench.growth`):", "",
+            "| stage | " + " | ".join(f"{n:,} images" for n in sizes) + " |",
+            "|---|" + "---|" * len(sizes), *cells]
 
 
 def rewrite(root: Path = Path(".")) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from varireal_utils import readme
+from varireal_utils import readme, store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,3 +56,21 @@ def test_head_room_is_asked_for_on_every_data_set():
     some = readme.head_room(table({"a": 12, "b": 4.5}))[0]
     assert some.startswith("**Little room on b +4.5 points.**") and "a +12" not in some
     assert readme.head_room(table({"a": 3, "b": 4.5}))[0].startswith("**Not valid yet.**")
+
+
+def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
+    assert readme._speed(tmp_path) == readme._growth(tmp_path) == []
+    rows = [{"what": "training step", "classes": 37, "way": w, "seconds": s, "ratio": 12 / s}
+            for w, s in (("plain", 12.0), ("float32", 6.0), ("bfloat16", 2.0))]
+    rows.append({"what": "make study", "classes": None, "way": "ours", "seconds": 500.0,
+                 "ratio": None})
+    store.write_json(tmp_path / "results/bench.json", {
+        "rows": rows, "repeats": 3, "model": "ViT-B-16", "batch": 16, "machine": "m",
+        "started": "2026-01-01T00:00:00Z", "missed": ["too slow"]})
+    text = readme._speed(tmp_path)
+    assert text[-2] == "| training step, 37 classes | 12 s | 6 s (**2.0x**) | 2 s (**6.0x**) |"
+    assert text[-1] == "| make study |  | 500 s |  |" and "Missed: too slow." in text[1]
+    store.write_table(tmp_path / "results/growth.csv", pd.DataFrame(
+        {"images": [1000, 2000], "stage": "01_data", "seconds": [1.2, 2.3],
+         "memory_mb": [700.4, 701.0]}))
+    assert readme._growth(tmp_path)[-1] == "| 01_data | 1 s, 700 MB | 2 s, 701 MB |"
