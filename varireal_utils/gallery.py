@@ -104,14 +104,35 @@ def gathered(folder: Path) -> tuple[list[dict], list[dict]]:
     return rows, [{**s, "steps": {n: read(p) for n, p in s["steps"]}} for s in about["strips"]]
 
 
+def executed(study: Path) -> list[Path]:
+    """The executed notebooks that are published, with their sums: 07_claims, and of every other
+    stage one that worked on the first data set, of edits the infeasible arms."""
+    first = min((p.name for p in study.glob("data/*")), default="")
+    found, stages = [], set()
+    for path in sorted((study / "notebooks").glob("[0-9]*.ipynb")):
+        stage, _, rest = path.stem.partition("-")
+        own = stage == "07_claims" or (rest == first or rest.startswith(f"{first}-"))
+        if path.name.endswith(".failed.ipynb") or not own or rest.endswith("-feasible") or (
+                stage in stages and stage != "04_edit"):
+            continue
+        stages.add(stage)
+        found += [p for p in (path, path.with_suffix(".sha256")) if p.is_file()]
+    return found
+
+
 def publish(study: Path, folder: Path, figures: list[Path]) -> list[Path]:
-    """Copy figures to the repository's figures/, and tables and pictures to results/<study>/."""
+    """Copy figures to the repository's figures/; tables, pictures and some executed notebooks to
+    results/<study>/, where nothing of an earlier publication stays."""
     out = [(p, Path("figures") / p.name) for p in figures]
     if folder == study / "results":
-        out += [(p, Path("results") / study.name / p.relative_to(folder))
-                for p in sorted(folder.rglob("*"))
-                if p.suffix in (".csv", ".md", ".tex", ".json", ".png")
-                or p.name == "answers.parquet"]
+        home = Path("results") / study.name
+        out += [(p, home / p.relative_to(folder)) for p in sorted(folder.rglob("*"))
+                if p.suffix in (".csv", ".md", ".tex", ".json", ".png", ".parquet")]
+        out += [(p, home / "notebooks" / p.name) for p in executed(study)]
+        kept = {target for _, target in out}
+        for old in home.rglob("*"):
+            if old.is_file() and old not in kept:
+                old.unlink()
     for source, target in out:
         store.write_bytes(target, source.read_bytes())
     return [target for _, target in out]

@@ -127,14 +127,14 @@ def verify(folder: Path) -> Check:
                     check.wrong.append(f"{file}: sha256 {done[file][:12]}, wanted "
                                        f"{str(wanted)[:12]} ({kind} of {path})")
     for sums in sorted(folder.rglob(f"*{SUMS}")):
-        _against_sum(sums, check, named, done)
+        against_sum(sums, check, named, done)
     check.files = len(done)
     check.unnamed = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")
                            if p.is_file() and p.resolve() not in named)
     return check
 
 
-def _against_sum(sums: Path, check: Check, named: set[Path], done: dict[Path, str]) -> None:
+def against_sum(sums: Path, check: Check, named: set[Path], done: dict[Path, str]) -> None:
     """Hold a file against the sum beside it."""
     named.add(sums.resolve())
     wanted, _, name = sums.read_bytes().decode("utf-8", "replace").rstrip("\n").partition("  ")

@@ -30,7 +30,9 @@ def block(root: Path) -> str:
     if missing:
         raise ValueError(f"{folder}/claims.csv has no column {missing[0]}: it is of an older "
                          "version; run the study again and publish its results")
-    made_by = f"[07](notebooks/07_claims.ipynb), `{_command(record)}`, {_minutes(runs)}"
+    book = f"results/{SHOWN}/notebooks/07_claims.ipynb"
+    book = book if (root / book).exists() else "notebooks/07_claims.ipynb"
+    made_by = f"[07]({book}), `{_command(record)}`, {_minutes(runs)}"
     sets = folder / "quality_sets.csv"
     lines = ["| claim | paper | our quantity: points [95 %], seeds | verdict | from |",
              "|---|---|---|---|---|",
@@ -41,7 +43,10 @@ def block(root: Path) -> str:
              f"{record['started'][:10]} ({record['machine']}) in "
              f"{_minutes(runs)}, all stages added. "
              f"[All cells](results/{SHOWN}/main_table.md) | "
-             f"[effects](results/{SHOWN}/effects.csv) | [how](notebooks/07_claims.ipynb)", "",
+             f"[effects](results/{SHOWN}/effects.csv) | [seeds](results/{SHOWN}/seeds.csv) | "
+             f"[parameters, machine, versions](results/{SHOWN}/run.json) | [executed notebooks, "
+             f"with images](results/{SHOWN}/notebooks) | [every answer and edit, as "
+             f"parquet](results/{SHOWN})", "",
              "![Photographs and their feasible and infeasible edits](figures/qualitative_grid.png)",
              "", _models(root), *_speed(root), *_growth(root)]
     return "\n".join(lines)

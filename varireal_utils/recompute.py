@@ -1,9 +1,10 @@
 """Every table of 07_claims again, from the answers that it kept, held against what lies there.
 
     runs/<study>/results/      with the study around it: all tables
-    results/<study>/           published, without the study: those that follow from answers alone
+    results/<study>/           published, without the study: what follows from answers and edits
 
 symbols   answers    results/answers.parquet, a row for each test image of each training
+          edits      results/edits.parquet, a row for each edit: phrase, seed, verifier's answers
           record     run.json beside it: parameters, and digests of all that 07_claims wrote
 
 A published folder is one whose record names its files as in the study's own folder "results",
@@ -61,7 +62,8 @@ def statistics(folder: Path) -> dict[str, pd.DataFrame]:
             "power": tables.power_table(answers, asked["margin"]),
             "needed": sizes.table(tables.pooled_effects(answers), asked["margin"],
                                   ["dataset", "attribute", "training"]),
-            "seeds": tables.by_seed(answers)}
+            "seeds": tables.by_seed(answers),
+            "acceptance": tables.acceptance(store.read_table(folder / "edits.parquet"))}
 
 
 def _others(record: dict[str, Any]) -> dict[str, Path]:
@@ -84,8 +86,7 @@ def of_study(study: Path, params: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """name -> table, of those that need the trainings, edits and photographs of the study."""
     asked, answers = params["claims"], tables.collect(study, params)
     options = {"confidence": asked["confidence"], "resamples": asked["bootstrap"]}
-    return {"acceptance": tables.acceptance(tables.edits(study, params)),
-            "curves": tables.curves(study, params), "trainings": tables.trainings(study, params),
+    return {"curves": tables.curves(study, params), "trainings": tables.trainings(study, params),
             "by_class": tables.by_class(answers, study),
             "by_shots": tables.by_shots(answers, study, **options),
             **audit.collected(study, params)}
@@ -107,6 +108,9 @@ def compare(folder: Path) -> tuple[list[str], list[str]]:
             study, record["parameters"])
         if not kept.equals(now):
             wrong.append(f"{folder}/answers.parquet is not what the trainings' predictions say")
+        now = tables.slim(tables.edits(study, record["parameters"]))
+        if not store.read_table(folder / "edits.parquet").equals(now):
+            wrong.append(f"{folder}/edits.parquet is not what 04_edit wrote")
     for name, table in found.items():
         wrong += [f"{folder}/{name}.csv: {line}" for line in _differences(folder, name, table)]
     for name, text in texts.items():
@@ -177,7 +181,10 @@ def verify(folder: Path) -> provenance.Check:
 
 def _published(folder: Path, record: dict[str, Any]) -> provenance.Check:
     """Digests of a published folder: what its record names and git keeps."""
-    check = provenance.Check(records=1)
+    check, done, named = provenance.Check(records=1), {}, set()
+    for sums in sorted(folder.rglob(f"*{provenance.SUMS}")):
+        provenance.against_sum(sums, check, named, done)
+    check.files = len(done)
     for name, wanted in record["outputs"].items():
         path = folder / Path(name).name
         check.files += path.is_file()

@@ -82,6 +82,11 @@ def beside(df: pd.DataFrame, others: dict[str, Path]) -> pd.DataFrame:
     return pd.concat([df, *found], ignore_index=True)
 
 
+def slim(edits: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `edits` without the models that made them, which the records name."""
+    return edits.drop(columns="models", errors="ignore").reset_index(drop=True)
+
+
 def acceptance(edits: pd.DataFrame) -> pd.DataFrame:
     """dataset, attribute, feasibility, edits (their number), and the verifier's means, 0..1."""
     each = edits.groupby(["dataset", "attribute", "feasibility"])

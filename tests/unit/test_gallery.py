@@ -1,0 +1,37 @@
+"""What of a study is published: its tables, its answers, some executed notebooks, nothing stale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from varireal_utils import gallery, provenance, store
+
+
+def test_a_publication_replaces_the_one_before(tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = tmp_path / "runs/mine"
+    for name in ("claims.csv", "answers.parquet", "pictures/a.png", "run.sha256"):
+        store.write_text(study / "results" / name, name)
+    for name in ("04_edit-cars-color-feasible", "04_edit-cars-color-infeasible",
+                 "04_edit-cars-texture-infeasible", "04_edit-pets-color-infeasible", "01_data-cars",
+                 "06_classify-cars-0", "06_classify-cars-1", "07_claims", "07_quality-cars",
+                 "07_quality-cars2", "01_data-cars.failed", "explore"):
+        store.write_text(study / f"notebooks/{name}.ipynb", name)
+        provenance.seal(study / f"notebooks/{name}.ipynb")
+    for name in ("cars", "pets"):
+        store.write_text(study / f"data/{name}/images.parquet", "")
+    store.write_text(Path("results/mine/old.csv"), "of another time")
+    store.write_text(Path("results/other/kept.csv"), "of another study")
+    gallery.publish(study, study / "results", [])
+    home = Path("results/mine")
+    assert {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()} == {
+        "claims.csv", "answers.parquet", "pictures/a.png",
+        *(f"notebooks/{n}.{end}" for end in ("ipynb", "sha256") for n in (
+            "01_data-cars", "04_edit-cars-color-infeasible", "04_edit-cars-texture-infeasible",
+            "06_classify-cars-0", "07_claims", "07_quality-cars"))}
+    assert Path("results/other/kept.csv").exists()
+    gallery.publish(study, Path("results/mine"), [])  # redrawn from there: nothing is touched
+    assert (home / "claims.csv").exists()
