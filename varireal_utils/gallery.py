@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import overview, store
+from . import overview, readme, store
 from .seeds import seed_for
 
 
@@ -105,13 +105,15 @@ def gathered(folder: Path) -> tuple[list[dict], list[dict]]:
 
 
 def executed(study: Path) -> list[Path]:
-    """The executed notebooks that are published, with their sums: 07_claims, and of every other
-    stage one that worked on the first data set, of edits the infeasible arms."""
+    """The executed notebooks that are published, with their sums: 07_claims, and, of the study
+    that the README shows, of every other stage one that worked on the first data set, of edits the
+    infeasible arms."""
     first = min((p.name for p in study.glob("data/*")), default="")
     found, stages = [], set()
     for path in sorted((study / "notebooks").glob("[0-9]*.ipynb")):
         stage, _, rest = path.stem.partition("-")
-        own = stage == "07_claims" or (rest == first or rest.startswith(f"{first}-"))
+        own = stage == "07_claims" or (study.name == readme.SHOWN and (
+            rest == first or rest.startswith(f"{first}-")))
         if path.name.endswith(".failed.ipynb") or not own or rest.endswith("-feasible") or (
                 stage in stages and stage != "04_edit"):
             continue
@@ -121,9 +123,9 @@ def executed(study: Path) -> list[Path]:
 
 
 def publish(study: Path, folder: Path, figures: list[Path]) -> list[Path]:
-    """Copy figures to the repository's figures/; tables, pictures and some executed notebooks to
-    results/<study>/, where nothing of an earlier publication stays."""
-    out = [(p, Path("figures") / p.name) for p in figures]
+    """Copy tables, pictures and some executed notebooks to results/<study>/, where nothing of an
+    earlier publication stays; and the figures of the study that the README shows to figures/."""
+    out = [(p, Path("figures") / p.name) for p in figures if study.name == readme.SHOWN]
     if folder == study / "results":
         home = Path("results") / study.name
         out += [(p, home / p.relative_to(folder)) for p in sorted(folder.rglob("*"))

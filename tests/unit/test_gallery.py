@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from varireal_utils import gallery, provenance, store
+from varireal_utils import gallery, provenance, readme, store
 
 
 def test_a_publication_replaces_the_one_before(tmp_path: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study = tmp_path / "runs/mine"
+    monkeypatch.setattr(readme, "SHOWN", "mine")
     for name in ("claims.csv", "answers.parquet", "pictures/a.png", "run.sha256"):
         store.write_text(study / "results" / name, name)
     for name in ("04_edit-cars-color-feasible", "04_edit-cars-color-infeasible",
@@ -33,5 +34,11 @@ def test_a_publication_replaces_the_one_before(tmp_path: Path,
             "01_data-cars", "04_edit-cars-color-infeasible", "04_edit-cars-texture-infeasible",
             "06_classify-cars-0", "07_claims", "07_quality-cars"))}
     assert Path("results/other/kept.csv").exists()
-    gallery.publish(study, Path("results/mine"), [])  # redrawn from there: nothing is touched
-    assert (home / "claims.csv").exists()
+    gallery.publish(study, home, [home / "pictures/a.png"])  # redrawn from there: figures alone
+    assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
+    Path("figures/a.png").unlink()
+    monkeypatch.setattr(readme, "SHOWN", "another")  # of which figures/ is, and most notebooks
+    gallery.publish(study, study / "results", [home / "pictures/a.png"])
+    assert not Path("figures/a.png").exists()
+    assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
+        "07_claims.ipynb"]
