@@ -4,6 +4,7 @@
     checks     acceptance, learning_curves, attribute_mask_quality
 
 symbols   training    filled marks: edited only; open marks: real + edited
+          protocol    filled: controlled; open: faithful; triangles: filtered
 
 A table that lacks a column is an error that names it. Sheets of pictures are in sheets.py, the look
 and `save` in drawing.py.
@@ -37,16 +38,19 @@ from .drawing import (
 )
 
 TRAININGS = ("edited only", "real + edited")
+PROTOCOLS = ("controlled", "faithful", "filtered")
+_OPEN, _SHAPES = ("real + edited", "faithful"), {"pooled": "D", "filtered": "^"}
 
 
-def _mark(axis: Axes, x: float, y: float, color: str, training: str, size: float = 4.2) -> None:
-    axis.plot(x, y, "D" if training == "pooled" else "o", ms=size, mec=color, mew=1.1, zorder=4,
-              mfc="white" if training == "real + edited" else color)
+def _mark(axis: Axes, x: float, y: float, color: str, what: str, size: float = 4.2) -> None:
+    axis.plot(x, y, _SHAPES.get(what, "o"), ms=size, mec=color, mew=1.1, zorder=4,
+              mfc="white" if what in _OPEN else color)
 
 
-def _key(training: str, color: str = INK) -> Line2D:
-    return Line2D([], [], ls="", marker="D" if training == "pooled" else "o", ms=4.2, mec=color,
-                  mew=1.1, mfc="white" if training == "real + edited" else color)
+def _key(what: str, color: str = INK) -> Line2D:
+    """The legend's mark of a training or protocol, as `_mark` draws it."""
+    return Line2D([], [], ls="", marker=_SHAPES.get(what, "o"), ms=4.2, mec=color,
+                  mew=1.1, mfc="white" if what in _OPEN else color)
 
 
 def _panels(main: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -163,16 +167,18 @@ def _base_labels(axis: Axes, base: pd.DataFrame) -> None:
 
 
 @drawn
-def effect_forest(effects: pd.DataFrame, margin: float) -> tuple[Figure, pd.DataFrame]:
+def effect_forest(effects: pd.DataFrame, margin: float, by: str = "training"
+                  ) -> tuple[Figure, pd.DataFrame]:
     """Feasible minus infeasible in points, with 95 % (thin) and 90 % (thick) intervals, over the
     band within which the arms count as equivalent (90 % interval inside +-margin).
 
-    effects: of tables.effects; rows with dataset "pooled" come last and heavier, and those pooled
+    effects: of tables.effects, whose lines are trainings, or of tables.by_protocol, with
+    by="protocol"; rows with dataset "pooled" come last and heavier, and those pooled
     from a single cell, which they would repeat, are left out. An interval that is far wider than
     the others runs out of the picture with an arrow; its numbers stand beside it.
     """
-    need(effects, ["dataset", "attribute", "training", "difference", "low", "high", "low90",
-                    "high90", "verdict"], "effect forest")
+    need(effects, ["dataset", "attribute", by, "difference", "low", "high", "low90", "high90",
+                   "verdict"], "effect forest")
     if "cells" in effects:
         effects = effects[(effects["dataset"] != "pooled") | (effects["cells"] > 1)]
     effects = effects.reset_index(drop=True)
@@ -180,7 +186,8 @@ def effect_forest(effects: pd.DataFrame, margin: float) -> tuple[Figure, pd.Data
     for dataset, block in effects.groupby("dataset", sort=False):
         heads[label(str(dataset))], y = y, y + 1.2
         for _, rows in block.groupby("attribute", sort=False):
-            at += [(y + i, i == 0, row) for i, row in enumerate(rows.itertuples())]
+            at += [(y + i, i == 0, row, getattr(row, by)) for i, row in
+                   enumerate(rows.itertuples())]
             y += len(rows) + 0.4
         y += 0.4
     bounds = effects[["low", "high"]].abs().to_numpy()
@@ -193,11 +200,11 @@ def effect_forest(effects: pd.DataFrame, margin: float) -> tuple[Figure, pd.Data
     axis.spines["left"].set_visible(False)
     axis.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
     axis.axvline(0, color=PALE, lw=0.7, zorder=1)
-    for line, first, row in at:
-        _effect_line(axis, line, first, row, reach)
+    for line, first, row, what in at:
+        _effect_line(axis, line, first, row, what, reach)
     for name, line in heads.items():
         _beside(axis, -1.79, line, name, weight="bold", fontsize=8)
-    _forest_words(axis, effects, margin)
+    _forest_words(axis, effects[by].unique(), margin)
     return fig, effects
 
 
@@ -211,7 +218,7 @@ def _beside(axis: Axes, inches: float, y: float, text: str, **how) -> None:
     axis.text(x, y, text, transform=place, **({"va": "center_baseline", "color": INK} | how))
 
 
-def _forest_words(axis: Axes, effects: pd.DataFrame, margin: float) -> None:
+def _forest_words(axis: Axes, lines: np.ndarray, margin: float) -> None:
     """Legend, headings and axis of the forest."""
     top = axis.get_ylim()[1] - 0.75
     _beside(axis, 0.12, top, "difference [95 %]", fontsize=6.5, color=PALE)
@@ -221,7 +228,7 @@ def _forest_words(axis: Axes, effects: pd.DataFrame, margin: float) -> None:
         axis.text(x, top, text, ha=side, va="center_baseline", fontsize=6.5, color=ARM_COLORS[arm],
                   transform=blended_transform_factory(axis.transAxes, axis.transData))
     axis.set_xlabel("feasible − infeasible (points of top-1 accuracy)")
-    found = [t for t in (*TRAININGS, "pooled") if (effects["training"] == t).any()]
+    found = [t for t in (*TRAININGS, *PROTOCOLS, "pooled") if t in lines]
     axis.figure.legend(
         [_key(t) for t in found] + [plt.Rectangle((0, 0), 1, 1, fc=BAND, ec="none")],
         [{"pooled": "both trainings"}.get(t, t) for t in found] +
@@ -229,7 +236,7 @@ def _forest_words(axis: Axes, effects: pd.DataFrame, margin: float) -> None:
         borderaxespad=0.2)
 
 
-def _effect_line(axis: Axes, y: float, first: bool, row, reach: float) -> None:
+def _effect_line(axis: Axes, y: float, first: bool, row, what: str, reach: float) -> None:
     """One interval with its words on both sides; an arrow where it leaves the picture."""
     heavy = row.dataset == "pooled"
     axis.plot([row.low, row.high], [y, y], color=INK, lw=0.9, zorder=2)
@@ -237,13 +244,11 @@ def _effect_line(axis: Axes, y: float, first: bool, row, reach: float) -> None:
     for outside, x, marker in ((row.low < -reach, -reach, "<"), (row.high > reach, reach, ">")):
         if outside:
             axis.plot(x, y, marker, color=INK, ms=3.5, mew=0, clip_on=False, zorder=5)
-    _mark(axis, row.difference, y, "#000000" if heavy else INK, row.training,
-          4.6 if heavy else 3.8)
+    _mark(axis, row.difference, y, "#000000" if heavy else INK, what, 4.6 if heavy else 3.8)
     if first:
         name = "all attributes" if row.attribute == "pooled" else label(row.attribute)
         _beside(axis, -1.69, y, name, fontsize=7)
-    training = "both" if row.training == "pooled" else row.training
-    _beside(axis, -0.1, y, training, ha="right", fontsize=6.5)
+    _beside(axis, -0.1, y, "both" if what == "pooled" else what, ha="right", fontsize=6.5)
     number = f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
     _beside(axis, 0.12, y, number, fontsize=6.5)
     color = next((c for v, c in VERDICT_COLORS.items() if str(row.verdict).startswith(v)), INK)

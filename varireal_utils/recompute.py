@@ -34,8 +34,7 @@ def printed(found: dict[str, pd.DataFrame]) -> dict[str, tuple[pd.DataFrame, str
         "main_table": (tables.wide(found["main_table"]),
                        "Top-1 accuracy in percent with 95 \\% intervals"),
         "effects": (found["effects"][["dataset", "attribute", "training", "difference", "low",
-                                      "high", "p_holm", "verdict"]]
-                    if len(found["effects"]) else found["effects"],
+                                      "high", "p_holm", "verdict"]],
                     "Feasible minus infeasible, in points"),
         "claims": (found["claims"][["claim", "says", "quantity", "reported", "ours", "low", "high",
                                     "seeds", "verdict", "settle"]], "The claims")}
@@ -55,6 +54,8 @@ def statistics(folder: Path) -> dict[str, pd.DataFrame]:
     model = tables.mixed_model(answers)
     listed, others = claims.load(), tables.beside(answers, _others(record))
     return {"main_table": main, "known": known.beside(main), "effects": effects,
+            "protocols": tables.by_protocol(others, asked["margin"], tables.protocol(params),
+                                            **options),
             "claims": claims.evaluate(others, asked["margin"], listed,
                                       store.read_table(folder / "trainings.csv"), **options),
             "mcnemar": tables.mcnemar(answers), "mixed_model": model,

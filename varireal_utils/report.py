@@ -21,6 +21,7 @@ from . import readme, store
 # name -> heading; figures that a study lacks are left out, others follow behind
 FIGURES = {"qualitative_grid": "The question, as pictures", "pipeline_strip": "How an edit is made",
            "accuracy_by_arm": "Accuracy by arm", "effect_forest": "The effect of feasibility",
+           "effect_by_protocol": "The effect under other protocols",
            "infeasible_share": "A part of the edits infeasible",
            "accuracy_by_shots": "With fewer photographs",
            "effect_by_class": "The effect by class",

@@ -15,6 +15,7 @@ same order; arms tested on different images are an error, never an intersection.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ TRAINING_ORDER = ["none", "edited only", "real + edited"]
 ATTRIBUTES = ("background", "color", "texture")
 POOLED = "pooled"
 ANSWERS = ["dataset", "recipe", "seed", "image_id", "correct"]
+ESTIMATE = ["difference", "low", "high", "low90", "high90", "se", "df", "seeds", "n", "p",
+            "p_equivalence", "verdict", "seeds_needed", "images_needed"]  # of `estimate`
+_WANTED = {"seeds_needed": "Int64", "images_needed": "Int64"}
 
 
 def results(study_dir: str | Path, params: dict | None = None) -> list[Path]:
@@ -315,8 +319,8 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
                 rows.append({"dataset": POOLED, "attribute": attribute, "training": training,
                              **estimate(by_dataset(members), margin, **options),
                              "cells": len(members), "mcnemar_p": np.nan})
-    return _holm(pd.DataFrame(rows).astype({"seeds_needed": "Int64", "images_needed": "Int64"})) \
-        if rows else pd.DataFrame()
+    columns = ["dataset", "attribute", "training", *ESTIMATE, "cells", "mcnemar_p"]
+    return _holm(pd.DataFrame(rows, columns=columns).astype(_WANTED))
 
 
 def pooled_effects(df: pd.DataFrame) -> dict[tuple[str, str, str], list[np.ndarray]]:
@@ -335,6 +339,39 @@ def pooled_effects(df: pd.DataFrame) -> dict[tuple[str, str, str], list[np.ndarr
         if members:
             out[POOLED, attribute, POOLED] = [t.to_numpy() for t in by_dataset(members)]
     return out
+
+
+def protocol(params: dict) -> str:
+    """How a study edits and selects, in a word: its protocol, or "filtered" where 06_classify is
+    not given every edit."""
+    return params["protocol"] if params["verify"]["keep"] == "all" else "filtered"
+
+
+def by_protocol(df: pd.DataFrame, margin: float, own: str, **options) -> pd.DataFrame:
+    """Feasible minus infeasible in points, the mean of both trainings, for this study (its
+    protocol is `own`) and for those beside it (`beside`): protocol, dataset, attribute, cells and
+    the columns of `estimate`; rows with dataset "pooled" come last. A study beside it that has the
+    name `own` is left out; that two protocols differ is for claims S1 and S2 to say, by pairs."""
+    studies = [own] + sorted({r.rpartition(":")[0] for r in df["recipe"].unique()} - {"", own})
+    cells, found = answers(df), {}
+    for study, dataset, attribute, training in product(
+            studies, sorted(df["dataset"].unique()), ATTRIBUTES, TRAINING_ORDER[1:]):
+        head = "" if study == own else f"{study}:"
+        table = contrast(cells, dataset, {f"{head}{recipe}": weight for recipe, weight
+                                          in feasibility(attribute, training).items()})
+        if table is not None:
+            found[dataset, attribute, study, training] = table
+    rows = []
+    for dataset, attribute, study in product(
+            [*sorted({k[0] for k in found}), POOLED], ATTRIBUTES, studies):
+        members = {k: t for k, t in found.items()
+                   if dataset in (k[0], POOLED) and k[1:3] == (attribute, study)}
+        if members:
+            rows.append({"dataset": dataset, "attribute": attribute, "protocol": study,
+                         **estimate(by_dataset(members), margin, **options),
+                         "cells": len(members)})
+    columns = ["dataset", "attribute", "protocol", *ESTIMATE, "cells"]
+    return pd.DataFrame(rows, columns=columns).astype(_WANTED)
 
 
 def by_class(df: pd.DataFrame, study: str | Path) -> pd.DataFrame:
@@ -385,8 +422,10 @@ def _holm(effects_: pd.DataFrame) -> pd.DataFrame:
 
     own = effects_["dataset"] != POOLED
     for name in ("p", "p_equivalence"):
-        effects_.loc[own, f"{name}_holm"] = multipletests(effects_.loc[own, name],
-                                                          method="holm")[1]
+        effects_[f"{name}_holm"] = np.nan
+        if own.any():
+            effects_.loc[own, f"{name}_holm"] = multipletests(effects_.loc[own, name],
+                                                              method="holm")[1]
     return effects_
 
 

@@ -135,6 +135,18 @@ def test_what_is_drawn_is_what_is_stored():
     assert seed["mean"] == pytest.approx(60.0)
 
 
+def test_forest_by_protocol_has_a_line_and_a_mark_for_each():
+    rows = EFFECTS[EFFECTS["training"] != "pooled"].drop(columns="training")
+    rows = pd.concat([rows.assign(protocol=p) for p in ("controlled", "faithful", "filtered")])
+    fig, table = figures.effect_forest(rows, 0.3, by="protocol")
+    words = [t.get_text() for t in fig.axes[0].texts]
+    assert words.count("faithful") == (table["protocol"] == "faithful").sum() > 0
+    shown = [t.get_text() for t in fig.legends[0].get_texts()]
+    assert shown == ["controlled", "faithful", "filtered", "equivalence: ±0.3 points"]
+    marks = {line.get_marker() for line in fig.axes[0].lines}
+    assert {"o", "^"} <= marks and "D" not in marks
+
+
 def test_forest_drops_what_pooling_one_cell_would_repeat():
     alone = EFFECTS.assign(cells=1)
     assert list(figures.effect_forest(alone, 0.3)[1]["dataset"]) == ["d", "e"]

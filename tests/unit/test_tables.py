@@ -273,3 +273,28 @@ def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
     got = tables.beside(df, store.others(params))
     assert list(got["recipe"]) == ["real", "one:real", "two:real"]
     assert list(got["image_id"]) == ["a", "results/one", "runs/two/results"]
+
+
+def test_effects_by_protocol_are_the_mean_of_both_trainings_of_each_study():
+    own, other = study(arms("color", 0.04, 0.0), noise=0.1), study(arms("color", 0.0, 0.04))
+    both = pd.concat([own, other.assign(recipe="faithful:" + other["recipe"]),
+                      own.assign(recipe="controlled:" + own["recipe"])])
+    got = tables.by_protocol(both, 0.3, "controlled", resamples=200)
+    assert list(got["protocol"]) == ["controlled", "faithful"] * 3
+    assert list(got["dataset"]) == ["cars"] * 2 + ["pets"] * 2 + ["pooled"] * 2
+    single = tables.effects(own, 0.3, resamples=200)
+    cells = single[(single["dataset"] == "pets") & (single["attribute"] == "color")]
+    row = got[(got["dataset"] == "pets") & (got["protocol"] == "controlled")].iloc[0]
+    assert row["difference"] == pytest.approx(cells["difference"].mean()) and row["cells"] == 2
+    pooled = got[got["dataset"] == "pooled"]["difference"]
+    assert pooled.iloc[0] > 0 > pooled.iloc[1]
+    assert tables.protocol({"protocol": "faithful", "verify": {"keep": "all"}}) == "faithful"
+    assert tables.protocol({"protocol": "controlled", "verify": {"keep": "paired"}}) == "filtered"
+
+
+def test_a_study_without_edits_has_empty_tables_with_their_columns():
+    df = study()
+    for table, what in ((tables.effects(df, 0.3), "training"),
+                        (tables.by_protocol(df, 0.3, "controlled"), "protocol")):
+        assert table.empty and {"dataset", "attribute", what, "low90", "verdict"} <= set(table)
+    assert "p_holm" in tables.effects(df, 0.3)
