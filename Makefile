@@ -18,12 +18,14 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PY) -m pytest -m "slow and not gpu and not slurm and not faults"
 
+KILLS := tests/faults/test_kills.py::test_kills_cost_time_and_never_a_byte
+
 test-faults: $(STAMP)  ## fifty kills, full and read-only disks, odd input; prints what it did
 	@mkdir -p .pytest_cache
-	@VARIREAL_INPUTS=1000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/unit/test_doors.py \
-	  > .pytest_cache/doors.log 2>&1 & doors=$$!; \
-	$(PY) -m pytest -q -m faults -rs; code=$$?; \
-	wait $$doors || code=1; cat .pytest_cache/doors.log; exit $$code
+	@{ VARIREAL_INPUTS=1000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/unit/test_doors.py && \
+	  $(PY) -m pytest -q -m faults -rs --deselect $(KILLS); } > .pytest_cache/faults.log 2>&1 & \
+	others=$$!; $(PY) -m pytest -q -rs $(KILLS); code=$$?; \
+	wait $$others || code=1; cat .pytest_cache/faults.log; exit $$code
 
 test-slurm: $(STAMP)  ## the tiny study through a SLURM of four nodes that it starts and stops
 	$(PY) -m pytest -m slurm -rs
