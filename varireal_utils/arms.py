@@ -258,11 +258,12 @@ def _thresholds(run: Run, table: pd.DataFrame, bank: prompts.Bank, attribute: st
                 of_images: Callable, of_texts: Callable) -> dict[str, float]:
     """From validation photographs; sentences of their own classes, averaged over classes."""
     val = table[table["split"] == "val"]
-    pictures = [store.read_image(run.study / p) for p in val["path"]]
-    masks = [store.read_mask(run.study / p) for p in val["mask_path"]]
-    return verify.calibrate(pictures, masks, val["label"].to_numpy(),
-                            [of_texts(_sentences(bank, attribute, c)) for c in val["class_name"]],
-                            of_images, run.params["verify"], run.params["seed"])
+    phrases = {c: of_texts(_sentences(bank, attribute, c)) for c in val["class_name"].unique()}
+    photographs = ((store.read_image(run.study / p), store.read_mask(run.study / m))
+                   for p, m in zip(val["path"], val["mask_path"]))
+    return verify.calibrate(photographs, val["label"].to_numpy(),
+                            [phrases[c] for c in val["class_name"]], of_images,
+                            run.params["verify"], run.params["seed"])
 
 
 def _verifier(bank: prompts.Bank, attribute: str, of_images: Callable, of_texts: Callable,

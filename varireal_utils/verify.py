@@ -16,7 +16,8 @@ passes neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from .seeds import numpy_rng
 
 Embed = Callable[[list[np.ndarray]], np.ndarray]
 GREY = 127
+_LOT = 64  # photographs
 
 
 def object_only(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -44,24 +46,27 @@ def margins(features: np.ndarray, asked: np.ndarray, phrases: list[np.ndarray]) 
     return out
 
 
-def calibrate(images: list[np.ndarray], masks: list[np.ndarray], labels: np.ndarray,
+def calibrate(photographs: Iterable[tuple[np.ndarray, np.ndarray]], labels: np.ndarray,
               phrases: list[np.ndarray], embed: Embed, settings: dict,
               seed: int) -> dict[str, float]:
     """Thresholds from real validation photographs, none of which is ever edited.
 
-    phrases: for each photograph (P, D) unit text features of all phrases of both arms. Returns
-    attribute_threshold, identity_threshold and the number of photographs they rest on.
+    photographs: image and object mask of each, of which `_LOT` are held at a time; phrases: for
+    each (P, D) unit text features of all phrases of both arms. Returns attribute_threshold,
+    identity_threshold and the number of photographs they rest on.
     """
-    rng = numpy_rng(seed, "verify", "calibrate")
-    features = embed(images)
+    rng, found = numpy_rng(seed, "verify", "calibrate"), []
+    waiting = iter(photographs)
+    while lot := list(islice(waiting, _LOT)):
+        found.append((embed([i for i, _ in lot]), embed([object_only(i, m) for i, m in lot])))
+    features, objects = (np.concatenate(parts) for parts in zip(*found))
     asked = [[int(rng.integers(len(p))) for p in phrases] for _ in range(8)]
     wrong = np.concatenate([margins(features, a, phrases) for a in asked])
-    objects = embed([object_only(i, m) for i, m in zip(images, masks)])
     alike = objects @ objects.T
     other = alike[labels[:, None] != labels[None, :]]
     return {"attribute_threshold": float(np.quantile(wrong, 1 - settings["false_accept"])),
             "identity_threshold": float(np.quantile(other, 1 - settings["false_identity"])),
-            "n_calibration": len(images)}
+            "n_calibration": len(features)}
 
 
 def score(images: list[np.ndarray], sources: list[np.ndarray], masks: list[np.ndarray],

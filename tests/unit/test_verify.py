@@ -32,17 +32,38 @@ def test_thresholds_hold_their_promise():
     images, masks = pictures(60), [np.full((8, 8), 255, np.uint8)] * 60
     phrases = [unit(RNG.standard_normal((6, 16)))] * 60
     labels = np.arange(60) % 4
-    got = verify.calibrate(images, masks, labels, phrases, embed, SETTINGS, 3)
+    got = verify.calibrate(zip(images, masks), labels, phrases, embed, SETTINGS, 3)
     asked = [int(RNG.integers(6)) for _ in images]
     passed = verify.margins(embed(images), asked, phrases) >= got["attribute_threshold"]
     assert passed.mean() < 0.3 and got["n_calibration"] == 60
-    assert got == verify.calibrate(images, masks, labels, phrases, embed, SETTINGS, 3)
+    assert got == verify.calibrate(zip(images, masks), labels, phrases, embed, SETTINGS, 3)
+
+
+def test_calibration_holds_a_lot_of_photographs_at_a_time(monkeypatch):
+    images, masks = pictures(20), [np.full((8, 8), 255, np.uint8)] * 20
+    phrases, labels = [unit(RNG.standard_normal((4, 16)))] * 20, np.arange(20) % 4
+    whole = verify.calibrate(zip(images, masks), labels, phrases, embed, SETTINGS, 3)
+    read, seen = [], []
+
+    def one_by_one():
+        for pair in zip(images, masks):
+            read.append(1)
+            yield pair
+
+    def counting(batch: list[np.ndarray]) -> np.ndarray:
+        seen.append((len(batch), len(read)))
+        return embed(batch)
+
+    monkeypatch.setattr(verify, "_LOT", 7)
+    assert verify.calibrate(one_by_one(), labels, phrases, counting, SETTINGS, 3) == whole
+    assert seen == [(7, 7), (7, 7), (7, 14), (7, 14), (6, 20), (6, 20)]
 
 
 def test_a_constant_answer_cannot_pass():
     images, masks = pictures(20), [np.full((8, 8), 255, np.uint8)] * 20
     phrases = [unit(RNG.standard_normal((4, 16)))] * 20
-    thresholds = verify.calibrate(images, masks, np.arange(20) % 2, phrases, embed, SETTINGS, 1)
+    thresholds = verify.calibrate(zip(images, masks), np.arange(20) % 2, phrases, embed, SETTINGS,
+                                  1)
     same = unit(np.ones((1, 16)))
     scores = verify.score(images, images, masks, [i % 4 for i in range(20)], phrases,
                           lambda batch: np.repeat(same, len(batch), 0), thresholds)
