@@ -102,13 +102,13 @@ def timed(ways: dict, repeats: int) -> dict[str, float]:
     return {name: statistics.median(s) for name, s in seconds.items()}
 
 
-def training(args: argparse.Namespace, dtypes: list, models_: tuple) -> list[dict]:
-    """Rows of the training step, for each number of classes."""
-    model, other, tokenizer = models_
-    optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
-                  for m in (model, other)]
+def training(args: argparse.Namespace, dtypes: list) -> list[dict]:
+    """Rows of the training step, for each number of classes; each starts from equal weights."""
     rows = []
     for count in args.classes:
+        model, other, tokenizer = build()
+        optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
+                      for m in (model, other)]
         pixels, tokens = torch.randn(args.batch, 3, 224, 224), tokenizer(captions(count))
         labels = torch.arange(args.batch) % count
         gap = check(model, other, pixels[:4], tokens)
@@ -119,9 +119,9 @@ def training(args: argparse.Namespace, dtypes: list, models_: tuple) -> list[dic
     return rows
 
 
-def evaluation(args: argparse.Namespace, dtypes: list, models_: tuple) -> list[dict]:
+def evaluation(args: argparse.Namespace, dtypes: list) -> list[dict]:
     """Rows of the evaluation, an image; the reference takes 8 images at a time."""
-    (model, other, tokenizer), count, size = models_, max(args.classes), 8
+    (model, other, tokenizer), count, size = build(), max(args.classes), 8
     tokens, batches = tokenizer(captions(count)), [torch.randn(size, 3, 224, 224)] * 8
     gap = check(model, other, batches[0][:4], tokens)
     ways = {"plain": partial(plain.evaluate, other, batches[:1], tokens)}
@@ -144,10 +144,8 @@ def main(words: list[str] | None = None) -> int:
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     native = models.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
     dtypes, rows, missed = [torch.float32] + [torch.bfloat16] * native, [], []
-    if {"training", "evaluation"} & set(args.parts):
-        built = build()
-        for name, part in (("training", training), ("evaluation", evaluation)):
-            rows += part(args, dtypes, built) if name in args.parts else []
+    for name, part in (("training", training), ("evaluation", evaluation)):
+        rows += part(args, dtypes) if name in args.parts else []
     if "loading" in args.parts:
         rows += report("loading, an image", pipeline.loading(timed, args.repeats))
     if "editing" in args.parts:
