@@ -31,7 +31,11 @@ import math
 from collections.abc import Iterable
 
 import torch
-from open_clip.transformer import text_global_pool
+from open_clip.transformer import (
+    ResidualAttentionBlock,
+    VisionTransformer,
+    text_global_pool,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -71,20 +75,23 @@ class LoRAAttention(nn.Module):
         return (self.in_proj_weight.float() + delta).to(self.in_proj_weight.dtype)
 
     def forward(self, x: torch.Tensor, key=None, value=None, need_weights: bool = False,
-                attn_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, None]:
+                attn_mask: torch.Tensor | None = None, queries: int | None = None,
+                ) -> tuple[torch.Tensor, None]:
+        """queries: the output of so many first positions alone, without a mask; by default all."""
         batch, length, d = x.shape
         if self.merged is not None:
             if self.training:
                 raise RuntimeError("A merged adapter does not learn: call unmerge(model) first.")
-            q, k, v = F.linear(x, self.merged, self.in_proj_bias).chunk(3, dim=-1)
+            q, k, v = self._project(x, self.merged, queries)
         else:
-            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            q, k, v = self._project(x, self.in_proj_weight, queries)
             low = F.dropout(x, self.dropout, self.training)
             low = F.linear(low, torch.cat([self.A_q, self.A_v]))  # (B, L, 2r): one pass over x
             low = low * (self.alpha / self.rank)
-            q = q + F.linear(low[..., : self.rank], self.B_q)
+            q = q + F.linear(low[:, :queries, : self.rank], self.B_q)
             v = v + F.linear(low[..., self.rank:], self.B_v)
-        q, k, v = (t.view(batch, length, self.num_heads, -1).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (t.view(batch, -1, self.num_heads, d // self.num_heads).transpose(1, 2)
+                   for t in (q, k, v))
         if attn_mask is not None:
             attn_mask = attn_mask.to(q.dtype)
             if attn_mask.ndim == 3:
@@ -97,7 +104,16 @@ class LoRAAttention(nn.Module):
             y = y.to(q.dtype)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask)
-        return self.out_proj(y.transpose(1, 2).reshape(batch, length, d)), None
+        return self.out_proj(y.transpose(1, 2).reshape(batch, -1, d)), None
+
+    def _project(self, x: torch.Tensor, weight: torch.Tensor,
+                 queries: int | None) -> tuple[torch.Tensor, ...]:
+        """q of the first `queries` positions, k and v of all, by one product or two."""
+        bias, d = self.in_proj_bias, x.shape[-1]
+        if queries is None:
+            return F.linear(x, weight, bias).chunk(3, dim=-1)
+        return (F.linear(x[:, :queries], weight[:d], bias[:d]),
+                *F.linear(x, weight[d:], bias[d:]).chunk(2, dim=-1))
 
 
 def _text_tower(model: nn.Module) -> nn.Module:
@@ -175,5 +191,28 @@ def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def encode_image(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Unit image features (B, D), float32, of normalised pixels (B, 3, H, W)."""
-    return F.normalize(model.encode_image(pixels).float(), dim=-1)
+    """Unit image features (B, D), float32, of normalised pixels (B, 3, H, W).
+
+    Exact: a plain tower is read off at its class token, so its last block works out that one alone,
+    from the keys and values of all.
+    """
+    net = model.visual
+    if not _class_token_alone(net):
+        return F.normalize(model.encode_image(pixels).float(), dim=-1)
+    *blocks, last = net.transformer.resblocks
+    x = net._embeds(pixels)  # (B, L, d)
+    for block in blocks:
+        x = block(x)
+    y, _ = last.attn(last.ln_1(x), queries=1)
+    x = x[:, :1] + last.ls_1(y)
+    x = x + last.ls_2(last.mlp(last.ln_2(x)))
+    x, _ = net._pool(x)  # (B, d)
+    return F.normalize((x if net.proj is None else x @ net.proj).float(), dim=-1)
+
+
+def _class_token_alone(net: nn.Module) -> bool:
+    """Whether an image tower is open_clip's adapted ViT, read off at its class token."""
+    return (type(net) is VisionTransformer and net.pool_type == "tok" and net.attn_pool is None
+            and net.transformer.batch_first and not net.transformer.grad_checkpointing
+            and type(net.transformer.resblocks[-1]) is ResidualAttentionBlock
+            and isinstance(net.transformer.resblocks[-1].attn, LoRAAttention))

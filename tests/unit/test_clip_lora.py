@@ -122,6 +122,36 @@ def test_text_cut_to_the_longest_caption_is_exact(custom):
     assert clip_lora.cut(net, padded_with_end).shape == (5, 10)
 
 
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_last_block_works_out_the_class_token_alone_and_exactly(pool, merged):
+    net, _ = model(pool)
+    clip_lora.add_lora(net, rank=4)
+    perturb(net)
+    if merged:
+        adapters.merge(net)
+    pixels, _, _ = batch()
+    seen = []
+    net.visual.transformer.resblocks[-1].mlp.register_forward_hook(
+        lambda _, given, out: seen.append(given[0].shape[1]))
+    with torch.no_grad():
+        found = clip_lora.encode_image(net, pixels)
+        want = net.encode_image(pixels, normalize=True)
+    assert seen == [1 if pool == "tok" else 17, 17]  # 16 patches and the class token
+    assert relative(found, want) < 1e-6
+
+
+def test_the_class_token_alone_draws_the_same_dropout():
+    net, _ = model()
+    clip_lora.add_lora(net, rank=4, dropout=0.5)
+    perturb(net)
+    pixels, found = batch()[0], []
+    for encode in (clip_lora.encode_image, lambda n, x: n.encode_image(x, normalize=True)):
+        torch.manual_seed(5)
+        found.append(encode(net.train(), pixels))
+    assert relative(*found) < 1e-5
+
+
 def test_merging_loading_and_evaluating_twice_change_nothing(tmp_path):
     net, _ = model()
     plain = {k: v.clone() for k, v in net.state_dict().items()}
