@@ -62,15 +62,9 @@ def compare(df: pd.DataFrame, effects: pd.DataFrame, model: pd.DataFrame) -> pd.
     the effect of all). agrees: the estimate lies in the bootstrap's 95 % interval, and the
     bootstrap's estimate in this one's; <NA> where there is no interval.
     """
-    cells, rows = tables.answers(df), []
+    cells, rows = tables.feasibility_cells(tables.answers(df)), []
     for attribute in (*tables.ATTRIBUTES, tables.POOLED):
-        members = {}
-        for dataset in sorted(df["dataset"].unique()):
-            for a in tables.ATTRIBUTES:
-                for training in tables.TRAINING_ORDER[1:]:
-                    table = tables.contrast(cells, dataset, tables.feasibility(a, training))
-                    if table is not None and attribute in (a, tables.POOLED):
-                        members[dataset, a, training] = table
+        members = {k: t for k, t in cells.items() if attribute in (k[1], tables.POOLED)}
         if not members:
             continue
         own = effects[(effects["dataset"] == tables.POOLED) & (effects["attribute"] == attribute)]

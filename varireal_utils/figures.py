@@ -186,8 +186,7 @@ def effect_forest(effects: pd.DataFrame, margin: float, by: str = "training"
     for dataset, block in effects.groupby("dataset", sort=False):
         heads[label(str(dataset))], y = y, y + 1.2
         for _, rows in block.groupby("attribute", sort=False):
-            at += [(y + i, i == 0, row, getattr(row, by)) for i, row in
-                   enumerate(rows.itertuples())]
+            at += [(y + i, i == 0, row) for i, row in enumerate(rows.itertuples())]
             y += len(rows) + 0.4
         y += 0.4
     bounds = effects[["low", "high"]].abs().to_numpy()
@@ -200,8 +199,8 @@ def effect_forest(effects: pd.DataFrame, margin: float, by: str = "training"
     axis.spines["left"].set_visible(False)
     axis.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
     axis.axvline(0, color=PALE, lw=0.7, zorder=1)
-    for line, first, row, what in at:
-        _effect_line(axis, line, first, row, what, reach)
+    for line, first, row in at:
+        _effect_line(axis, line, first, row, getattr(row, by), reach)
     for name, line in heads.items():
         _beside(axis, -1.79, line, name, weight="bold", fontsize=8)
     _forest_words(axis, effects[by].unique(), margin)

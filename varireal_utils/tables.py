@@ -288,6 +288,20 @@ def feasibility(attribute: str, training: str) -> dict[str, float]:
             for arm, sign in (("feasible", 1.0), ("infeasible", -1.0))}
 
 
+def feasibility_cells(cells: dict, attributes: tuple[str, ...] = ATTRIBUTES, study: str = "",
+                      ) -> dict[tuple[str, str, str], pd.DataFrame]:
+    """(dataset, attribute, training) -> feasible minus infeasible, (seeds, images), of all that
+    were run; cells: of `answers`; study: the name of one beside this (`beside`)."""
+    head = f"{study}:" if study else ""
+    found = {}
+    for key in product(sorted({d for d, _ in cells}), attributes, TRAINING_ORDER[1:]):
+        weights = {f"{head}{recipe}": w for recipe, w in feasibility(*key[1:]).items()}
+        table = contrast(cells, key[0], weights)
+        if table is not None:
+            found[key] = table
+    return found
+
+
 def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
     """Feasible minus infeasible, in points: a row per data set, attribute and training, then rows
     with "pooled" in place of one, two or all of them (equal weight for each data set; the recipes
@@ -299,13 +313,7 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
     p and p_equivalence (of the two-sided test of no difference, and of two one-sided tests), and
     both by Holm's correction over the cells that are not pooled (<NA> in pooled rows).
     """
-    cells, single, rows = answers(df), {}, []
-    for dataset in sorted(df["dataset"].unique()):
-        for attribute in (*ATTRIBUTES, "all"):
-            for training in TRAINING_ORDER[1:]:
-                table = contrast(cells, dataset, feasibility(attribute, training))
-                if table is not None:
-                    single[dataset, attribute, training] = table
+    single, rows = feasibility_cells(answers(df), (*ATTRIBUTES, "all")), []
     for (dataset, attribute, training), d in single.items():
         p = np.median([stats.mcnemar(row > 0, row < 0)["p"] for row in d.to_numpy()])
         rows.append({"dataset": dataset, "attribute": attribute, "training": training,
@@ -326,13 +334,7 @@ def effects(df: pd.DataFrame, margin: float, **options) -> pd.DataFrame:
 def pooled_effects(df: pd.DataFrame) -> dict[tuple[str, str, str], list[np.ndarray]]:
     """(dataset, attribute, training) -> tables of feasible minus infeasible, (seeds, images): each
     cell, then each attribute and all of them with "pooled" for what is pooled."""
-    cells, found = answers(df), {}
-    for dataset in sorted(df["dataset"].unique()):
-        for attribute in ATTRIBUTES:
-            for training in TRAINING_ORDER[1:]:
-                table = contrast(cells, dataset, feasibility(attribute, training))
-                if table is not None:
-                    found[dataset, attribute, training] = table
+    found = feasibility_cells(answers(df))
     out = {key: [table.to_numpy()] for key, table in found.items()}
     for attribute in (*ATTRIBUTES, POOLED):
         members = {k: t for k, t in found.items() if attribute in (k[1], POOLED)}
@@ -352,22 +354,16 @@ def by_protocol(df: pd.DataFrame, margin: float, own: str, **options) -> pd.Data
     protocol is `own`) and for those beside it (`beside`): protocol, dataset, attribute, cells and
     the columns of `estimate`; rows with dataset "pooled" come last. A study beside it that has the
     name `own` is left out; that two protocols differ is for claims S1 and S2 to say, by pairs."""
-    studies = [own] + sorted({r.rpartition(":")[0] for r in df["recipe"].unique()} - {"", own})
-    cells, found = answers(df), {}
-    for study, dataset, attribute, training in product(
-            studies, sorted(df["dataset"].unique()), ATTRIBUTES, TRAINING_ORDER[1:]):
-        head = "" if study == own else f"{study}:"
-        table = contrast(cells, dataset, {f"{head}{recipe}": weight for recipe, weight
-                                          in feasibility(attribute, training).items()})
-        if table is not None:
-            found[dataset, attribute, study, training] = table
-    rows = []
-    for dataset, attribute, study in product(
-            [*sorted({k[0] for k in found}), POOLED], ATTRIBUTES, studies):
-        members = {k: t for k, t in found.items()
-                   if dataset in (k[0], POOLED) and k[1:3] == (attribute, study)}
+    others = {r.rpartition(":")[0] for r in df["recipe"].unique()} - {"", own}
+    cells, rows = answers(df), []
+    found = {name: feasibility_cells(cells, study="" if name == own else name)
+             for name in [own, *sorted(others)]}
+    datasets = sorted({key[0] for each in found.values() for key in each})
+    for dataset, attribute, (name, each) in product([*datasets, POOLED], ATTRIBUTES, found.items()):
+        members = {k: t for k, t in each.items()
+                   if dataset in (k[0], POOLED) and k[1] == attribute}
         if members:
-            rows.append({"dataset": dataset, "attribute": attribute, "protocol": study,
+            rows.append({"dataset": dataset, "attribute": attribute, "protocol": name,
                          **estimate(by_dataset(members), margin, **options),
                          "cells": len(members)})
     columns = ["dataset", "attribute", "protocol", *ESTIMATE, "cells"]
@@ -379,16 +375,12 @@ def by_class(df: pd.DataFrame, study: str | Path) -> pd.DataFrame:
     dataset, class_name, difference, low, high (95 %, by t over the class's test images), n."""
     from scipy.stats import t as student
 
-    cells, rows = answers(df), []
-    for dataset in sorted(df["dataset"].unique()):
-        found = [contrast(cells, dataset, feasibility(a, t)) for a in ATTRIBUTES
-                 for t in TRAINING_ORDER[1:]]
-        found = [t for t in found if t is not None]
-        if not found:
-            continue
+    found, rows = feasibility_cells(answers(df)), []
+    for dataset in sorted({key[0] for key in found}):
         images = store.read_table(Path(study) / f"data/{store.slug(dataset)}/images.parquet")
         names = images.set_index("image_id")["class_name"]
-        each = 100 * average(found).mean(axis=0)  # of each test image
+        own = [t for key, t in found.items() if key[0] == dataset]
+        each = 100 * average(own).mean(axis=0)  # of each test image
         for name, points in each.groupby(names.reindex(each.index)):
             half = student.ppf(0.975, max(len(points) - 1, 1)) * points.sem() \
                 if len(points) > 1 else np.nan
@@ -402,16 +394,13 @@ def mcnemar(df: pd.DataFrame) -> pd.DataFrame:
     """Single trainings: the feasible against the infeasible arm of every data set, attribute,
     training and seed. Columns: these four, only_feasible, only_infeasible (images that this one
     alone gets right), p (exact, two-sided, not corrected)."""
-    cells, rows = answers(df), []
-    for dataset in sorted(df["dataset"].unique()):
-        for attribute in (*ATTRIBUTES, "all"):
-            for training in TRAINING_ORDER[1:]:
-                table = contrast(cells, dataset, feasibility(attribute, training))
-                for seed, row in [] if table is None else table.iterrows():
-                    got = stats.mcnemar(row > 0, row < 0)
-                    rows.append({"dataset": dataset, "attribute": attribute, "training": training,
-                                 "seed": seed, "only_feasible": got["only_a"],
-                                 "only_infeasible": got["only_b"], "p": got["p"]})
+    rows = []
+    for key, table in feasibility_cells(answers(df), (*ATTRIBUTES, "all")).items():
+        for seed, row in table.iterrows():
+            got = stats.mcnemar(row > 0, row < 0)
+            rows.append({**dict(zip(("dataset", "attribute", "training"), key)), "seed": seed,
+                         "only_feasible": got["only_a"], "only_infeasible": got["only_b"],
+                         "p": got["p"]})
     return pd.DataFrame(rows, columns=["dataset", "attribute", "training", "seed",
                                        "only_feasible", "only_infeasible", "p"])
 
@@ -441,15 +430,10 @@ def mixed_model(df: pd.DataFrame) -> pd.DataFrame:
 
     import statsmodels.formula.api as smf
 
-    cells, rows = answers(df), []
-    for dataset in sorted(df["dataset"].unique()):
-        for attribute in ATTRIBUTES:
-            for training in TRAINING_ORDER[1:]:
-                table = contrast(cells, dataset, feasibility(attribute, training))
-                if table is not None:
-                    rows += [{"unit": f"{dataset} {seed}", "attribute": attribute,
-                              "training": training, "points": 100 * row.mean()}
-                             for seed, row in table.iterrows()]
+    rows = [{"unit": f"{dataset} {seed}", "attribute": attribute, "training": training,
+             "points": 100 * row.mean()}
+            for (dataset, attribute, training), table in feasibility_cells(answers(df)).items()
+            for seed, row in table.iterrows()]
     frame = pd.DataFrame(rows, columns=["unit", "attribute", "training", "points"])
     columns = ["term", "estimate", "low", "high", "note"]
     if frame["unit"].nunique() < 3 or frame["points"].var() == 0:
@@ -472,15 +456,9 @@ def power_table(df: pd.DataFrame, margin: float,
     """What more seeds would give, from this study's own noise: for the effect of each attribute
     (both trainings, all data sets) and of all, seeds, se (points), chance of the verdict
     "equivalent" were there no difference, and smallest difference that is found with 80 % power."""
-    cells, rows = answers(df), []
+    found, rows = feasibility_cells(answers(df)), []
     for attribute in (*ATTRIBUTES, POOLED):
-        members = {}
-        for dataset in sorted(df["dataset"].unique()):
-            for a in ATTRIBUTES:
-                for t in TRAINING_ORDER[1:]:
-                    table = contrast(cells, dataset, feasibility(a, t))
-                    if table is not None and attribute in (a, POOLED):
-                        members[dataset, a, t] = table
+        members = {k: t for k, t in found.items() if attribute in (k[1], POOLED)}
         if members:
             arrays = [t.to_numpy() for t in by_dataset(members)]
             rows += [{"attribute": attribute, **stats.power(arrays, margin, s)} for s in seeds]

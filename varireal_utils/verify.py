@@ -53,12 +53,15 @@ def calibrate(photographs: Iterable[tuple[np.ndarray, np.ndarray]], labels: np.n
 
     photographs: image and object mask of each, of which `_LOT` are held at a time; phrases: for
     each (P, D) unit text features of all phrases of both arms. Returns attribute_threshold,
-    identity_threshold and the number of photographs they rest on.
+    identity_threshold and the number of photographs they rest on. Raises ValueError without one.
     """
     rng, found = numpy_rng(seed, "verify", "calibrate"), []
     waiting = iter(photographs)
     while lot := list(islice(waiting, _LOT)):
         found.append((embed([i for i, _ in lot]), embed([object_only(i, m) for i, m in lot])))
+    if not found:
+        raise ValueError("No validation photograph is there, and the verifier's thresholds rest on "
+                         "them: set val_per_class or val_fraction of the data set above 0.")
     features, objects = (np.concatenate(parts) for parts in zip(*found))
     asked = [[int(rng.integers(len(p))) for p in phrases] for _ in range(8)]
     wrong = np.concatenate([margins(features, a, phrases) for a in asked])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from varireal_utils import verify
 
@@ -57,6 +58,11 @@ def test_calibration_holds_a_lot_of_photographs_at_a_time(monkeypatch):
     monkeypatch.setattr(verify, "_LOT", 7)
     assert verify.calibrate(one_by_one(), labels, phrases, counting, SETTINGS, 3) == whole
     assert seen == [(7, 7), (7, 7), (7, 14), (7, 14), (6, 20), (6, 20)]
+
+
+def test_calibration_without_photographs_says_what_to_set():
+    with pytest.raises(ValueError, match="val_per_class"):
+        verify.calibrate([], np.zeros(0, int), [], embed, SETTINGS, 3)
 
 
 def test_a_constant_answer_cannot_pass():
