@@ -9,9 +9,9 @@ table of medians and ratios, writes them as JSON, and ends with an error where a
 What was learnt: half of the plain step's time goes into 77 tokens of which captions need a dozen
 (attention is causal, so cutting behind the last end token is exact); recomputing the text tower
 costs a third of its forward pass; encoding the text for every evaluation batch of 8 costs more than
-the images; torch's fused CPU attention is slow backwards in bfloat16 over short rows; the last block
-of the image tower is read off at its class token alone, which spares a fourteenth. What is left of a
-step in float32 is matrix products for three quarters.
+the images; torch's fused CPU attention is slow backwards in bfloat16 over short rows; the image
+tower is read off at its class token, so its last block need not work out the others, which spares a
+fourteenth. Three quarters of what is left of a float32 step are matrix products.
 """
 
 from __future__ import annotations
