@@ -69,9 +69,9 @@ def loading(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
     return {name: s / COUNT for name, s in seconds.items()}
 
 
-def editing(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
+def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> dict[str, float]:
     """Median seconds an edit of a colour with the micro models: one by one, and in batches."""
-    params = load_params(ROOT / "params/micro.yaml", {"device": "cpu"})
+    params = load_params(ROOT / "params/micro.yaml", {"device": device})
     bank = prompts.load_bank(ROOT / params["prompts"], "cars", {}, list(render.class_names("cars")))
     pipes, sources, rows = edit.load(params, "color"), [], []
     for n in range(batch):

@@ -59,11 +59,11 @@ def captions(count: int) -> list[str]:
 def ours_step(model, optimiser, pixels, tokens, labels, dtype) -> float:
     """One step as classify.train takes it."""
     model.train()
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with torch.autocast(pixels.device.type, dtype, enabled=dtype != torch.float32):
         text = networks.text_features(model, tokens[None])
         image = clip_lora.encode_image(model, pixels)
     logits = model.logit_scale.exp() * image @ text.T
-    loss = steps.weighted_loss(logits, labels, torch.zeros(len(labels), dtype=torch.bool), 0.5)
+    loss = steps.weighted_loss(logits, labels, torch.zeros_like(labels, dtype=torch.bool), 0.5)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
@@ -74,7 +74,7 @@ def ours_step(model, optimiser, pixels, tokens, labels, dtype) -> float:
 def ours_evaluate(model, batches, tokens, dtype) -> torch.Tensor:
     """Logits of all batches; the text is encoded once."""
     model.eval()
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with torch.autocast(batches[0].device.type, dtype, enabled=dtype != torch.float32):
         text = networks.text_features(model, tokens[None])
         image = torch.cat([clip_lora.encode_image(model, b) for b in batches])
     return model.logit_scale.exp() * image @ text.T

@@ -48,7 +48,8 @@ def block(root: Path) -> str:
              f"with images](results/{SHOWN}/notebooks) | [every answer and edit, as "
              f"parquet](results/{SHOWN})", "",
              "![Photographs and their feasible and infeasible edits](figures/qualitative_grid.png)",
-             "", _models(root), *_speed(root), *_growth(root)]
+             "", _models(root), *_speed(root), *_gpu(root),
+             *_growth(root)]
     return "\n".join(lines)
 
 
@@ -153,6 +154,25 @@ def _speed(root: Path) -> list[str]:
             f"{facts['model']}, batch {facts['batch']} ({facts['machine']}, "
             f"{facts['started'][:10]}, `make bench`).{missed}", "",
             "| | as the reference does it | ours | ours, bfloat16 |", "|---|---|---|---|", *cells]
+
+
+def _gpu(root: Path) -> list[str]:
+    """What `bench.gpu` measured, if its numbers are kept: images a second, share of the peak."""
+    path = root / "results/bench_gpu.json"
+    if not path.exists():
+        return []
+    facts, cells = store.read_json(path), []
+    for row in facts["rows"]:
+        classes = f", {row['classes']} classes" if row["classes"] else ""
+        share = "" if row["share_of_peak"] is None else f"{100 * row['share_of_peak']:.0f} %"
+        cells.append(f"| {row['what']}{classes} | {row['way']} | {row['batch']} | "
+                     f"{row['images_per_second']:,.0f} | {share} |")
+    return ["", f"On a GPU ({facts['card']}, random weights, {facts['started'][:10]}, "
+            f"`python -m bench.gpu`); shares are of the data sheet's {facts['peak_tflops']:.0f} "
+            "TFLOP/s of bf16, of which a large matrix product reached "
+            f"{100 * facts['matrix_tflops'] / facts['peak_tflops']:.0f} %:", "",
+            "| | way | images at once | images a second | share of the peak |",
+            "|---|---|---|---|---|", *cells]
 
 
 def _growth(root: Path) -> list[str]:

@@ -12,13 +12,16 @@ def trained(folder, stops: list[int]) -> torch.Tensor:
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
 
-    def loss_of(step, rng):
-        x = torch.from_numpy(rng.standard_normal((8, 4), np.float32))
+    def sample(step, rng):
+        return {"x": rng.standard_normal((8, 4), np.float32)}
+
+    def loss_of(step, batch):
+        x = batch["x"]
         return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
 
     for steps in stops:
         # the schedule follows the steps, so the limit is given as it will be in the end
-        loop.fit({"m": model}, loss_of, steps, folder / "c.pt", 0.01, warmup=2, every=3)
+        loop.fit({"m": model}, sample, loss_of, steps, folder / "c.pt", 0.01, warmup=2, every=3)
         torch.manual_seed(1)
     return model.weight.detach().clone()
 
@@ -35,6 +38,42 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path):
 def test_batches_are_functions_of_seed_and_step():
     assert loop.batch_rng(1, 5).integers(1e9) == loop.batch_rng(1, 5).integers(1e9)
     assert loop.batch_rng(1, 5).integers(1e9) != loop.batch_rng(1, 6).integers(1e9)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(tmp_path):
+    model = torch.nn.Linear(2, 1)
+
+    def training(bad_from, steps, of_batch):
+        def sample(step, rng):
+            x = rng.standard_normal((4, 2), np.float32)
+            return {"x": x * np.nan if of_batch and step >= bad_from else x}
+
+        def loss_of(step, batch):
+            loss = model(batch["x"]).square().mean()
+            return loss * (np.nan if step >= bad_from else 1.0), {}
+
+        return loop.fit({"m": model}, sample, loss_of, steps, tmp_path / "c.pt", 0.01, every=25)
+
+    training(1000, 50, False)
+    good = torch.load(tmp_path / "c.pt", weights_only=True)["modules"]["m"]["weight"]
+    with pytest.raises(FloatingPointError, match="c: the loss is nan at step 75, and the batch is"):
+        training(60, 100, False)
+    with pytest.raises(FloatingPointError, match="x of the batch is not finite"):
+        training(60, 62, True)
+    kept = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert kept["step"] == 50 and torch.equal(kept["modules"]["m"]["weight"], good)
+
+
+def test_batches_made_ahead_are_those_of_their_steps():
+    def sample(step, rng):
+        return {"step": np.int64(step), "x": rng.standard_normal(3)}
+
+    ahead = loop.batches(sample, 7, range(4, 30), torch.device("cuda"))
+    assert ahead.num_workers > 0
+    here = loop.batches(sample, 7, range(4, 30), torch.device("cpu"))
+    for step, (a, b) in enumerate(zip(ahead, here, strict=True), 4):
+        assert int(a["step"]) == step and torch.equal(a["x"], b["x"])
+        assert np.array_equal(a["x"], loop.batch_rng(7, step).standard_normal(3))
 
 
 def test_tokens_equal_the_saved_tokenizers(tmp_path):
@@ -112,8 +151,9 @@ def test_clip_goes_on_from_the_weights_that_lie_there(few, tmp_path):
 
 def test_coverage_undoes_the_token_layout():
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 4, (3, 128, 128, 4)).astype(np.uint8)
-    _, cells = contrastive.augment(pixels, np.random.default_rng(1), torch.device("cpu"))
+    pixels = torch.from_numpy(rng.integers(0, 4, (3, 128, 128, 4)).astype(np.uint8))
+    moves = contrastive.moves(3, np.random.default_rng(1))
+    _, cells = contrastive.augment(pixels, {k: torch.from_numpy(v) for k, v in moves.items()})
     grid = contrastive.coverage(cells)
     assert cells.shape == (3, 64, 16) and grid.shape == (3, 1, 32, 32)
     # token 9 is the second of the second row: rows 4-7 and columns 4-7 of the coverage

@@ -59,7 +59,7 @@ def test_head_room_is_asked_for_on_every_data_set():
 
 
 def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
-    assert readme._speed(tmp_path) == readme._growth(tmp_path) == []
+    assert readme._speed(tmp_path) == readme._growth(tmp_path) == readme._gpu(tmp_path) == []
     rows = [{"what": "training step", "classes": 37, "way": w, "seconds": s, "ratio": 12 / s}
             for w, s in (("plain", 12.0), ("float32", 6.0), ("bfloat16", 2.0))]
     rows.append({"what": "make study", "classes": None, "way": "ours", "seconds": 500.0,
@@ -70,6 +70,17 @@ def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
     text = readme._speed(tmp_path)
     assert text[-2] == "| training step, 37 classes | 12 s | 6 s (**2.0x**) | 2 s (**6.0x**) |"
     assert text[-1] == "| make study |  | 500 s |  |" and "Missed: too slow." in text[1]
+    store.write_json(tmp_path / "results/bench_gpu.json", {
+        "card": "a card", "peak_tflops": 1000.0, "matrix_tflops": 750.0,
+        "started": "2026-01-01T00:00:00Z", "rows": [
+            {"what": "training step", "classes": 37, "way": "bfloat16", "batch": 64,
+             "images_per_second": 1252.3, "share_of_peak": 0.086},
+            {"what": "colour edits", "classes": None, "way": "plain", "batch": 1,
+             "images_per_second": 9.0, "share_of_peak": None}]})
+    text = readme._gpu(tmp_path)
+    assert "a card" in text[1] and "75 %" in text[1]
+    assert text[-2:] == ["| training step, 37 classes | bfloat16 | 64 | 1,252 | 9 % |",
+                         "| colour edits | plain | 1 | 9 |  |"]
     store.write_table(tmp_path / "results/growth.csv", pd.DataFrame(
         {"images": [1000, 2000], "stage": "01_data", "seconds": [1.2, 2.3],
          "memory_mb": [700.4, 701.0]}))

@@ -27,7 +27,9 @@ def build(channels: int = 32) -> AutoencoderTiny:
 
 def to_model(pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in -1..1."""
-    return torch.as_tensor(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def train(pixels: np.ndarray, checkpoint: Path, steps: int, seconds: float, batch: int = 48,
@@ -42,22 +44,25 @@ def train(pixels: np.ndarray, checkpoint: Path, steps: int, seconds: float, batc
     model.requires_grad_(True)
     model.encoder.requires_grad_(start is None)
 
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> dict:
         rows = np.sort(rng.integers(len(pixels), size=batch))
         y, x = rng.integers(pixels.shape[1] - crop + 1, size=2)
-        real = to_model(pixels[rows, y:y + crop, x:x + crop, :3])
-        real = real.to(on(model), memory_format=torch.channels_last)
+        cells = (batch, model.config.latent_channels, crop // 4, crop // 4)
+        return {"pixels": np.ascontiguousarray(pixels[rows, y:y + crop, x:x + crop, :3]),
+                "noise": rng.standard_normal(cells, np.float32)}
+
+    def loss_of(step: int, given: dict):
+        real = to_model(given["pixels"]).contiguous(memory_format=torch.channels_last)
         with half(real.device):
             latents = model.encoder(real).float()
-            noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
-            back = model.decoder(latents + 0.05 * noise.to(real.device)).float()
+            back = model.decoder(latents + 0.05 * given["noise"]).float()
         square = F.mse_loss(back, real)
         loss = 4 * square + 0.5 * F.l1_loss(back, real) + _edges(back, real) \
             + 0.02 * (latents.std(dim=(0, 2, 3)) - 1).square().mean() \
             + 0.02 * latents.mean(dim=(0, 2, 3)).square().mean()
-        return loss, {"psnr": float(10 * torch.log10(4 / square.detach()))}
+        return loss, {"psnr": 10 * torch.log10(4 / square.detach())}
 
-    report = fit({"vae": model}, loss_of, steps, checkpoint, lr, seed=seed, seconds=seconds,
+    report = fit({"vae": model}, sample, loss_of, steps, checkpoint, lr, seed=seed, seconds=seconds,
                  ema=0.995)
     return model, report
 

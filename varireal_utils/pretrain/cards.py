@@ -155,7 +155,7 @@ def renew(shop, figures: dict, reports: dict) -> list[Path]:
     """`write`, with what acceptance.json holds of models that were neither trained nor measured
     again."""
     old = store.read_json(shop.shelf / "acceptance.json")
-    before = {k: {"step": r["steps"], "seconds": r["seconds"]} for k, r in old["training"].items()}
+    before = {k: r | {"step": r["steps"]} for k, r in old["training"].items()}
     return write(shop, old["figures"] | figures, before | reports)
 
 
@@ -164,8 +164,8 @@ def write(shop, figures: dict, reports: dict) -> list[Path]:
     store.write_json(shop.shelf / "acceptance.json", {
         "figures": {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()},
         "targets": TARGETS,
-        "training": {k: {"steps": r["step"], "seconds": round(r["seconds"])}
-                     for k, r in reports.items()}})
+        "training": {k: {"steps": r["step"], "seconds": round(r["seconds"]),
+                         "device": r.get("device", "cpu")} for k, r in reports.items()}})
     made = [shop.shelf / "acceptance.json"]
     for name, about in ABOUT.items():
         folder = shop.shelf / name
@@ -177,14 +177,15 @@ def write(shop, figures: dict, reports: dict) -> list[Path]:
 
 ABOUT = {
     "vae": ("Autoencoder", "`diffusers.AutoencoderTiny`, 128 x 128 x 3 to 32 x 32 x 4",
-            ("autoencoder",), ("autoencoder_psnr_db",)),
+            ("autoencoder", "autoencoder_decoder"), ("autoencoder_psnr_db",)),
     "inpaint": ("Inpainting pipeline", "`diffusers.StableDiffusionInpaintPipeline`, 9-channel UNet",
                 ("coarse", "inpaint"), ("background_recognised", "texture_recognised",
                                         "color_recognised", "color_nearest",
                                         "class_after_background", "class_after_color",
                                         "class_after_texture")),
     "text2image": ("Text-to-image pipeline",
-                   "`diffusers.StableDiffusionPipeline`; draws the priors", ("text2image",),
+                   "`diffusers.StableDiffusionPipeline`; draws the priors",
+                   ("text2image", "text2image_more"),
                    ("text2image_class_named", "text2image_kind_named")),
     "datadream": ("Text-to-image pipeline of whole pictures",
                   "`diffusers.StableDiffusionPipeline`; what DataDream adapts",
@@ -211,8 +212,9 @@ def card(name: str, about: tuple, figures: dict, reports: dict) -> str:
                                              else " (not reached)")
         lines.append(f"| {key.replace('_', ' ')} | {figures[key]:.3g} | "
                      f"{'' if target is None else f'>= {target:g}'}{reached} |")
-    trained = [f"{s}: {reports[s]['step']} steps, {reports[s]['seconds'] / 60:.0f} minutes"
-               for s in stages if s in reports]
+    trained = [f"{s}: {r['step']} steps, {r['seconds'] / 60:.0f} minutes"
+               + (f" of an {r['device']}" if r.get("device", "cpu") != "cpu" else "")
+               for s, r in ((s, reports[s]) for s in stages if s in reports)]
     lines += ["", "Training: " + "; ".join(trained) + ". Weights: float16 safetensors.",
               "", "Recognition is judged by a classifier that was trained on renderings for this "
               "measurement alone and is never used by the study; pictures drawn from words alone "

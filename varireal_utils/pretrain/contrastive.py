@@ -117,13 +117,20 @@ def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path,
     model = model.to(device)
     truth = labels(specs)
 
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> dict:
         rows = np.sort(rng.integers(len(pixels), size=batch))
-        images, where = augment(pixels[rows], rng, on(model))
+        moved = moves(batch, rng)
         texts = [_caption(specs[i], rng, name, wrong) for i in rows]
+        return moved | {"pixels": pixels[rows], "tokens": tokens(texts, vocab),
+                        "caption": np.unique(texts, return_inverse=True)[1],
+                        "phrases": table[truth["class_name"][rows]],
+                        **{k: v[rows] for k, v in truth.items()}}
+
+    def loss_of(step: int, given: dict):
+        images, where = augment(given["pixels"], given)
         with half(images.device):
             pooled, patches = model.visual(images)
-            written = model.encode_text(tokens(texts, vocab).to(images.device))
+            written = model.encode_text(given["tokens"])
             scores = {k: head(pooled) for k, head in heads.classes.items()}
             shapes, cover = heads.phrases(pooled), heads.where(patches)
             surface, copied = heads.surface(patches), heads.taught(patches)
@@ -132,28 +139,25 @@ def train(pixels: np.ndarray, specs: list[Spec], folder: Path, checkpoint: Path,
         taught_loss = F.mse_loss(copied.float(), goal.float())
         a, b = F.normalize(pooled.float(), dim=-1), F.normalize(written.float(), dim=-1)
         logits = model.logit_scale.clamp(max=4.0).exp() * a @ b.T
-        same = torch.tensor([[s == t for t in texts] for s in texts], dtype=torch.float32)
-        same = same.to(images.device)
+        same = (given["caption"][:, None] == given["caption"]).float()
         same = same / same.sum(1, keepdim=True)
         contrast = -(same * logits.log_softmax(1)).sum(1).mean() / 2 \
             - (same * logits.T.log_softmax(1)).sum(1).mean() / 2
-        each = {k: F.cross_entropy(v.float(), torch.from_numpy(truth[k][rows]).to(v.device))
-                for k, v in scores.items()}
+        each = {k: F.cross_entropy(v.float(), given[k]) for k, v in scores.items()}
         heads_loss = sum(each.values()) / len(each) + each["class_name"]
-        known = torch.from_numpy(table[truth["class_name"][rows]]).to(images.device)
-        shape_loss = F.binary_cross_entropy_with_logits(shapes.float(), known)
+        shape_loss = F.binary_cross_entropy_with_logits(shapes.float(), given["phrases"])
         mask_loss = F.binary_cross_entropy_with_logits(cover.float(), where)
         inside = where.mean(2) > COVERED  # (B, 64)
-        painted = torch.from_numpy(truth["texture"][rows]).to(inside.device)
-        surface_loss = F.cross_entropy(surface[inside].float(),
-                                       painted[:, None].expand_as(inside)[inside])
+        each_token = F.cross_entropy(surface.float().flatten(0, 1), given["texture"]
+                                     .repeat_interleave(inside.shape[1]), reduction="none")
+        surface_loss = (each_token * inside.flatten()).sum() / inside.sum().clamp_min(1)
         loss = contrast + 0.5 * heads_loss + 2 * shape_loss + mask_loss + 2 * taught_loss \
             + surface_loss
         logs = {"contrast": contrast, "taught": taught_loss, "shape": shape_loss,
                 "surface": surface_loss, "mask": mask_loss, **each}
-        return loss, {k: float(v.detach()) for k, v in logs.items()}
+        return loss, logs
 
-    report = fit({"clip": model, "heads": heads}, loss_of, steps, checkpoint, lr, seed=seed,
+    report = fit({"clip": model, "heads": heads}, sample, loss_of, steps, checkpoint, lr, seed=seed,
                  warmup=200, weight_decay=0.02, seconds=seconds, every=200)
     model.visual.output_tokens = False
     save(model, folder)
@@ -172,28 +176,31 @@ def coverage(cells: torch.Tensor) -> torch.Tensor:
     return cells.view(count, 8, 8, 4, 4).permute(0, 1, 3, 2, 4).reshape(count, 1, 32, 32)
 
 
-def augment(pixels: np.ndarray, rng: np.random.Generator,
-            device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random shift, scale, flip and brightness; images (B, 3, 128, 128), masks (B, 64, 16).
+def moves(count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What `augment` does to each of `count` pictures: shift, scale and flip as "theta" (count, 2,
+    3), brightness as "gain" (count, 1, 1, 1), float32."""
+    theta = np.zeros((count, 2, 3), np.float32)
+    theta[:, 1, 1] = rng.uniform(0.75, 1.1, count)
+    theta[:, 0, 0] = theta[:, 1, 1] * rng.choice([-1.0, 1.0], count)
+    theta[:, :, 2] = rng.uniform(-0.12, 0.12, (count, 2))
+    return {"theta": theta, "gain": rng.uniform(0.9, 1.1, (count, 1, 1, 1)).astype(np.float32)}
+
+
+def augment(raw: torch.Tensor,
+            move: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels (B, 128, 128, 4) uint8 as `moves` says -> images (B, 3, 128, 128), masks (B, 64, 16).
 
     The mask target of a token is the object's coverage in its 4 x 4 cells of 4 x 4 pixels.
     """
-    raw = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
     image = raw[..., :3].permute(0, 3, 1, 2).float() / 127.5 - 1
     mask = (raw[..., 3:] & 1).permute(0, 3, 1, 2).float()
     count = len(raw)
-    scale = torch.from_numpy(rng.uniform(0.75, 1.1, count).astype(np.float32))
-    flip = torch.from_numpy(rng.choice([-1.0, 1.0], count).astype(np.float32))
-    shift = torch.from_numpy(rng.uniform(-0.12, 0.12, (count, 2)).astype(np.float32))
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale * flip, scale, shift
-    grid = F.affine_grid(theta.to(device), [count, 1, 128, 128], align_corners=False)
+    grid = F.affine_grid(move["theta"], [count, 1, 128, 128], align_corners=False)
     moved = F.grid_sample(torch.cat([image, mask], 1), grid, padding_mode="reflection",
                           align_corners=False)
-    gain = torch.from_numpy(rng.uniform(0.9, 1.1, (count, 1, 1, 1)).astype(np.float32)).to(device)
     cells = F.avg_pool2d(moved[:, 3:], 4)  # (B, 1, 32, 32)
     cells = cells.reshape(count, 8, 4, 8, 4).permute(0, 1, 3, 2, 4).reshape(count, 64, 16)
-    return (moved[:, :3] * gain).clamp(-1, 1), cells
+    return (moved[:, :3] * move["gain"]).clamp(-1, 1), cells
 
 
 @torch.no_grad()

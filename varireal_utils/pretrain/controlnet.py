@@ -19,6 +19,7 @@ from .. import guidance
 from ..world.law import COLORS, TEXTURES
 from ..world.render import Spec, render
 from .contrastive import tokens
+from .data import on_all_cores
 from .editor import TASKS, WIDTH, _velocity, draw, prompt_for, scheduler
 from .loop import fit, half, on
 
@@ -36,8 +37,10 @@ def build(inpaint) -> ControlNetModel:
     return net.to(memory_format=torch.channels_last)
 
 
-def lines(spec: Spec, rng: np.random.Generator) -> np.ndarray:
-    """Canny map (128, 128) uint8 of the same object under another colour and texture."""
+def lines(job: tuple[Spec, int, int]) -> np.ndarray:
+    """Canny map (128, 128) uint8 of the same object under another colour and texture, by (spec,
+    seed, number)."""
+    spec, rng = job[0], np.random.default_rng(job[1:])
     other = render(replace(spec, color=str(rng.choice(list(COLORS))),
                            texture=str(rng.choice(TEXTURES))))
     return guidance.canny(other.image, other.mask)
@@ -50,8 +53,8 @@ def prepare(data: dict, specs: list[Spec], count: int, folder: Path, seed: int =
     rows = np.flatnonzero(np.isin(data["tasks"], wanted))[:count]
     path = folder / "lines.npy"
     if not path.exists():
-        rng = np.random.default_rng(seed)
-        np.save(path, np.stack([lines(specs[i], rng) for i in rows]))
+        jobs = [(specs[i], seed, int(i)) for i in rows]
+        np.save(path, np.stack(list(on_all_cores(lines, jobs, "lines", 50))))
     return rows, np.load(path)
 
 
@@ -64,19 +67,21 @@ def train(net, inpaint, text, data: dict, specs: list[Spec], rows: np.ndarray, m
     inpaint.requires_grad_(False)
     text.requires_grad_(False)
 
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> dict:
         pick = rng.integers(len(rows), size=batch)
         index = rows[pick]
-        x0, context, mask = (torch.from_numpy(data[k][index]).to(device).float()
-                             for k in ("x0", "context", "mask"))
-        mask = mask[:, None]
-        edges = torch.from_numpy(maps[pick]).to(device)[:, None].expand(-1, 3, -1, -1) / 255.0
         texts = ["" if rng.random() < 0.1 else
                  prompt_for(specs[i], TASKS[data["tasks"][i]], rng) for i in index]
-        noise, t = draw(x0.shape, rng, device)
-        noisy, target = _velocity(x0, noise, t, abar)
+        return {"x0": data["x0"][index], "context": data["context"][index],
+                "mask": data["mask"][index][:, None], "lines": maps[pick],
+                "tokens": tokens(texts, vocab), **draw(data["x0"][index].shape, rng)}
+
+    def loss_of(step: int, given: dict):
+        x0, context, mask = (given[k].float() for k in ("x0", "context", "mask"))
+        edges, t = given["lines"][:, None].expand(-1, 3, -1, -1) / 255.0, given["t"]
+        noisy, target = _velocity(x0, given["noise"], t, abar)
         with half(device):
-            states = text(tokens(texts, vocab).to(device)).last_hidden_state
+            states = text(given["tokens"]).last_hidden_state
             down, mid = net(noisy, t, states, controlnet_cond=edges, return_dict=False)
             out = inpaint(torch.cat([noisy, mask, context], 1), t, states,
                           down_block_additional_residuals=down,
@@ -85,5 +90,5 @@ def train(net, inpaint, text, data: dict, specs: list[Spec], rows: np.ndarray, m
         weight = 0.1 + 0.9 * mask
         return (square * weight).sum() / weight.sum(), {}
 
-    return fit({"controlnet": net}, loss_of, steps, checkpoint, lr, seed=seed, seconds=seconds,
-               ema=0.995)
+    return fit({"controlnet": net}, sample, loss_of, steps, checkpoint, lr, seed=seed,
+               seconds=seconds, ema=0.995)

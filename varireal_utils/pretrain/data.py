@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..world import render
 from ..world.law import COLORS, FAMILIES, SCENES, SIZE, TEXTURES
+from .loop import cores
 
 ATTRIBUTES = {"family": list(FAMILIES), "background": list(SCENES), "texture": list(TEXTURES),
               "color": list(COLORS),
@@ -30,7 +33,15 @@ def _draw(job: tuple[int, int]) -> tuple[int, np.ndarray, list[dict]]:
     return start, pixels, specs
 
 
-def renderings(count: int, folder: Path, stream: int = 0, workers: int = 2,
+def on_all_cores(draw: Callable, jobs: Iterable[Any], what: str, chunk: int = 1) -> Iterable[Any]:
+    """draw(job) of each job in its order, by all cores; both must be picklable."""
+    jobs = list(jobs)
+    with ProcessPoolExecutor(cores()) as pool:
+        yield from tqdm(pool.map(draw, jobs, chunksize=chunk), total=len(jobs), desc=what,
+                        mininterval=2)
+
+
+def renderings(count: int, folder: Path, stream: int = 0,
                ) -> tuple[np.ndarray, list[render.Spec]]:
     """`count` pictures of the wide distribution; drawn on first use, then read from `folder`.
 
@@ -43,9 +54,8 @@ def renderings(count: int, folder: Path, stream: int = 0, workers: int = 2,
         pixels = np.lib.format.open_memmap(data, "w+", np.uint8, (count, SIZE, SIZE, 4))
         specs: dict[int, list[dict]] = {}
         jobs = [(start, stream) for start in range(0, count, _CHUNK)]
-        with ProcessPoolExecutor(workers) as pool:
-            for start, chunk, rows in tqdm(pool.map(_draw, jobs), total=len(jobs), desc="drawing"):
-                pixels[start:start + _CHUNK], specs[start] = chunk, rows
+        for start, chunk, rows in on_all_cores(_draw, jobs, "drawing"):
+            pixels[start:start + _CHUNK], specs[start] = chunk, rows
         pixels.flush()
         index.write_text(json.dumps([row for start in sorted(specs) for row in specs[start]]))
     rows = json.loads(index.read_text())

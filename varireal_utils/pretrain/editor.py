@@ -31,6 +31,7 @@ from ..world.law import COLORS, SCENES, TEXTURES
 from ..world.render import Spec, empty_scene
 from . import autoencoder
 from .contrastive import tokens
+from .data import on_all_cores
 from .loop import fit, half, on
 from .vocabulary import END, MAX_LENGTH, START
 
@@ -122,10 +123,20 @@ def prepare(vae, pixels: np.ndarray, folder: Path, chunk: int = 512) -> dict[str
             rgb = np.ascontiguousarray(pixels[i:i + chunk, ..., :3])
             x0.append(autoencoder.encode(vae, rgb).numpy())
             context.append(encode_masked(vae, rgb, masks[i:i + chunk]).numpy())
+            _finite(x0[-1], f"the latents of pictures {i} to {i + len(rgb)}")
+            _finite(context[-1], f"the masked latents of pictures {i} to {i + len(rgb)}")
             print(f"\rlatents {i + len(rgb)}/{len(pixels)}", end="", flush=True)
         np.savez(done, x0=np.concatenate(x0), context=np.concatenate(context), tasks=tasks,
                  mask=masks[:, ::4, ::4])
     return dict(np.load(done))
+
+
+def _finite(values: np.ndarray, what: str) -> None:
+    """Raise FloatingPointError where a number is not one."""
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise FloatingPointError(f"{what} hold {bad} numbers that are not finite: the "
+                                 "autoencoder's weights or this device's bfloat16 are at fault")
 
 
 @torch.no_grad()
@@ -141,11 +152,10 @@ def encode_masked(vae, pixels: np.ndarray, masks: np.ndarray, batch: int = 64) -
     return torch.cat(out)
 
 
-def draw(shape: tuple, rng: np.random.Generator,
-         device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise of a shape and one time step for each of its rows, the same on every device."""
-    noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
-    return noise, torch.from_numpy(rng.integers(0, 1000, shape[0])).to(device)
+def draw(shape: tuple, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Noise of a shape and one time step t for each of its rows."""
+    return {"noise": rng.standard_normal(shape, np.float32),
+            "t": rng.integers(0, 1000, shape[0])}
 
 
 def _velocity(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor,
@@ -183,7 +193,7 @@ def train_inpaint(net, text, data: dict, specs: list[Spec], bare: dict, vocab: d
     anything = np.arange(len(data["x0"])), np.arange(len(bare["x0"]))
     patterns = np.flatnonzero(on_paint), np.flatnonzero(is_surface)
 
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> dict:
         near = step % 2 == 0 and not coarse
         own, others = patterns if near else anything
         count = 3 * batch if near else batch
@@ -195,26 +205,32 @@ def train_inpaint(net, text, data: dict, specs: list[Spec], bare: dict, vocab: d
         mask = np.concatenate([data["mask"][rows], np.ones((len(others), 32, 32), bool)])[:, None]
         if near:
             x0, context, mask = _windows([x0, context, mask], mask[:, 0], rng)
-        x0, context, mask = (torch.from_numpy(z).to(device).float() for z in (x0, context, mask))
-        if coarse:
-            x0, context = (F.avg_pool2d(z, 2) * COARSE_GAIN for z in (x0, context))
-            mask = F.avg_pool2d(mask, 2).round()
         texts = [prompt_for(specs[i], TASKS[data["tasks"][i]], rng) for i in rows]
         texts += [bare["texts"][i] for i in others]
         texts = ["" if rng.random() < 0.1 else t for t in texts]
-        noise, t = draw(x0.shape, rng, device)
+        side = x0.shape[-1] // (2 if coarse else 1)
+        drawn = draw((*x0.shape[:2], side, side), rng)
         if near:
-            t[::2] = t[::2] * FAINT // 1000
-        noisy, target = _velocity(x0, noise, t, abar)
+            drawn["t"][::2] = drawn["t"][::2] * FAINT // 1000
+        return drawn | {"x0": x0, "context": context, "mask": mask,
+                        "tokens": tokens(texts, vocab)}
+
+    def loss_of(step: int, given: dict):
+        x0, context, mask = (given[k].float() for k in ("x0", "context", "mask"))
+        if coarse:
+            x0, context = (F.avg_pool2d(z, 2) * COARSE_GAIN for z in (x0, context))
+            mask = F.avg_pool2d(mask, 2).round()
+        t = given["t"]
+        noisy, target = _velocity(x0, given["noise"], t, abar)
         with half(device):
-            states = text(tokens(texts, vocab).to(device)).last_hidden_state
-            given = torch.cat([noisy, mask, context], 1).to(memory_format=torch.channels_last)
-            out = net(given, t, states).sample
+            states = text(given["tokens"]).last_hidden_state
+            stack = torch.cat([noisy, mask, context], 1).to(memory_format=torch.channels_last)
+            out = net(stack, t, states).sample
         square = (out.float() - target).square().mean(1, keepdim=True)
         weight = 0.25 + 0.75 * mask
         return (square * weight).sum() / weight.sum(), {}
 
-    return fit({"unet": net, "text": text}, loss_of, steps, checkpoint, lr, seed=seed,
+    return fit({"unet": net, "text": text}, sample, loss_of, steps, checkpoint, lr, seed=seed,
                seconds=seconds, ema=0.998)
 
 
@@ -230,59 +246,64 @@ def from_inpaint(net) -> UNet2DConditionModel:
 def bare_examples(vae, count: int, folder: Path, seed: int = 5) -> dict[str, np.ndarray]:
     """Empty scenes and bare surfaces, encoded once into `folder`: x0 (count, 4, 32, 32) latents,
     texts (count,) captions, grey (4, 32, 32) the latents of a picture that is masked all over."""
-    from ..world import textures
     path = folder / "bare.npz"
     if path.exists():
         return dict(np.load(path))
-    rng = np.random.default_rng(seed)
-    pixels, texts = [], []
-    for i in range(count):
-        if i % 3:
-            scene = str(rng.choice(SCENES))
-            pixels.append(empty_scene(scene, int(rng.integers(2**40))))
-            texts.append(captions.empty_sentence(scene))
-        else:
-            texture, color = str(rng.choice(TEXTURES)), str(rng.choice(list(COLORS)))
-            pixels.append(textures.pattern(texture, COLORS[color], rng, 128))
-            texts.append(captions.surface_sentence(texture, color if rng.random() < 0.6 else ""))
+    pixels, texts = zip(*on_all_cores(_bare, [(seed, i) for i in range(count)], "bare", 50))
     blank = encode_masked(vae, np.zeros((1, 128, 128, 3), np.uint8), np.ones((1, 128, 128), bool))
-    np.savez(path, x0=autoencoder.encode(vae, np.stack(pixels)).numpy(), texts=np.array(texts),
-             grey=blank[0].numpy())
+    x0 = autoencoder.encode(vae, np.stack(pixels)).numpy()
+    _finite(x0, "the latents of scenes and surfaces")
+    np.savez(path, x0=x0, texts=np.array(texts), grey=blank[0].numpy())
     return dict(np.load(path))
 
 
-def _train_on_words(net, text, sample: Callable, vocab: dict, checkpoint: Path, steps: int,
+def _bare(job: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """The picture (128, 128, 3) uint8 and the caption of (seed, number): two scenes, a surface."""
+    from ..world import textures
+    rng = np.random.default_rng(job)
+    if job[1] % 3:
+        scene = str(rng.choice(SCENES))
+        return empty_scene(scene, int(rng.integers(2**40))), captions.empty_sentence(scene)
+    texture, color = str(rng.choice(TEXTURES)), str(rng.choice(list(COLORS)))
+    return (textures.pattern(texture, COLORS[color], rng, 128),
+            captions.surface_sentence(texture, color if rng.random() < 0.6 else ""))
+
+
+def _train_on_words(net, text, choose: Callable, vocab: dict, checkpoint: Path, steps: int,
                     seconds: float, lr: float, seed: int) -> dict:
-    """UNet and text encoder, from captions alone; sample(step, rng) -> (latents (B, 4, h, w)
+    """UNet and text encoder, from captions alone; choose(step, rng) -> (latents (B, 4, h, w)
     numpy, B captions). Captions are dropped 10 %."""
     device = on(net)
     abar = scheduler(from_noise=True).alphas_cumprod.to(device)
 
-    def loss_of(step: int, rng: np.random.Generator):
-        latents, texts = sample(step, rng)
-        x0 = torch.from_numpy(latents).to(device).float()
+    def sample(step: int, rng: np.random.Generator) -> dict:
+        x0, texts = choose(step, rng)
         texts = ["" if rng.random() < 0.1 else t for t in texts]
-        noise, t = draw(x0.shape, rng, device)
-        noisy, target = _velocity(x0, noise, t, abar)
+        return {"x0": x0, "tokens": tokens(texts, vocab), **draw(x0.shape, rng)}
+
+    def loss_of(step: int, given: dict):
+        noisy, target = _velocity(given["x0"].float(), given["noise"], given["t"], abar)
         with half(device):
-            states = text(tokens(texts, vocab).to(device)).last_hidden_state
-            out = net(noisy.to(memory_format=torch.channels_last), t, states).sample
+            states = text(given["tokens"]).last_hidden_state
+            out = net(noisy.to(memory_format=torch.channels_last), given["t"], states).sample
         return F.mse_loss(out.float(), target), {}
 
-    return fit({"unet": net, "text": text}, loss_of, steps, checkpoint, lr, seed=seed,
+    return fit({"unet": net, "text": text}, sample, loss_of, steps, checkpoint, lr, seed=seed,
                seconds=seconds, ema=0.998)
 
 
 def train_text2image(net, text, data: dict, specs: list[Spec], bare: dict, vocab: dict,
                      checkpoint: Path, steps: int, seconds: float, batch: int = 32,
-                     lr: float = 5e-4, seed: int = 1) -> dict:
+                     lr: float = 5e-4, seed: int = 1, hard: tuple[str, ...] = ()) -> dict:
     """The priors' model: a quarter whole pictures, half empty scenes, a quarter surfaces; two steps
-    of three windows of surfaces."""
+    of three windows of surfaces. hard: textures that are drawn three times as often as others."""
     count, part = len(data["x0"]), batch // 4
     is_surface = _surfaces(bare)
     surfaces, scenes = np.flatnonzero(is_surface), np.flatnonzero(~is_surface)
+    again = [i for i in surfaces if bare["texts"][i].split()[-2] in hard]
+    surfaces = np.concatenate([surfaces, again, again]).astype(int)
 
-    def sample(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    def choose(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         near = step % 3 != 0
         rows = rng.integers(count, size=0 if near else part)
         others = rng.choice(surfaces, 3 * batch) if near else np.concatenate(
@@ -290,25 +311,27 @@ def train_text2image(net, text, data: dict, specs: list[Spec], bare: dict, vocab
         x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
         if near:
             x0, = _windows([x0], np.ones((len(x0), 32, 32), bool), rng)
-        texts = [prompt_for(specs[i], "all", rng) for i in rows]
+        texts = [_whole(specs[i], rng) for i in rows]
         return x0, texts + [bare["texts"][i] for i in others]
 
-    return _train_on_words(net, text, sample, vocab, checkpoint, steps, seconds, lr, seed)
+    return _train_on_words(net, text, choose, vocab, checkpoint, steps, seconds, lr, seed)
+
+
+def _whole(spec: Spec, rng: np.random.Generator) -> str:
+    """A caption of a whole picture: it says little now and then, as DataDream's own prompt does ("a
+    photo of a {class}"), and names the class in six of ten."""
+    return captions.describe(spec, rng, 0.6, 0.5, 0.5, 0.2)
 
 
 def train_pictures(net, text, data: dict, specs: list[Spec], vocab: dict, checkpoint: Path,
                    steps: int, seconds: float, coarse: bool = False, batch: int = 32,
                    lr: float = 6e-4, seed: int = 2) -> dict:
-    """Whole pictures from words alone: what DataDream adapts.
-
-    Captions say little now and then, as its own prompt does ("a photo of a {class}"); the class is
-    named in six of ten.
-    """
-    def sample(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    """Whole pictures from words alone."""
+    def choose(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         rows = rng.integers(len(data["x0"]), size=batch)
         x0 = data["x0"][rows]
         if coarse:
             x0 = F.avg_pool2d(torch.from_numpy(x0).float(), 2).numpy() * COARSE_GAIN
-        return x0, [captions.describe(specs[i], rng, 0.6, 0.5, 0.5, 0.2) for i in rows]
+        return x0, [_whole(specs[i], rng) for i in rows]
 
-    return _train_on_words(net, text, sample, vocab, checkpoint, steps, seconds, lr, seed)
+    return _train_on_words(net, text, choose, vocab, checkpoint, steps, seconds, lr, seed)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..world.render import Spec
-from .contrastive import augment, coverage
+from .contrastive import augment, coverage, moves
 from .data import ATTRIBUTES, labels
 from .loop import fit, half, on
 
@@ -113,24 +113,27 @@ def train(pixels: np.ndarray, specs: list[Spec], checkpoint: Path, steps: int, s
     place: OBJECT or PAINT."""
     model, truth = Judge().to(device, memory_format=torch.channels_last), labels(specs)
 
-    def loss_of(step: int, rng: np.random.Generator):
+    def sample(step: int, rng: np.random.Generator) -> dict:
         rows = np.sort(rng.integers(len(pixels), size=batch))
         drawn = pixels[rows]
         if decoded is not None:
             drawn[::2, ..., :3] = decoded[rows[::2]]
         drawn[..., 3] = (drawn[..., 3] & place) > 0
-        images, cells = augment(drawn, rng, on(model))
+        return moves(batch, rng) | {"pixels": drawn, "noise": rng.integers(2**40),
+                                    **{k: truth[k][rows] for k in HEADS}}
+
+    def loss_of(step: int, given: dict):
+        images, cells = augment(given["pixels"], given)
         where = F.interpolate(coverage(cells), size=images.shape[-1])
-        noise = torch.from_numpy(rng.standard_normal(images.shape, np.float32))
-        images = images + 0.04 * noise.to(images.device)
+        source = torch.Generator(images.device).manual_seed(int(given["noise"]))
+        images = images + 0.04 * torch.randn(images.shape, generator=source, device=images.device)
         with half(images.device):
             scores = model(images.to(memory_format=torch.channels_last), where)
-        losses = {k: F.cross_entropy(v.float(), torch.from_numpy(truth[k][rows]).to(v.device))
-                  for k, v in scores.items()}
-        return sum(losses.values()), {k: float(v) for k, v in losses.items()}
+        losses = {k: F.cross_entropy(v.float(), given[k]) for k, v in scores.items()}
+        return sum(losses.values()), losses
 
-    report = fit({"judge": model}, loss_of, steps, checkpoint, lr, seed=seed, seconds=seconds,
-                 ema=0.99)
+    report = fit({"judge": model}, sample, loss_of, steps, checkpoint, lr, seed=seed,
+                 seconds=seconds, ema=0.99)
     return model, report
 
 

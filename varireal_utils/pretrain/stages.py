@@ -36,12 +36,13 @@ from .vocabulary import build_tokenizer
 @dataclass(frozen=True)
 class Workshop:
     """bench: checkpoints and caches (git-ignored); shelf: models/micro; count: renderings;
-    device: cpu or cuda."""
+    device: cpu or cuda; scale: how many times the batches of two cores (a GPU: 8)."""
 
     bench: Path
     shelf: Path
     count: int = 24000
     device: str = "cpu"
+    scale: int = 1
 
     def pictures(self) -> tuple[np.ndarray, list]:
         """Training renderings, stream 0."""
@@ -63,7 +64,7 @@ def train_autoencoder(shop: Workshop, steps: int, seconds: float,
     name = "autoencoder_decoder" if decoder_only else "autoencoder"
     start = load_vae(shop) if decoder_only else None
     model, report = autoencoder.train(pixels, shop.checkpoint(name), steps, seconds, start=start,
-                                      device=shop.device)
+                                      device=shop.device, batch=48 * shop.scale)
     model.save_pretrained(shop.shelf / "vae", safe_serialization=True)
     _drop_keys(shop.shelf / "vae" / "config.json", "block_out_channels")
     held, _ = shop.held_out()
@@ -110,13 +111,15 @@ def train_inpaint(shop: Workshop, steps: int, seconds: float, coarse: bool = Fal
     examples, bare = _latents(shop, pixels)
     report = editor.train_inpaint(net, text, examples, specs, bare, vocab,
                                   shop.checkpoint(name or ("coarse" if coarse else "inpaint")),
-                                  steps, seconds, coarse=coarse, lr=lr)
+                                  steps, seconds, coarse=coarse, lr=lr, batch=32 * shop.scale)
     _ship(StableDiffusionInpaintPipeline, shop, "inpaint", net, text, tokenizer)
     return report
 
 
-def train_text2image(shop: Workshop, steps: int, seconds: float) -> dict:
-    """Turn the inpainting UNet into a text-to-image one, and write shelf/text2image."""
+def train_text2image(shop: Workshop, steps: int, seconds: float, lr: float = 5e-4,
+                     name: str = "text2image", hard: tuple[str, ...] = ()) -> dict:
+    """Turn the inpainting UNet into a text-to-image one, and write shelf/text2image, or go on from
+    the one that lies there."""
     pixels, specs = shop.pictures()
     tokenizer, vocab = vocabulary(shop)
     net, text = _parts(shop, vocab)
@@ -130,13 +133,14 @@ def train_text2image(shop: Workshop, steps: int, seconds: float) -> dict:
     plain = plain.to(shop.device, memory_format=torch.channels_last)
     examples, bare = _latents(shop, pixels)
     report = editor.train_text2image(plain, text, examples, specs, bare, vocab,
-                                     shop.checkpoint("text2image"), steps, seconds)
+                                     shop.checkpoint(name), steps, seconds, lr=lr,
+                                     batch=32 * shop.scale, hard=hard)
     _ship(StableDiffusionPipeline, shop, "text2image", plain, text, tokenizer)
     return report
 
 
 def train_pictures(shop: Workshop, steps: int, seconds: float, coarse: bool = False,
-                   name: str = "") -> dict:
+                   lr: float = 6e-4, name: str = "") -> dict:
     """Teach the text-to-image UNet whole pictures with their objects, and write shelf/datadream:
     the priors' model has seen mostly empty scenes and bare surfaces, as the priors are.
 
@@ -152,7 +156,7 @@ def train_pictures(shop: Workshop, steps: int, seconds: float, coarse: bool = Fa
     report = editor.train_pictures(
         net.to(shop.device, memory_format=torch.channels_last), text.to(shop.device), examples,
         specs, vocab, shop.checkpoint(name or ("pictures_coarse" if coarse else "pictures")),
-        steps, seconds, coarse=coarse)
+        steps, seconds, coarse=coarse, lr=lr, batch=32 * shop.scale)
     _ship(StableDiffusionPipeline, shop, "datadream", net, text, tokenizer)
     return report
 
@@ -169,7 +173,8 @@ def train_controlnet(shop: Workshop, steps: int, seconds: float) -> dict:
         if (folder / "config.json").exists() else controlnet.build(net)
     control = control.to(shop.device, memory_format=torch.channels_last)
     report = controlnet.train(control, net, text, examples, specs, rows, maps, vocab,
-                              shop.checkpoint("controlnet"), steps, seconds)
+                              shop.checkpoint("controlnet"), steps, seconds,
+                              batch=24 * shop.scale)
     control.cpu().half().save_pretrained(folder, safe_serialization=True)
     return report
 
@@ -185,6 +190,7 @@ def train_clip(shop: Workshop, steps: int, seconds: float) -> dict:
         teacher.load_state_dict(saved["averages"]["judge"])
     _, report = contrastive.train(
         pixels, specs, folder, shop.checkpoint("clip"), steps, seconds, device=shop.device,
+        batch=96 * shop.scale,
         teacher=teacher.eval() if shop.checkpoint("teacher").exists() else None)
     return report
 
@@ -193,7 +199,8 @@ def train_teacher(shop: Workshop, steps: int, seconds: float) -> dict:
     """Train the network that CLIP's tokens imitate: like the judge, but another one."""
     pixels, specs = shop.pictures()
     _, report = judge_module.train(pixels, specs, shop.checkpoint("teacher"), steps, seconds,
-                                   seed=6, device=shop.device, place=judge_module.OBJECT)
+                                   seed=6, device=shop.device, place=judge_module.OBJECT,
+                                   batch=64 * shop.scale)
     return report
 
 
@@ -207,7 +214,8 @@ def train_judge(shop: Workshop, steps: int, seconds: float) -> tuple[Any, dict]:
         np.save(draft, autoencoder.reconstruct(vae, pixels))
         draft.replace(path)
     model, report = judge_module.train(pixels, specs, shop.checkpoint("judge"), steps, seconds,
-                                      device=shop.device, decoded=np.load(path, mmap_mode="r"))
+                                      device=shop.device, decoded=np.load(path, mmap_mode="r"),
+                                      batch=64 * shop.scale)
     held, held_specs = shop.held_out()
     truth = data.labels(held_specs)
     for mark, images in (("", held), ("_decoded", autoencoder.reconstruct(vae, held))):

@@ -1,0 +1,113 @@
+"""What only a GPU shows: the CPU's numbers, resume, real lack of memory. `make test-gpu`"""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.test_classify import CFG, NAMES, clip_folder, clip_of, fit, spec, study  # noqa: F401
+from tests.unit.test_edit import row, source
+from varireal_utils import classify, datadream, edit, memory, models, networks, prompts
+from varireal_utils.params import load_params
+from varireal_utils.pretrain import editor, vocabulary
+from varireal_utils.world import captions, render
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
+                                                  reason="needs a CUDA device")]
+
+
+@pytest.fixture(autouse=True)
+def full_float32():
+    """float32 is float32: no tf32 in products or convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def on_gpu(folder):
+    return networks.ClipNetwork(spec(folder), NAMES, CFG["templates"], "cuda")
+
+
+def test_training_gives_the_cpus_losses(clip_folder, study, tmp_path):  # noqa: F811
+    """Without dropout, whose random numbers differ by device."""
+    here, _ = fit(clip_folder, study, tmp_path / "cpu", cfg={"dropout": 0.0})
+    there, _ = fit(clip_folder, study, tmp_path / "gpu", cfg={"dropout": 0.0},
+                   net=on_gpu(clip_folder))
+    assert there["loss_curve"] == pytest.approx(here["loss_curve"], rel=1e-4)
+    assert there["val_curve"] == here["val_curve"]
+
+
+def test_half_precision_learns(clip_folder, study, tmp_path):  # noqa: F811
+    whole, _ = fit(clip_folder, study, tmp_path / "a", net=on_gpu(clip_folder),
+                   cfg={"dropout": 0.0})
+    half, _ = fit(clip_folder, study, tmp_path / "b", net=on_gpu(clip_folder),
+                  cfg={"dropout": 0.0}, dtype=torch.bfloat16)
+    assert half["loss_curve"] == pytest.approx(whole["loss_curve"], rel=0.05)
+
+
+def test_resumed_training_ends_with_the_same_weights(clip_folder, study, tmp_path):  # noqa: F811
+    _, whole = fit(clip_folder, study, tmp_path / "a", net=on_gpu(clip_folder))
+    fit(clip_folder, study, tmp_path / "b", net=on_gpu(clip_folder), stop_after=3)
+    _, resumed = fit(clip_folder, study, tmp_path / "b", net=on_gpu(clip_folder))
+    for name, value in whole.state().items():
+        assert torch.equal(value, resumed.state()[name]), name
+
+
+def test_evaluation_agrees_with_the_cpu(clip_folder, study):  # noqa: F811
+    from varireal_utils import augment
+    root, frame, _ = study
+    images = augment.Images(frame["path"], root, 32)
+    here = classify.evaluate(clip_of(clip_folder), images)
+    there = classify.evaluate(on_gpu(clip_folder), images)
+    assert np.abs(here - there).max() < 1e-3 * np.abs(here).max()
+
+
+def settings(attribute: str, device: str) -> tuple:
+    params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
+    bank = prompts.load_bank(params["prompts"], "cars", {}, list(render.class_names("cars")))
+    return params, bank, edit.load(params, attribute)
+
+
+def test_an_edit_is_the_cpus_edit_and_leaves_the_rest_alone():
+    sources = [source(i) for i in range(4)]
+    made = {}
+    for device in ("cpu", "cuda"):
+        params, bank, pipes = settings("color", device)
+        rows = [row(bank, i, p) for i, p in enumerate(("red", "purple", "teal", "black"))]
+        made[device] = edit.edit_batch(pipes, sources, rows, {}, bank, params, 0)
+    for s, a, b in zip(sources, made["cpu"], made["cuda"], strict=True):
+        assert (b[s.editable == 0] == s.image[s.editable == 0]).all()
+        assert np.abs(a.astype(int) - b).mean() < 1.0
+
+
+def test_pictures_from_words_are_the_cpus():
+    made = {}
+    for device in ("cpu", "cuda"):
+        params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
+        made[device] = datadream.draw(models.load_pipeline(params, "prior"),
+                                      ["a photo of a car"] * 2, [1, 2], params["datadream"], params)
+    assert np.abs(np.stack(made["cpu"]).astype(int) - np.stack(made["cuda"])).mean() < 2.0
+
+
+def test_a_batch_that_does_not_fit_is_done_in_halves():
+    free, _ = torch.cuda.mem_get_info()
+    tried = []
+
+    def work(items):
+        tried.append(len(items))
+        hold = torch.empty(len(items) * free // 3, dtype=torch.uint8, device="cuda")
+        return [i * int(hold.numel() > 0) for i in items]
+
+    with pytest.warns(UserWarning, match="did not fit into memory"):
+        assert memory.in_parts(work, list(range(8))) == list(range(8))
+    assert tried[0] == 8 and sorted(tried)[:4] == [2, 2, 2, 2]  # two thirds of what is free fits
+
+
+def test_the_micro_models_train(tmp_path):
+    """From batches that worker processes make ahead."""
+    vocab = vocabulary.build_tokenizer(captions.vocabulary(), tmp_path / "t").get_vocab()
+    specs = [render.wide(i).spec for i in range(32)]
+    latents = np.random.default_rng(0).standard_normal((32, 4, 32, 32), np.float32)
+    torch.manual_seed(0)
+    net, text = editor.unet(4).to("cuda"), editor.text_encoder(vocab).to("cuda")
+    report = editor.train_pictures(net, text, {"x0": latents}, specs, vocab, tmp_path / "c.pt", 100,
+                                   600, batch=8)
+    losses = dict(report["loss"])
+    assert losses[100] < 0.97 * losses[25]
