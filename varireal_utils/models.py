@@ -41,6 +41,16 @@ def device_of(params: dict) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def avoid_faulty_attention() -> None:
+    """Attention on a GPU by its other kernels, not by cuDNN's, of this process from now on.
+
+    The backward pass of cuDNN's gives NaN on Hopper chips with torch 2.11 and later where the last
+    tile of 128 keys is half full, as over the 64 cells of a UNet's lowest resolution, and every
+    logit of a row is below -88 (pytorch issue 196678). No number changes elsewhere but by rounding.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def precision_of(params: dict) -> torch.dtype:
     """Compute type; `auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     wanted = params.get("precision", "auto")

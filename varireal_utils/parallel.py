@@ -80,6 +80,7 @@ def _join(rank: int, count: int, port: int, kind: str) -> Accelerator:
     """Make this process one of a team on this machine, with its share of the threads."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
                       LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    models.avoid_faulty_attention()
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     return Accelerator(cpu=kind == "cpu")
 

@@ -65,6 +65,7 @@ def begin(stage: str, params: str, overrides: dict | None = None, out: str = "",
     folder.mkdir(parents=True, exist_ok=True)
     for old in ("run.json", "run.sha256"):
         (folder / old).unlink(missing_ok=True)  # from here on the old record is not true
+    models.avoid_faulty_attention()
     seed = seed_everything(loaded["seed"], stage, *(str(v) for v in own.values()))
     settings = ", ".join(f"{k}={v}" for k, v in own.items())
     print(f"{stage}  {settings}\n  parameters {loaded['_file']} ({loaded['_digest'][:12]}), "

@@ -100,6 +100,20 @@ def test_a_batch_that_does_not_fit_is_done_in_halves():
     assert tried[0] == 8 and sorted(tried)[:4] == [2, 2, 2, 2]  # two thirds of what is free fits
 
 
+def test_attention_over_64_cells_has_gradients():
+    """Every logit of the rows at -120: cuDNN's kernel gives NaN for them."""
+    models.avoid_faulty_attention()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    q, k, v = (0.1 * torch.randn(2, 4, 64, 48, device="cuda") for _ in range(3))
+    q[..., 0], k[..., 0] = 1.0, -120 * 48 ** 0.5
+    q, k, v = (t.bfloat16().requires_grad_() for t in (q, k, v))
+    everything = torch.ones(64, 64, dtype=torch.bool, device="cuda")
+    for mask in (None, everything):
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
+        for gradient in torch.autograd.grad(out.float().square().sum(), (q, k, v)):
+            assert torch.isfinite(gradient).all()
+
+
 def test_the_micro_models_train(tmp_path):
     """From batches that worker processes make ahead."""
     vocab = vocabulary.build_tokenizer(captions.vocabulary(), tmp_path / "t").get_vocab()

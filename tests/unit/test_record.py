@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from varireal_utils import record, store
 from varireal_utils.params import ParameterError
@@ -28,6 +29,12 @@ def test_begin_checks_prints_and_makes_the_folder(run: record.Run,
     assert run.params["seed"] == 9 and run.own == {"dataset": "micro_cars"}
     with pytest.raises(ParameterError, match="did you mean 'seed'"):
         record.begin("01_data", run.params["_file"], {"sed": 9})
+
+
+def test_begin_keeps_off_the_attention_that_gives_nan(params_file: Path) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    record.begin("01_data", str(params_file))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_begin_finds_the_root_from_the_notebooks_folder(params_file: Path,

@@ -20,6 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from .. import models
+
 
 def on(module: torch.nn.Module) -> torch.device:
     """The device that a module's weights are on."""
@@ -91,6 +93,7 @@ def fit(modules: dict[str, torch.nn.Module], sample: Callable, loss_of: Callable
     done. Raises FloatingPointError where the loss is not finite, found at most 25 steps later and
     before it reaches a checkpoint.
     """
+    models.avoid_faulty_attention()
     device = on(next(iter(modules.values())))
     weights = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay,
