@@ -90,11 +90,13 @@ def others(params: dict) -> dict[str, Path]:
     """name -> answers of each other study that `claims.against` names and that was run.
 
     claims.against: name -> a folder of that study, or several, as its runs and its published
-    results, of which the first that is there counts. The study itself is left out.
+    results, of which the first that is there counts. The study itself is left out, and so is what
+    was published of it, a folder of its name.
     """
     own, out = study_dir(params).resolve(), {}
     for name, folders in params["claims"].get("against", {}).items():
-        found = [p for p in answers_files(folders) if not p.resolve().is_relative_to(own)]
+        found = [p for p in answers_files(folders)
+                 if not p.resolve().is_relative_to(own) and p.parent.name != own.name]
         if found:
             out[name] = found[0]
     return out

@@ -264,9 +264,11 @@ def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
     places where another study may lie, the first that is there counts."""
     df = pd.DataFrame([{"dataset": "d", "recipe": "real", "seed": 0, "image_id": "a",
                         "correct": True}])
-    for folder in ("runs/own/results", "results/one", "runs/two/results", "results/two"):
+    for folder in ("runs/own/results", "results/own", "results/one", "runs/two/results",
+                   "results/two"):
         store.write_table(tmp_path / folder / "answers.parquet", df.assign(image_id=folder))
-    places = {"same": [f"{tmp_path}/runs/own"], "none": f"{tmp_path}/nowhere",
+    places = {"same": [f"{tmp_path}/runs/own", f"{tmp_path}/results/own"],
+              "none": f"{tmp_path}/nowhere",
               "one": [f"{tmp_path}/runs/one", f"{tmp_path}/results/one"],
               "two": [f"{tmp_path}/runs/two", f"{tmp_path}/results/two"]}
     params = {"runs_dir": f"{tmp_path}/runs", "study": "own", "claims": {"against": places}}
