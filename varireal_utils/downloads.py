@@ -301,7 +301,16 @@ def _extract(file: Path, folder: Path) -> None:
     """A tar archive of which no member may lie outside `folder`. Raises DownloadError."""
     try:
         with tarfile.open(file) as tar:
-            tar.extractall(folder, filter="data")
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(folder, filter="data")
+            else:  # Python 3.11.0 to 3.11.3, Debian 12's own among them
+                inside = folder.resolve()
+                for member in tar:
+                    place = (inside / member.name).resolve()
+                    if not (member.isfile() or member.isdir()) or not place.is_relative_to(inside):
+                        raise tarfile.TarError(f"{member.name!r} is no plain file in the archive's "
+                                               "own folder")
+                tar.extractall(folder)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DownloadError(f"{file}: cannot be unpacked: {error}; remove this file and run again, "
                             "or put a good one there") from error
