@@ -17,7 +17,6 @@ where VariReal's hours go, reaches two fifths at 8 images, and a third of that o
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,26 +26,29 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from varireal_utils import record, store
+from varireal_utils.plan import PEAKS
 
 from . import plain
-from .run import build, captions, check, ours_evaluate, ours_step
+from .run import build, captions, check, ours_evaluate, ours_step, timed
 
-PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0}  # dense bf16 TFLOP/s
 PARTS = ("training", "evaluation", "unet", "editing")
 
 
 def seconds_of(call: Callable, device: torch.device, repeats: int = 10, warmup: int = 3) -> float:
-    """Median seconds of a call, by the host's clock, with the device idle before and after."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    taken = []
-    for turn in range(warmup + repeats):
-        wait()
-        start = time.perf_counter()
+    """Median seconds of a call, by the host's clock, until the device is idle again."""
+    def whole() -> None:
         call()
-        wait()
-        if turn >= warmup:
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return timed({"": whole}, repeats, warmup)[""]
+
+
+def peak_of(name: str) -> float | None:
+    """Dense bf16 TFLOP/s of the data sheet of a card, None for one that is not known."""
+    known = {part: peak for names, peak in PEAKS.items() for part in names.split(" or ")}
+    return next((known[part] for part in sorted(known, key=len, reverse=True) if part in name),
+                None)
 
 
 def tflop_of(call: Callable) -> float:
@@ -119,8 +121,7 @@ def evaluation(device: torch.device, batch: int, repeats: int) -> list[dict]:
     tokens = tokenizer(captions(196)).to(device)
     pixels = torch.randn(4 * batch, 3, 224, 224, device=device)
     call = partial(ours_evaluate, model, [pixels], tokens, torch.bfloat16)
-    with torch.inference_mode(False):
-        work = tflop_of(call)
+    work = tflop_of(call)
     one = partial(plain.evaluate, other, [pixels[:8]], tokens)
     rows = [row("evaluation", "plain float32", 8, seconds_of(one, device, repeats), None, 196),
             row("evaluation", "bfloat16", 4 * batch, seconds_of(call, device, repeats), work, 196)]
@@ -162,8 +163,7 @@ def editing(device: torch.device, batch: int, repeats: int) -> list[dict]:
     """A row of colour edits with the micro models."""
     from . import pipeline
 
-    times = pipeline.editing(lambda ways, n: {k: seconds_of(w, device, n, 1)
-                                              for k, w in ways.items() if k == "ours"},
+    times = pipeline.editing(lambda ways, n: {"ours": seconds_of(ways["ours"], device, n, 1)},
                              3, 2 * batch, str(device))
     return [row("colour edits, micro models", "bfloat16", 2 * batch, 2 * batch * times["ours"])]
 
@@ -180,7 +180,7 @@ def main(words: list[str] | None = None) -> int:
     device = torch.device(args.device)
     torch.backends.cuda.matmul.allow_tf32 = False  # float32 is float32
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    peak = next((v for k, v in PEAKS.items() if k in name), None)
+    peak = peak_of(name)
     found = {"card": name, "peak_tflops": peak, "matrix_tflops":
              ceiling(device, 8192 if device.type == "cuda" else 512), "torch": torch.__version__,
              "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record.git_state()}

@@ -92,14 +92,14 @@ def check(model, other, pixels, tokens) -> float:
     return gap
 
 
-def timed(ways: dict, repeats: int) -> dict[str, float]:
-    """Median seconds of each way, taken by turns after one round that does not count."""
+def timed(ways: dict, repeats: int, warmup: int = 1) -> dict[str, float]:
+    """Median seconds of each way, taken by turns after `warmup` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    for turn in range(warmup + repeats):
         for name, call in ways.items():
             start = time.perf_counter()
             call()
-            if turn:
+            if turn >= warmup:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(s) for name, s in seconds.items()}
 

@@ -203,8 +203,9 @@ ABOUT = {
 def card(name: str, about: tuple, figures: dict, reports: dict) -> str:
     """A model card: what it is, how it was trained, what was measured against which target."""
     title, what, stages, keys = about
-    lines = [f"# Micro {title}", "", f"{what}. Trained from nothing by `notebooks/micro_pretrain"
-             ".ipynb` on renderings of the micro world; it knows that world and nothing else.", "",
+    lines = [f"# Micro {title}", "", f"{what}. Trained from nothing, in several sittings, by the "
+             "stages that `notebooks/micro_pretrain.ipynb` calls, on renderings of the micro "
+             "world; it knows that world and nothing else.", "",
              "| measured on held-out renderings | value | target |", "|---|---|---|"]
     for key in (k for k in keys if k in figures):
         target = TARGETS.get(key)

@@ -111,6 +111,14 @@ def fit(modules: dict[str, torch.nn.Module], sample: Callable, loss_of: Callable
     for m in modules.values():
         m.train()
     bar, start, running = tqdm(total=steps, initial=step, mininterval=10), time.time(), {}
+
+    def keep() -> None:
+        """Check, then write the checkpoint; nothing is written where no step was taken."""
+        if running:
+            _check(checkpoint.stem, step, running, batch)
+            save_checkpoint(checkpoint, modules, optimizer, averages, step,
+                            spent + time.time() - start, history)
+
     for batch in batches(sample, seed, range(step, steps), device):
         used = spent + time.time() - start
         if used > seconds:
@@ -132,17 +140,13 @@ def fit(modules: dict[str, torch.nn.Module], sample: Callable, loss_of: Callable
         for k, v in {"loss": loss, **logs}.items():  # read every 25 steps: a GPU need not wait
             running[k] = torch.lerp(running.get(k, v.detach()), v.detach(), 0.02)
         bar.update(1)
-        if step % 25 == 0 or step == steps:
+        if step % 25 == 0:
             bar.set_postfix({k: f"{float(v):.4f}" for k, v in running.items()}, refresh=False)
             history.append([step, float(running["loss"])])
-            _check(checkpoint.stem, history[-1], batch)
-        if step % every == 0 or step == steps:
-            save_checkpoint(checkpoint, modules, optimizer, averages, step,
-                            spent + time.time() - start, history)
-    if running:
-        _check(checkpoint.stem, [step, float(running["loss"])], batch)
-    save_checkpoint(checkpoint, modules, optimizer, averages, step, spent + time.time() - start,
-                    history)
+            _check(checkpoint.stem, step, running, batch)
+        if step % every == 0:
+            keep()
+    keep()
     bar.close()
     for k, m in modules.items():
         m.load_state_dict(averages[k])
@@ -151,14 +155,15 @@ def fit(modules: dict[str, torch.nn.Module], sample: Callable, loss_of: Callable
     return {"step": step, "loss": history, "seconds": spent + time.time() - start, "device": name}
 
 
-def _check(stage: str, last: list, batch: dict[str, torch.Tensor]) -> None:
-    """Raise FloatingPointError for a loss [step, value] that is not finite."""
-    if math.isfinite(last[1]):
+def _check(stage: str, step: int, running: dict, batch: dict[str, torch.Tensor]) -> None:
+    """Raise FloatingPointError where the running loss is not finite."""
+    loss = float(running["loss"])
+    if math.isfinite(loss):
         return
     bad = [k for k, v in batch.items() if not torch.isfinite(torch.as_tensor(v).float()).all()]
     why = f"{', '.join(bad)} of the batch is not finite: delete what was prepared on the bench" \
         if bad else "the batch is finite: lower the learning rate, or train on the CPU"
-    raise FloatingPointError(f"{stage}: the loss is {last[1]} at step {last[0]}, and {why}; the "
+    raise FloatingPointError(f"{stage}: the loss is {loss} at step {step}, and {why}; the "
                              "checkpoint of before is kept")
 
 
