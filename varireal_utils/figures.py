@@ -66,6 +66,12 @@ def _arm_rank(arm: str) -> tuple[int, str]:
     return order.index(arm.split(" ")[0]), arm
 
 
+def _colored(arms: pd.Series) -> list[str]:
+    """The arms of a legend of colours; the mixtures have one."""
+    return sorted({"mixed" if a.startswith("mixed") else a for a in arms} - {"real", "zero-shot"},
+                  key=_arm_rank)
+
+
 @drawn
 def accuracy_by_arm(main: pd.DataFrame, each: pd.DataFrame | None = None
                     ) -> tuple[Figure, pd.DataFrame]:
@@ -97,8 +103,7 @@ def accuracy_by_arm(main: pd.DataFrame, each: pd.DataFrame | None = None
             axis.set_title(title if number == 0 else "")
         _base_labels(line[-1], base)
         line[0].set_ylabel(f"{label(dataset)}\ntop-1 accuracy (%)")
-    arms = sorted({"mixed" if a.startswith("mixed") else a for a in main["arm"]}
-                  - {"real", "zero-shot"}, key=_arm_rank)  # the mixtures have one colour
+    arms = _colored(main["arm"])
     one = [Line2D([], [], ls="", marker="o", ms=2, color=INK, mew=0)][:len(dots)]
     keys = [_key(TRAININGS[0], arm_color(a)) for a in arms] + [_key(t) for t in TRAININGS] + one
     words = [arm_label(a) for a in arms] + [*TRAININGS, "one seed"][:2 + len(one)]
@@ -333,8 +338,7 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         column[1].set_xlabel("step")
     axes[0, 0].set_ylabel("validation top-1 (%)")
     axes[1, 0].set_ylabel("training loss")
-    arms = [a for a in ("real",) if len(real)] + sorted(set(curves["arm"]) - {"real"},
-                                                        key=_arm_rank)
+    arms = ["real"][:len(real)] + _colored(curves["arm"])
     fig.legend([Line2D([], [], color=arm_color(a)) for a in arms] + [
         Line2D([], [], color=PALE, ls=s) for s in "- --".split()],
         [arm_label(a) for a in arms] + list(TRAININGS), loc="outside upper center",

@@ -159,6 +159,18 @@ def test_learning_curves_draw_every_seed_and_the_mean():
     assert {60.0, 160.0, 110.0} <= set(shown)  # seeds 0 and 1 at step 1, and their mean
 
 
+def test_the_legend_of_learning_curves_lies_inside_with_every_arm_there_is():
+    arms = ["feasible", "mixed", "mixed 0.25", "mixed 0.75", "infeasible", "datadream dset"]
+    curves = pd.concat([CURVES.assign(arm=a, attribute="" if "dream" in a else "color")
+                        for a in arms] + [CURVES.assign(arm="real", attribute="")])
+    fig, _ = figures.learning_curves(curves)
+    fig.canvas.draw()
+    box = fig.legends[0].get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= fig.bbox.x1
+    words = [t.get_text() for t in fig.legends[0].get_texts()]
+    assert len(words) == len(set(words)) == 7 and "mixed" in words
+
+
 def test_mask_shares():
     table = figures.attribute_mask_quality(MASKS)[1].set_index(["panel", "key"])["share"]
     assert table["touches", "left"] == 0.5 and table["verdict", "ok"] == 0.75
