@@ -81,11 +81,10 @@ def adapted(device: torch.device) -> tuple:
 
 
 def compiled(model: torch.nn.Module) -> torch.nn.Module:
-    """Every block of both towers compiled; the blocks of a tower share one program."""
+    """Every block of the image tower compiled; they share one program."""
     torch._dynamo.reset()  # programs of an earlier model count against the limit of recompilations
-    for tower in (model.visual.transformer, model.transformer):
-        for block in tower.resblocks:
-            block.compile()
+    for block in model.visual.transformer.resblocks:
+        block.compile()
     return model
 
 
@@ -95,15 +94,15 @@ def training(device: torch.device, batch: int, repeats: int) -> list[dict]:
     for count in (37, 100, 196):
         model, other, tokenizer = adapted(device)
         pixels = torch.randn(batch, 3, 224, 224, device=device)
-        tokens, labels = tokenizer(captions(count)).to(device), \
-            torch.arange(batch, device=device) % count
-        check(model, other, pixels[:4], tokens)
+        tokens, labels = tokenizer(captions(count)), torch.arange(batch, device=device) % count
+        there = tokens.to(device)
+        check(model, other, pixels[:4], there)
         optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
                       for m in (model, other)]
         ours = [partial(ours_step, model, optimisers[0], pixels, tokens, labels, d)
                 for d in (torch.float32, torch.bfloat16)]
         work = tflop_of(ours[1])
-        ways = {"plain float32": partial(plain.step, other, optimisers[1], pixels, tokens, labels),
+        ways = {"plain float32": partial(plain.step, other, optimisers[1], pixels, there, labels),
                 "float32": ours[0], "bfloat16": ours[1]}
         for way, call in ways.items():
             own = None if way.startswith("plain") else work
@@ -118,11 +117,11 @@ def training(device: torch.device, batch: int, repeats: int) -> list[dict]:
 def evaluation(device: torch.device, batch: int, repeats: int) -> list[dict]:
     """Rows of the evaluation at 196 classes; the plain way takes 8 images at a time."""
     model, other, tokenizer = adapted(device)
-    tokens = tokenizer(captions(196)).to(device)
+    tokens = tokenizer(captions(196))
     pixels = torch.randn(4 * batch, 3, 224, 224, device=device)
     call = partial(ours_evaluate, model, [pixels], tokens, torch.bfloat16)
     work = tflop_of(call)
-    one = partial(plain.evaluate, other, [pixels[:8]], tokens)
+    one = partial(plain.evaluate, other, [pixels[:8]], tokens.to(device))
     rows = [row("evaluation", "plain float32", 8, seconds_of(one, device, repeats), None, 196),
             row("evaluation", "bfloat16", 4 * batch, seconds_of(call, device, repeats), work, 196)]
     compiled(model)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from . import augment, clip_lora, compose, edit, models, networks, prompts, store, verify, vlm
@@ -80,13 +79,12 @@ def embedder(params: dict) -> tuple[Callable, Callable]:
             tensors = [augment.plain(torch.tensor(p).permute(2, 0, 1), preprocess)
                        for p in pictures[i:i + 64]]
             pixels = augment.normalise(torch.stack(tensors).to(device), preprocess)
-            out.append(F.normalize(clip_lora.encode_image(clip, pixels).float(), dim=-1).cpu())
+            out.append(clip_lora.encode_image(clip, pixels).cpu())
         return torch.cat(out).numpy()
 
     @torch.no_grad()
     def of_texts(sentences: list[str]) -> np.ndarray:
-        tokens = tokenizer(sentences).to(device)
-        return F.normalize(clip_lora.encode_text(clip, tokens).float(), dim=-1).cpu().numpy()
+        return clip_lora.encode_text(clip, tokenizer(sentences)).cpu().numpy()
 
     return of_images, of_texts
 

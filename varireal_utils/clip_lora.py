@@ -22,6 +22,11 @@ symbols   r      rank           16     rows of A, columns of B
 Invariant: with B = 0 the model gives the untouched model's outputs; loading, evaluating, merging
 and unmerging, any number of times, never change an output, because W itself is never written to.
 
+Text is worked out as `captions` lays it out: attention is causal, so captions that begin alike
+share what stands there. Dropout sees one position as one position: where a beginning is shared its
+noise is drawn once for all captions (`noise="prefix"`); each caption's own noise is distributed as
+ever. `noise="caption"` draws it for every caption anew, as the reference does, and shares nothing.
+
 `adapters` stores and merges them, `steps` trains them.
 """
 
@@ -34,14 +39,14 @@ import torch
 from open_clip.transformer import (
     ResidualAttentionBlock,
     VisionTransformer,
-    text_global_pool,
 )
 from torch import nn
 from torch.nn import functional as F
 
-from . import seeds
+from . import captions, seeds
 
 TOWERS = ("image", "text")
+NOISE = ("prefix", "caption")
 NAMES = ("A_q", "B_q", "A_v", "B_v")
 
 
@@ -75,45 +80,75 @@ class LoRAAttention(nn.Module):
         return (self.in_proj_weight.float() + delta).to(self.in_proj_weight.dtype)
 
     def forward(self, x: torch.Tensor, key=None, value=None, need_weights: bool = False,
-                attn_mask: torch.Tensor | None = None, queries: int | None = None,
+                attn_mask: torch.Tensor | None = None, queries: torch.Tensor | slice | None = None,
                 ) -> tuple[torch.Tensor, None]:
-        """queries: the output of so many first positions alone, without a mask; by default all."""
+        """queries: the output of these positions alone, without a mask; by default of all."""
         batch, length, d = x.shape
-        if self.merged is not None:
-            if self.training:
-                raise RuntimeError("A merged adapter does not learn: call unmerge(model) first.")
-            q, k, v = self._project(x, self.merged, queries)
-        else:
-            q, k, v = self._project(x, self.in_proj_weight, queries)
-            low = F.dropout(x, self.dropout, self.training)
-            low = F.linear(low, torch.cat([self.A_q, self.A_v]))  # (B, L, 2r): one pass over x
-            low = low * (self.alpha / self.rank)
-            q = q + F.linear(low[:, :queries, : self.rank], self.B_q)
-            v = v + F.linear(low[..., self.rank:], self.B_v)
-        q, k, v = (t.view(batch, -1, self.num_heads, d // self.num_heads).transpose(1, 2)
-                   for t in (q, k, v))
+        q, k, v = (self._heads(t) for t in self._project(x, queries))
         if attn_mask is not None:
             attn_mask = attn_mask.to(q.dtype)
             if attn_mask.ndim == 3:
                 attn_mask = attn_mask.view(batch, self.num_heads, length, length)
-        if q.device.type == "cpu" and q.dtype != torch.float32 and q.requires_grad:
-            # torch's CPU kernel needs 4 times as long for the gradient in bfloat16 as in float32
-            with torch.autocast("cpu", enabled=False):
-                mask = None if attn_mask is None else attn_mask.float()
-                y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask)
-            y = y.to(q.dtype)
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask)
-        return self.out_proj(y.transpose(1, 2).reshape(batch, -1, d)), None
+        return self._join(_attend(q, k, v, attn_mask)), None
 
-    def _project(self, x: torch.Tensor, weight: torch.Tensor,
-                 queries: int | None) -> tuple[torch.Tensor, ...]:
-        """q of the first `queries` positions, k and v of all, by one product or two."""
+    def over(self, x: torch.Tensor, text: captions.Captions, ends: bool = False) -> torch.Tensor:
+        """(N, d) of nodes x (N, d), each attending to its caption's beginning; or, with `ends`, of
+        the end tokens alone (C, d)."""
+        q, k, v = (t[0] for t in self._project(x[None], text.ends if ends else None))
+        q, k, v = (t.float() for t in (q, k, v)) if _slow_half(q) else (q, k, v)
+        k, v = (self._heads(F.embedding(text.rows, t)) for t in (k, v))  # (C, h, L, d / h)
+        if ends:
+            y = _attend(self._heads(q[:, None]), k, v, text.seen[:, None, None])
+            return self._join(y.to(x.dtype))[:, 0]
+        y = _attend(self._heads(F.embedding(text.rows, q)), k, v, causal=True)
+        y = F.embedding(text.read, y.transpose(1, 2).reshape(-1, x.shape[-1]))
+        return self.out_proj(y)
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+    def _join(self, y: torch.Tensor) -> torch.Tensor:
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+    def _project(self, x: torch.Tensor, queries: torch.Tensor | slice | None,
+                 ) -> tuple[torch.Tensor, ...]:
+        """q of the positions `queries`, k and v of all, of x (B, L, d)."""
+        if self.merged is not None:
+            if self.training:
+                raise RuntimeError("A merged adapter does not learn: call unmerge(model) first.")
+            return self._frozen(x, self.merged, queries)
+        q, k, v = self._frozen(x, self.in_proj_weight, queries)
+        low = F.dropout(x, self.dropout, self.training)
+        low = F.linear(low, torch.cat([self.A_q, self.A_v]))  # (B, L, 2r): one pass over x
+        low = low * (self.alpha / self.rank)
+        low_q = low[..., : self.rank] if queries is None else low[:, queries, : self.rank]
+        return q + F.linear(low_q, self.B_q), k, v + F.linear(low[..., self.rank:], self.B_v)
+
+    def _frozen(self, x: torch.Tensor, weight: torch.Tensor,
+                queries: torch.Tensor | slice | None) -> tuple[torch.Tensor, ...]:
+        """`_project` by W alone, in one product or two."""
         bias, d = self.in_proj_bias, x.shape[-1]
         if queries is None:
             return F.linear(x, weight, bias).chunk(3, dim=-1)
-        return (F.linear(x[:, :queries], weight[:d], bias[:d]),
+        return (F.linear(x[:, queries], weight[:d], bias[:d]),
                 *F.linear(x, weight[d:], bias[d:]).chunk(2, dim=-1))
+
+
+def _slow_half(q: torch.Tensor) -> bool:
+    """torch's CPU kernel needs 4 times as long for the gradient in bfloat16 as in float32."""
+    return q.device.type == "cpu" and q.dtype != torch.float32 and q.requires_grad
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None,
+            causal: bool = False) -> torch.Tensor:
+    """Scaled dot product attention of (B, h, L, d / h), in q's own precision."""
+    kind = q.dtype
+    if _slow_half(q):
+        q, k, v = q.float(), k.float(), v.float()
+        mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
+    with torch.autocast(q.device.type, enabled=False):
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+    return y.to(kind)
 
 
 def _text_tower(model: nn.Module) -> nn.Module:
@@ -121,13 +156,17 @@ def _text_tower(model: nn.Module) -> nn.Module:
 
 
 def add_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float = 0.1,
-             towers: Iterable[str] = TOWERS, seed: int = 0) -> list[nn.Parameter]:
+             towers: Iterable[str] = TOWERS, seed: int = 0,
+             noise: str = "prefix") -> list[nn.Parameter]:
     """Freeze an open_clip model, put adapters into its towers, return what is left to train.
 
     The start of an adapter depends on `seed` and its place only, not on which towers are adapted.
-    Raises ValueError for an unknown tower, a model adapted before, or foreign attention.
+    noise: of NOISE, for what the text's dropout is drawn.
+    Raises ValueError for an unknown tower or noise, a model adapted before, or foreign attention.
     """
     towers = tuple(towers)
+    if noise not in NOISE:
+        raise ValueError(f"noise: got {noise!r}, wanted one of {NOISE}.")
     if not towers or set(towers) - set(TOWERS):
         raise ValueError(f"towers: got {towers}, wanted one or both of {TOWERS}.")
     if any(isinstance(m, LoRAAttention) for m in model.modules()):
@@ -143,6 +182,7 @@ def add_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float
         for i, block in enumerate(blocks):
             generator = seeds.torch_generator(seed, "lora", tower, i)
             block.attn = LoRAAttention(block.attn, rank, alpha, dropout, generator)
+            block.attn.noise = noise
             params += [getattr(block.attn, n) for n in NAMES]
     return params
 
@@ -157,37 +197,54 @@ def _causal_text(model: nn.Module) -> tuple[nn.Module, str, int | None] | None:
         else None
 
 
-def cut(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Tokens (B, L) without the columns behind the last end token of the batch.
-
-    Exact: attention is causal and the text is read off at its end token, so nothing behind it
-    counts. Where that does not hold (no causal mask, other pooling) the tokens come back whole.
-    """
-    plain = _causal_text(model)
-    if plain is None:
-        return tokens
-    _, pool, eos = plain
-    if pool == "argmax":
-        last = tokens.argmax(1)
-    else:  # a caption without its end token is read off at position 0
-        last = (tokens == eos).int().argmax(1)
-    return tokens[:, : int(last.max()) + 1]
-
-
 def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Unit text features (B, D), float32, of tokens (B, L), L any length up to the context's."""
-    plain = _causal_text(model)
-    if plain is None:
-        return F.normalize(model.encode_text(tokens).float(), dim=-1)
-    text, pool, eos = plain
-    length = tokens.shape[1]
-    x = text.token_embedding(tokens) + text.positional_embedding[:length]
-    x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
-    x = text_global_pool(text.ln_final(x), tokens, pool, eos_token_id=eos)  # (B, d)
-    projection = text.text_projection
+    """Unit text features (C, D), float32, on the model's device, of tokens (C, L).
+
+    Exact: what stands behind the end tokens is never worked out, equal beginnings once (unless
+    noise is drawn by the caption), and the last block the end tokens alone.
+    """
+    device = model.logit_scale.device
+    blocks, text = _adapted_text(model), _text_tower(model)
+    if not blocks:
+        return F.normalize(model.encode_text(tokens.to(device)).float(), dim=-1)
+    attn = blocks[0].attn
+    apart = attn.noise == "caption" and attn.training and attn.dropout > 0
+    laid = captions.lay_out(tokens, _ends(text, tokens), not apart, device)
+    x = text.token_embedding(laid.tokens) + text.positional_embedding[laid.places]  # (N, d)
+    for block in blocks[:-1]:
+        x = _rest(block, x, block.attn.over(block.ln_1(x), laid))
+    last = blocks[-1]
+    x = _rest(last, x[laid.ends], last.attn.over(last.ln_1(x), laid, ends=True))  # (C, d)
+    x, projection = text.ln_final(x), text.text_projection
     if projection is not None:
         x = projection(x) if isinstance(projection, nn.Linear) else x @ projection
     return F.normalize(x.float(), dim=-1)
+
+
+def _rest(block: nn.Module, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    """What a pre-norm block does behind its attention."""
+    x = x + block.ls_1(attended)
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _adapted_text(model: nn.Module) -> list[nn.Module]:
+    """The blocks of an adapted, causal text tower that is read off at its end token, else none."""
+    text = _text_tower(model)
+    pool = getattr(text, "pool_type", getattr(text, "text_pool_type", None))
+    plain = (hasattr(text, "token_embedding") and getattr(text, "attn_mask", None) is not None
+             and getattr(text, "cls_emb", None) is None and pool in ("argmax", "eos"))
+    blocks = list(text.transformer.resblocks) if plain else []
+    ours = all(type(b) is ResidualAttentionBlock and isinstance(b.attn, LoRAAttention)
+               for b in blocks)
+    return blocks if ours and not text.transformer.grad_checkpointing else []
+
+
+def _ends(text: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """(C,) the column at which each caption is read off."""
+    if getattr(text, "pool_type", getattr(text, "text_pool_type", None)) == "argmax":
+        return tokens.argmax(1)
+    end = getattr(text, "eos_id", getattr(text, "text_eos_id", None))
+    return (tokens == end).int().argmax(1)  # a caption without its end token: at position 0
 
 
 def encode_image(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -203,10 +260,8 @@ def encode_image(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     x = net._embeds(pixels)  # (B, L, d)
     for block in blocks:
         x = block(x)
-    y, _ = last.attn(last.ln_1(x), queries=1)
-    x = x[:, :1] + last.ls_1(y)
-    x = x + last.ls_2(last.mlp(last.ln_2(x)))
-    x, _ = net._pool(x)  # (B, d)
+    y, _ = last.attn(last.ln_1(x), queries=slice(1))
+    x, _ = net._pool(_rest(last, x[:, :1], y))  # (B, d)
     return F.normalize((x if net.proj is None else x @ net.proj).float(), dim=-1)
 
 

@@ -65,7 +65,7 @@ class ClipNetwork:
         """Freeze the model, put adapters in, return their parameters."""
         self.learns_text = "text" in cfg["towers"]
         return clip_lora.add_lora(self.model, cfg["rank"], cfg["alpha"], cfg["dropout"],
-                                  cfg["towers"], seed)
+                                  cfg["towers"], seed, cfg.get("noise", "prefix"))
 
     def context(self) -> torch.Tensor:
         """(C, D) unit text features of the class names, with gradients."""
@@ -227,6 +227,6 @@ def class_tokens(class_names: list[str], templates: list[str], tokenizer: Callab
 def text_features(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """(C, D) unit features of (T, C, L) tokens, on the model's device, with gradients."""
     count, classes, length = tokens.shape
-    flat = clip_lora.cut(model, tokens.reshape(-1, length)).to(model.logit_scale.device)
-    features = clip_lora.encode_text(model, flat).view(count, classes, -1).mean(0)
+    features = clip_lora.encode_text(model, tokens.reshape(-1, length))
+    features = features.view(count, classes, -1).mean(0)
     return F.normalize(features, dim=-1)

@@ -93,6 +93,7 @@ SCHEMA: dict[str, Any] = {
                  "checkpoint_every": WHOLE, "lambda_real": (0, 1),
                  "towers": [{"image", "text"}], "templates": [str], "augment": dict,
                  "?accumulate": COUNT, "?processes": COUNT, "?patience": COUNT,
+                 "?noise": {"prefix", "caption"},
                  "?mix": {"probability": (0, 1), "?mixup_alpha": NUMBER,
                           "?cutmix_alpha": NUMBER}},
     "claims": {"margin": NUMBER, "bootstrap": COUNT, "confidence": (0, 1),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from varireal_utils import adapters, clip_lora
+from varireal_utils import adapters, captions, clip_lora
 
 SPEC = importlib.util.spec_from_file_location(
     "clip_lora_reference", Path(__file__).parents[1] / "reference" / "clip_lora_reference.py")
@@ -37,6 +37,7 @@ def batch(seed=0):
     tokens = torch.zeros(5, 16, dtype=torch.long)
     for row, length in zip(tokens, (3, 9, 5, 7, 4), strict=True):
         row[:length] = torch.randint(1, END, (length,), generator=g)
+        row[:2] = torch.tensor([7, 8])  # "a photo"
         row[length] = END
     return pixels, tokens, torch.tensor([0, 1, 2, 3, 4, 0])
 
@@ -76,9 +77,12 @@ def test_fresh_adapters_change_nothing(pool, custom):
     assert sum(p.requires_grad for p in net.parameters()) == 16
 
 
-@pytest.mark.parametrize("pool", ["tok", "avg"])
-def test_training_equals_the_plain_reference(pool):
+@pytest.mark.parametrize("pool, shared", [("tok", True), ("avg", True), ("tok", False)])
+def test_training_equals_the_plain_reference(pool, shared, monkeypatch):
     """Logits, loss and adapter gradients over five AdamW steps, to 1e-5 relative."""
+    lay_out = captions.lay_out
+    monkeypatch.setattr(captions, "lay_out", lambda tokens, ends, _, device: lay_out(
+        tokens, ends, shared, device))
     net, cfg = model(pool)
     state = {k: v.clone() for k, v in net.state_dict().items()}
     params = clip_lora.add_lora(net, rank=4, alpha=8, dropout=0.0, seed=5)
@@ -92,7 +96,7 @@ def test_training_equals_the_plain_reference(pool):
     net.train()
     for step in range(5):
         pixels, tokens, labels = batch(step)
-        got = logits(net, pixels, clip_lora.cut(net, tokens))
+        got = logits(net, pixels, tokens)
         want = reference.logits(pixels, tokens, state, cfg, blocks, 8)
         assert relative(got, want) < 1e-5
         losses = F.cross_entropy(got, labels), F.cross_entropy(want, labels)
@@ -106,20 +110,73 @@ def test_training_equals_the_plain_reference(pool):
         theirs.step()
 
 
+def test_captions_are_laid_out_as_a_tree_of_beginnings():
+    tokens = torch.tensor([[1, 2, 3, 9, 0, 0], [1, 2, 9, 0, 0, 0], [1, 2, 3, 4, 9, 0]])
+    ends = torch.tensor([3, 2, 4])
+    tree = captions.lay_out(tokens, ends)
+    assert tree.tokens.tolist() == [1, 2, 3, 9, 9, 4, 9]
+    assert tree.places.tolist() == [0, 1, 2, 3, 2, 3, 4]
+    assert tree.rows.tolist() == [[0, 1, 2, 3, 0], [0, 1, 4, 0, 0], [0, 1, 2, 5, 6]]
+    assert tree.ends.tolist() == [3, 4, 6] and tree.seen.sum(1).tolist() == [4, 3, 5]
+    assert tree.rows.flatten()[tree.read].tolist() == list(range(7))
+    apart = captions.lay_out(tokens, ends, shared=False)
+    assert len(apart.tokens) == 12 and apart.rows[apart.seen].tolist() == list(range(12))
+    assert apart.rows.flatten()[apart.read].tolist() == list(range(12))
+
+
 @pytest.mark.parametrize("custom", [False, True])
-def test_text_cut_to_the_longest_caption_is_exact(custom):
+@pytest.mark.parametrize("merged", [False, True])
+def test_text_is_worked_out_once_for_equal_beginnings_and_exactly(custom, merged):
     net, _ = model(custom=custom)
     clip_lora.add_lora(net, rank=4)
     perturb(net)
+    if merged:
+        adapters.merge(net)
     _, tokens, _ = batch()
-    short = clip_lora.cut(net, tokens)
-    assert short.shape == (5, 10)
-    with torch.no_grad():
-        assert relative(clip_lora.encode_text(net, short),
-                        net.encode_text(tokens, normalize=True)) < 1e-5
+    blocks, seen = (net.text if custom else net).transformer.resblocks, []
+    for block in blocks:
+        block.mlp.register_forward_hook(lambda _, given, out: seen.append(len(given[0])))
     padded_with_end = tokens.masked_fill(tokens == 0, END)  # as the micro tokenizer pads
-    assert torch.equal(clip_lora.cut(net, padded_with_end)[:, :4], tokens[:, :4])
-    assert clip_lora.cut(net, padded_with_end).shape == (5, 10)
+    with torch.no_grad():
+        found = clip_lora.encode_text(net, tokens), clip_lora.encode_text(net, padded_with_end)
+        beginnings = {tuple(row[:n + 1]) for row in tokens.tolist()
+                      for n in range(row.index(END) + 1)}
+        assert seen == 2 * [len(beginnings), 5] and len(beginnings) <= 25 < int((tokens > 0).sum())
+        want = net.encode_text(tokens, normalize=True)
+        assert relative(found[0], want) < 1e-5 and torch.equal(*found)
+        assert relative(clip_lora.encode_text(net, tokens[1:2]), want[1:2]) < 1e-5
+
+
+def test_an_evaluation_leaves_a_layout_that_a_training_can_use():
+    net, _ = model()
+    clip_lora.add_lora(net, rank=4)
+    tokens = torch.tensor([[1, 2, 3, END] + [0] * 12])  # of no other test: the layout is kept
+    with torch.inference_mode():
+        clip_lora.encode_text(net, tokens)
+    clip_lora.encode_text(net.train(), tokens).sum().backward()
+
+
+def test_noise_is_drawn_by_beginning_or_by_caption_and_each_caption_has_the_same():
+    tokens, draws = batch()[1][[0, 0, 1]], {}
+    for noise in clip_lora.NOISE:
+        net, _ = model()
+        clip_lora.add_lora(net, rank=4, alpha=32, dropout=0.3, noise=noise)
+        perturb(net)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            draws[noise] = torch.stack([clip_lora.encode_text(net.train(), tokens)
+                                        for _ in range(600)])
+            net.eval()
+            quiet = clip_lora.encode_text(net, tokens)
+        assert torch.equal(quiet[0], quiet[1])
+        assert float(draws[noise].std(0).min()) > 1e-3
+    prefix, caption = draws["prefix"], draws["caption"]
+    assert torch.equal(prefix[:, 0], prefix[:, 1])
+    assert not torch.equal(caption[:, 0], caption[:, 1])
+    both = torch.stack([prefix, caption])[:, :, [0, 2]]  # (2 ways, draws, captions, D)
+    error = (both.var(1).sum(0) / both.shape[1]).sqrt()
+    assert float(((both[0] - both[1]).mean(0) / error).abs().max()) < 4.5
+    assert float((both[0].std(0) / both[1].std(0) - 1).abs().max()) < 0.15
 
 
 @pytest.mark.parametrize("pool", ["tok", "avg"])
@@ -233,6 +290,8 @@ def test_errors_say_what_to_do():
         adapters.lora_state_dict(net)
     with pytest.raises(ValueError, match="towers"):
         clip_lora.add_lora(net, towers=("vision",))
+    with pytest.raises(ValueError, match="noise: got 'word'"):
+        clip_lora.add_lora(net, noise="word")
     clip_lora.add_lora(net, rank=4)
     with pytest.raises(ValueError, match="already"):
         clip_lora.add_lora(net)
