@@ -112,8 +112,11 @@ def place(spec: dict[str, Any]) -> Path:
 
 
 def _imagefolder(name: str, spec: dict[str, Any], skipped: Skipped) -> Iterator[Entry]:
-    """[split/]class/image; where every folder is named like a split they are splits."""
-    root = Path(spec["root"])
+    """[split/]class/image; where every folder is named like a split they are splits.
+
+    A class is called as its folder, with spaces for underscores, since sentences are made of it.
+    """
+    root, called = Path(spec["root"]), {}
     if not root.is_dir():
         raise DatasetError(f"datasets.{name}.root: {root} is no folder")
     if "masks" in spec and not Path(spec["masks"]).is_dir():
@@ -135,6 +138,10 @@ def _imagefolder(name: str, spec: dict[str, Any], skipped: Skipped) -> Iterator[
             if not files:
                 raise DatasetError(f"datasets.{name}.root: class {home.name!r} is empty: {home} "
                                    "holds no file; fill the folder or remove it")
+            class_name = home.name.replace("_", " ").strip() or home.name
+            if (other := called.setdefault(class_name, home.name)) != home.name:
+                raise DatasetError(f"datasets.{name}.root: the folders {other!r} and {home.name!r} "
+                                   f"both name the class {class_name!r}; rename one, or join them")
             for file in files:
                 inner = file.relative_to(root).as_posix()
                 if file.parent != home:
@@ -142,7 +149,7 @@ def _imagefolder(name: str, spec: dict[str, Any], skipped: Skipped) -> Iterator[
                                     f"class {home.name!r}; list such classes in a CSV"})
                     continue
                 mask = Path(spec["masks"], inner).with_suffix(".png") if "masks" in spec else None
-                yield Entry(inner, file, home.name, splits[top] if nested else "",
+                yield Entry(inner, file, class_name, splits[top] if nested else "",
                             mask if mask and mask.exists() else None)
 
 

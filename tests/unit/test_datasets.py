@@ -89,6 +89,17 @@ def test_imagefolder_carves_splits_by_hash(tmp_path):
         other["image_id"].tolist() != table["image_id"].tolist()
 
 
+def test_a_folder_names_its_class_with_spaces_for_underscores(tmp_path):
+    root = folder(tmp_path / "in")
+    (root / "cat").rename(root / "maine_coon")
+    spec = {"source": "imagefolder", "root": str(root)}
+    table, _ = datasets.load("mine", spec, tmp_path / "s", seed=1)
+    assert set(table["class_name"]) == {"maine coon", "dog"}
+    (root / "dog").rename(root / "maine coon")
+    with pytest.raises(datasets.DatasetError, match="'maine coon' and 'maine_coon' both name"):
+        datasets.load("mine", spec, tmp_path / "t", seed=1)
+
+
 def test_imagefolder_with_split_folders_and_masks(tmp_path):
     for split in ("train", "valid", "test"):
         folder(tmp_path / "in" / split, count=3)
