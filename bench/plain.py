@@ -25,7 +25,7 @@ class PlainAttention(nn.Module):
             linear.weight = nn.Parameter(w[i * d:(i + 1) * d].detach().clone(), False)
             linear.bias = nn.Parameter(b[i * d:(i + 1) * d].detach().clone(), False)
             self.add_module(name, linear)
-        self.out, self.heads, self.dropout = ours.out_proj, ours.num_heads, ours.dropout
+        self.out, self.heads, self.dropout = _linear(ours.out_proj), ours.num_heads, ours.dropout
         self.scale = ours.alpha / ours.rank
         self.low = nn.ParameterDict({n: nn.Parameter(getattr(ours, n).detach().clone())
                                      for n in ("A_q", "B_q", "A_v", "B_v")})
@@ -47,11 +47,18 @@ class PlainAttention(nn.Module):
         return self.out(y.transpose(1, 2).reshape(batch, length, d)), None
 
 
+def _linear(layer: nn.Linear) -> nn.Linear:
+    made = nn.Linear(layer.in_features, layer.out_features)
+    made.weight, made.bias = layer.weight, layer.bias
+    return made
+
+
 def plain(model: nn.Module) -> nn.Module:
-    """Replace the adapted attention of every block of an open_clip model, in place."""
+    """Replace what is ours in every block of an open_clip model, in place."""
     for transformer in (model.visual.transformer, model.transformer):
         for block in transformer.resblocks:
             block.attn = PlainAttention(block.attn)
+            block.mlp.c_fc, block.mlp.c_proj = _linear(block.mlp.c_fc), _linear(block.mlp.c_proj)
     model.transformer.grad_checkpointing = True
     return model
 

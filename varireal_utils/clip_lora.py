@@ -43,7 +43,7 @@ from open_clip.transformer import (
 from torch import nn
 from torch.nn import functional as F
 
-from . import captions, seeds
+from . import captions, frozen, seeds
 
 TOWERS = ("image", "text")
 NOISE = ("prefix", "caption")
@@ -62,7 +62,7 @@ class LoRAAttention(nn.Module):
         super().__init__()
         self.num_heads, self.rank, self.alpha, self.dropout = attn.num_heads, rank, alpha, dropout
         self.in_proj_weight, self.in_proj_bias = attn.in_proj_weight, attn.in_proj_bias
-        self.out_proj = attn.out_proj
+        self.out_proj, self.packed = frozen.Linear(attn.out_proj), frozen.Packed()
         d, device = attn.embed_dim, attn.in_proj_weight.device
         for part in "qv":
             down = torch.empty(rank, d)  # drawn on the CPU: the same on every device
@@ -129,7 +129,8 @@ class LoRAAttention(nn.Module):
         """`_project` by W alone, in one product or two."""
         bias, d = self.in_proj_bias, x.shape[-1]
         if queries is None:
-            return F.linear(x, weight, bias).chunk(3, dim=-1)
+            project = F.linear if self.merged is not None else self.packed.linear
+            return project(x, weight, bias).chunk(3, dim=-1)
         return (F.linear(x[:, queries], weight[:d], bias[:d]),
                 *F.linear(x, weight[d:], bias[d:]).chunk(2, dim=-1))
 
@@ -183,6 +184,9 @@ def add_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float
             generator = seeds.torch_generator(seed, "lora", tower, i)
             block.attn = LoRAAttention(block.attn, rank, alpha, dropout, generator)
             block.attn.noise = noise
+            for name, layer in block.mlp.named_children():
+                if type(layer) is nn.Linear:
+                    setattr(block.mlp, name, frozen.Linear(layer))
             params += [getattr(block.attn, n) for n in NAMES]
     return params
 

@@ -146,10 +146,17 @@ def _speed(root: Path) -> list[str]:
                                                   and row["ratio"] == row["ratio"] else "")
                 for way, row in found.iterrows()}
         name = what if classes != classes else f"{what}, {classes:.0f} classes"
-        cells.append(f"| {name} | {text.get('plain', '')} | "
-                     f"{text.get('float32') or text.get('ours', '')} | "
-                     f"{text.get('bfloat16', '')} |")
+        for how in ("", " by caption"):
+            fast = [text.get(f"float32{how}") or text.get(f"ours{how}", ""),
+                    text.get(f"bfloat16{how}", "")]
+            if any(fast):
+                noise = f", noise{how}" if how else ""
+                cells.append(f"| {name}{noise} | {text.get('plain', '')} | {' | '.join(fast)} |")
     missed = f" Missed: {'; '.join(facts['missed'])}." if facts["missed"] else ""
+    if facts["unasked"]:
+        missed += (" Below what is asked of a processor with a matrix unit (this one multiplies "
+                   f"{facts['bfloat16_gain']:.1f} times as fast in bfloat16 as in float32): "
+                   f"{'; '.join(facts['unasked'])}.")
     return ["", f"Speed, medians of {facts['repeats']} turns of the plain way and ours, "
             f"{facts['model']}, batch {facts['batch']} ({facts['machine']}, "
             f"{facts['started'][:10]}, `make bench`).{missed}", "",

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from bench import plain, run
+
+
+def rows(ratio):
+    return [{"what": "training step", "classes": c, "way": w, "ratio": ratio}
+            for c in (37, 100, 196) for w in ("plain", "float32", "bfloat16", "float32 by caption")
+            ] + [{"what": "evaluation, an image", "classes": 196, "way": "bfloat16",
+                  "ratio": ratio}, {"what": "make study", "classes": None, "way": "ours",
+                                    "ratio": None}]
+
+
+def test_a_row_below_its_floor_is_missed_where_the_processor_can_reach_it():
+    assert [len(x) for x in run.judge(rows(1.9), 6.0)] == [5, 0]
+    assert [len(x) for x in run.judge(rows(1.9), 2.4)] == [2, 3]
+    assert [len(x) for x in run.judge(rows(5.0), 6.0)] == [2, 0]
+    assert run.judge(rows(25.0), 6.0) == ([], [])
+
+
+def test_a_loader_slower_than_the_fastest_step_is_named():
+    made = [{"what": "training step", "way": "bfloat16", "seconds": 1.6},
+            {"what": "loading, an image", "way": "ours", "seconds": 0.2}]
+    assert "bottleneck" in run.starved(made, 16)[0] and not run.starved(made, 4)
+
+
+@pytest.mark.parametrize("noise", ["prefix", "caption"])
+def test_the_plain_step_and_ours_take_the_same_steps(noise, monkeypatch):
+    """A small model, no dropout: equal losses over three steps of training."""
+    import open_clip
+    made = open_clip.create_model
+    cfg = {"embed_dim": 32, "vision_cfg": {"image_size": 32, "layers": 2, "width": 64,
+                                           "patch_size": 8, "head_width": 32},
+           "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2,
+                        "layers": 2}}
+    monkeypatch.setattr(open_clip, "create_model", lambda name: open_clip.CLIP(**cfg)
+                        if name == run.NAME else made(name))
+    ours, other, tokenizer = run.build(rank=4)
+    for module in [*ours.modules(), *other.modules()]:
+        if hasattr(module, "dropout"):
+            module.dropout = 0.0
+    assert not any(type(m).__name__ == "Packed" for m in other.modules())
+    assert not any(type(m).__module__.endswith("frozen") for m in other.modules())
+    tokens, labels = tokenizer(run.captions(37)), torch.arange(8) % 37
+    steppers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-3)
+                for m in (ours, other)]
+    for n in range(3):
+        pixels = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(n))
+        a = run.ours_step(ours, steppers[0], pixels, tokens, labels, torch.float32, noise)
+        b = plain.step(other, steppers[1], pixels, tokens, labels)
+        assert a == pytest.approx(b, rel=1e-5)
+    assert a != pytest.approx(run.ours_step(ours, steppers[0], pixels, tokens, labels,
+                                            torch.float32, noise), rel=1e-5)
