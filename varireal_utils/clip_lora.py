@@ -23,9 +23,10 @@ Invariant: with B = 0 the model gives the untouched model's outputs; loading, ev
 and unmerging, any number of times, never change an output, because W itself is never written to.
 
 Text is worked out as `captions` lays it out: attention is causal, so captions that begin alike
-share what stands there. Dropout sees one position as one position: where a beginning is shared its
-noise is drawn once for all captions (`noise="prefix"`); each caption's own noise is distributed as
-ever. `noise="caption"` draws it for every caption anew, as the reference does, and shares nothing.
+share what stands there. Where dropout is at work that holds only if the shared beginning's noise is
+drawn once for all captions (`noise="prefix"`: each caption's noise is distributed as ever, but that
+of two captions is no longer independent). By default (`noise="caption"`) every caption draws its
+own, as in the reference, and a training step shares nothing.
 
 `adapters` stores and merges them, `steps` trains them.
 """
@@ -46,7 +47,7 @@ from torch.nn import functional as F
 from . import captions, frozen, seeds
 
 TOWERS = ("image", "text")
-NOISE = ("prefix", "caption")
+NOISE = ("caption", "prefix")
 NAMES = ("A_q", "B_q", "A_v", "B_v")
 
 
@@ -158,7 +159,7 @@ def _text_tower(model: nn.Module) -> nn.Module:
 
 def add_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float = 0.1,
              towers: Iterable[str] = TOWERS, seed: int = 0,
-             noise: str = "prefix") -> list[nn.Parameter]:
+             noise: str = "caption") -> list[nn.Parameter]:
     """Freeze an open_clip model, put adapters into its towers, return what is left to train.
 
     The start of an adapter depends on `seed` and its place only, not on which towers are adapted.

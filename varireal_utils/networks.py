@@ -65,7 +65,7 @@ class ClipNetwork:
         """Freeze the model, put adapters in, return their parameters."""
         self.learns_text = "text" in cfg["towers"]
         return clip_lora.add_lora(self.model, cfg["rank"], cfg["alpha"], cfg["dropout"],
-                                  cfg["towers"], seed, cfg.get("noise", "prefix"))
+                                  cfg["towers"], seed, cfg.get("noise", "caption"))
 
     def context(self) -> torch.Tensor:
         """(C, D) unit text features of the class names, with gradients."""

@@ -146,7 +146,7 @@ def _speed(root: Path) -> list[str]:
                                                   and row["ratio"] == row["ratio"] else "")
                 for way, row in found.iterrows()}
         name = what if classes != classes else f"{what}, {classes:.0f} classes"
-        for how in ("", " by caption"):
+        for how in ("", " by prefix"):
             fast = [text.get(f"float32{how}") or text.get(f"ours{how}", ""),
                     text.get(f"bfloat16{how}", "")]
             if any(fast):

@@ -6,7 +6,7 @@ from bench import plain, run
 
 def rows(ratio):
     return [{"what": "training step", "classes": c, "way": w, "ratio": ratio}
-            for c in (37, 100, 196) for w in ("plain", "float32", "bfloat16", "float32 by caption")
+            for c in (37, 100, 196) for w in ("plain", "float32", "bfloat16", "float32 by prefix")
             ] + [{"what": "evaluation, an image", "classes": 196, "way": "bfloat16",
                   "ratio": ratio}, {"what": "make study", "classes": None, "way": "ours",
                                     "ratio": None}]

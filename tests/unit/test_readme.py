@@ -61,7 +61,7 @@ def test_head_room_is_asked_for_on_every_data_set():
 def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
     assert readme._speed(tmp_path) == readme._growth(tmp_path) == readme._gpu(tmp_path) == []
     rows = [{"what": "training step", "classes": 37, "way": w, "seconds": s, "ratio": 12 / s}
-            for w, s in (("plain", 12.0), ("float32", 6.0), ("float32 by caption", 8.0),
+            for w, s in (("plain", 12.0), ("float32", 6.0), ("float32 by prefix", 8.0),
                          ("bfloat16", 2.0))]
     rows.append({"what": "make study", "classes": None, "way": "ours", "seconds": 500.0,
                  "ratio": None})
@@ -71,7 +71,7 @@ def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
         "bfloat16_gain": 2.0, "unasked": ["slow"]})
     text = readme._speed(tmp_path)
     assert text[-3] == "| training step, 37 classes | 12 s | 6 s (**2.0x**) | 2 s (**6.0x**) |"
-    assert text[-2] == "| training step, 37 classes, noise by caption | 12 s | 8 s (**1.5x**) |  |"
+    assert text[-2] == "| training step, 37 classes, noise by prefix | 12 s | 8 s (**1.5x**) |  |"
     assert "multiplies 2.0 times as fast in bfloat16 as in float32): slow." in text[1]
     assert text[-1] == "| make study |  | 500 s |  |" and "Missed: too slow." in text[1]
     store.write_json(tmp_path / "results/bench_gpu.json", {
