@@ -185,9 +185,7 @@ def add_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float
             generator = seeds.torch_generator(seed, "lora", tower, i)
             block.attn = LoRAAttention(block.attn, rank, alpha, dropout, generator)
             block.attn.noise = noise
-            for name, layer in block.mlp.named_children():
-                if type(layer) is nn.Linear:
-                    setattr(block.mlp, name, frozen.Linear(layer))
+            frozen.pack(block)
             params += [getattr(block.attn, n) for n in NAMES]
     return params
 

@@ -56,6 +56,14 @@ class Linear(nn.Linear):
         return self.packed.linear(x, self.weight, self.bias)
 
 
+def pack(module: nn.Module) -> None:
+    """Put a `Linear` in the place of every plain linear layer inside."""
+    for parent in list(module.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.Linear:
+                setattr(parent, name, Linear(layer))
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, ahead: torch.Tensor, back: torch.Tensor,
