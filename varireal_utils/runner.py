@@ -18,6 +18,7 @@ import contextlib
 import difflib
 import json
 import os
+import queue
 import re
 import shutil
 import signal
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,15 +208,24 @@ def _kernel(run_id: str) -> Iterator[tuple[Any, Path]]:
     The kernel's name on this machine may be unknown or belong to another environment, so a folder
     of its own holds the only kernel description that is looked at.
     """
+    from jupyter_client.channels import AsyncZMQSocketChannel
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_core.utils import run_sync
+
+    class Channel(AsyncZMQSocketChannel):
+        """Looks again every few seconds: a wake-up is lost where a widget's message leaves by the
+        socket at which the reply to a cell comes in, and nbclient would wait for ever."""
+
+        async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+            return await _look_again(super().get_msg, timeout)
 
     class Manager(AsyncKernelManager):
         """Knows its clients: nbclient leaves the channels of a manager that it was given open."""
 
         def client(self, **settings: Any) -> Any:
             clients.append(super().client(**settings))
+            clients[-1].shell_channel_class = Channel
             return clients[-1]
 
     clients: list[Any] = []
@@ -242,6 +252,14 @@ def _kernel(run_id: str) -> Iterator[tuple[Any, Path]]:
         for client in clients:
             client.stop_channels()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _look_again(get: Callable, timeout: float | None, every: float = 2.0) -> Any:
+    """What get(timeout) brings; without a timeout get(every) until it brings something."""
+    while timeout is None:
+        with contextlib.suppress(queue.Empty):
+            return await get(every)
+    return await get(timeout)
 
 
 def _record(pointer: Path, run_id: str, job: Job) -> dict[str, Any]:

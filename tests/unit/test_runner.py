@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -217,3 +219,24 @@ def test_recipe_without_its_edits_is_an_error_before_any_job(params_file: Path,
     process = start(params_file, stubs, "--set", "classify.recipes=['edit(colour,feasible)']")
     text = process.communicate(timeout=300)[0]
     assert process.returncode != 0 and "attribute is 'colour'" in text and not jobs_run(text)
+
+
+def test_a_reply_is_looked_for_again_where_its_wake_up_was_lost():
+    waited = []
+
+    async def get(timeout):  # as a socket whose poll does not notice the first two times
+        waited.append(timeout)
+        if timeout is None:
+            await asyncio.sleep(60)
+        if len(waited) < 3:
+            raise queue.Empty
+        return "reply"
+
+    def ask(timeout):
+        waited.clear()
+        return asyncio.run(asyncio.wait_for(runner._look_again(get, timeout, 0.5), 5))
+
+    assert ask(None) == "reply" and waited == [0.5] * 3
+    with pytest.raises(queue.Empty):
+        ask(7.0)
+    assert waited == [7.0]
