@@ -152,11 +152,11 @@ def _speed(root: Path) -> list[str]:
             if any(fast):
                 noise = f", noise{how}" if how else ""
                 cells.append(f"| {name}{noise} | {text.get('plain', '')} | {' | '.join(fast)} |")
-    missed = f" Missed: {'; '.join(facts['missed'])}." if facts["missed"] else ""
-    if facts["unasked"]:
-        missed += (" Below what is asked of a processor with a matrix unit (this one multiplies "
-                   f"{facts['bfloat16_gain']:.1f} times as fast in bfloat16 as in float32): "
-                   f"{'; '.join(facts['unasked'])}.")
+    below = rows[rows["ratio"] < rows["floor"].astype(float)]
+    lines = [f"{r['what']}, {r['classes']:.0f} classes, {r['way']}: {r['ratio']:.1f}x, floor "
+             f"{r['floor']:g}x" for r in below.to_dict("records")]
+    lines += [line for line in facts["missed"] if "bottleneck" in line]
+    missed = f" Missed: {'; '.join(lines)}." if lines else ""
     return ["", f"Speed, medians of {facts['repeats']} turns of the plain way and ours, "
             f"{facts['model']}, batch {facts['batch']} ({facts['machine']}, "
             f"{facts['started'][:10]}, `make bench`).{missed}", "",

@@ -214,8 +214,9 @@ def _kernel(run_id: str) -> Iterator[tuple[Any, Path]]:
     from jupyter_core.utils import run_sync
 
     class Channel(AsyncZMQSocketChannel):
-        """Looks again every few seconds: a wake-up is lost where a widget's message leaves by the
-        socket at which the reply to a cell comes in, and nbclient would wait for ever."""
+        """Looks again every few seconds: under load nbclient was seen to wait for ever beside an
+        idle kernel, probably since a widget's message leaves by the socket at which the reply to
+        a cell comes in, and takes its wake-up along."""
 
         async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
             return await _look_again(super().get_msg, timeout)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bench import plain, run
+from varireal_utils import captions
 
 
 def rows(ratio):
@@ -12,11 +13,16 @@ def rows(ratio):
                                     "ratio": None}]
 
 
-def test_a_row_below_its_floor_is_missed_where_the_processor_can_reach_it():
-    assert [len(x) for x in run.judge(rows(1.9), 6.0)] == [5, 0]
-    assert [len(x) for x in run.judge(rows(1.9), 2.4)] == [2, 3]
-    assert [len(x) for x in run.judge(rows(5.0), 6.0)] == [2, 0]
-    assert run.judge(rows(25.0), 6.0) == ([], [])
+def test_every_row_below_its_floor_is_missed():
+    assert [len(run.judge(rows(ratio))) for ratio in (1.9, 5.0, 15.0, 25.0)] == [5, 2, 1, 0]
+
+
+def test_the_layout_has_the_sizes_that_its_docstring_tells():
+    import open_clip
+    tokens = open_clip.get_tokenizer(run.NAME)(run.captions(196))
+    tree, apart = (captions.lay_out(tokens, tokens.argmax(1), shared) for shared in (True, False))
+    assert (tokens.numel(), apart.rows.numel(), len(apart.tokens), len(tree.tokens)) == \
+        (15092, 4508, 3045, 1597)
 
 
 def test_a_loader_slower_than_the_fastest_step_is_named():
