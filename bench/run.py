@@ -6,7 +6,9 @@
 ViT-B/16 at full size with random weights, captions of Pets (37 classes), Aircraft (100) and Cars
 (196). Prints a table of medians and ratios, writes them as JSON, and ends with an error where a
 floor is missed. Rows "by prefix" draw the text's dropout once for captions that begin alike
-(`classify.noise`).
+(`classify.noise`). `most` is the ratio that would be reached if our products were all that takes
+time, at the speed at which this very processor multiplies: a floor above it is one that this
+processor cannot meet.
 
 What was learnt: half of the plain step's time goes into 77 tokens of which captions need a dozen
 (attention is causal, so nothing behind the end token counts), and of those most stand in beginnings
@@ -27,14 +29,27 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import open_clip
 import torch
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
-from varireal_utils import adapters, clip_lora, models, networks, params, record, steps, store
+from varireal_utils import (
+    adapters,
+    clip_lora,
+    frozen,
+    models,
+    networks,
+    params,
+    record,
+    steps,
+    store,
+)
 
 from . import pipeline, plain
 
@@ -117,8 +132,28 @@ def timed(ways: dict, repeats: int, warmup: int = 1) -> dict[str, float]:
     return {name: statistics.median(s) for name, s in seconds.items()}
 
 
-def training(args: argparse.Namespace, dtypes: list) -> list[dict]:
-    """Rows of the training step, for each number of classes; each starts from equal weights."""
+def products(call: Callable) -> float:
+    """1e12 operations of a call's linear maps and convolutions, forwards and backwards; on a CPU
+    attention is not counted."""
+    with mock.patch.object(frozen, "supported", lambda: False), \
+            FlopCounterMode(display=False) as counter:  # oneDNN's own operators are not counted
+        call()
+    return counter.get_total_flops() / 1e12
+
+
+@torch.no_grad()
+def speed(dtype: torch.dtype, rows: int = 3152, d: int = 768, repeats: int = 15) -> float:
+    """TFLOP/s of the product that ViT-B/16 takes most of, on packed weights: (rows, d) to 4 d."""
+    layer = frozen.Linear(torch.nn.Linear(d, 4 * d).requires_grad_(False).to(dtype))
+    x = torch.randn(rows, d, dtype=dtype)
+    return 2 * rows * d * 4 * d / timed({"": partial(layer, x)}, repeats, 3)[""] / 1e12
+
+
+def training(args: argparse.Namespace, speeds: dict[str, float]) -> list[dict]:
+    """Rows of the training step, for each number of classes; each starts from equal weights.
+
+    speeds: TFLOP/s of each precision that is timed.
+    """
     rows = []
     for count in args.classes:
         model, other, tokenizer = build()
@@ -128,24 +163,27 @@ def training(args: argparse.Namespace, dtypes: list) -> list[dict]:
         labels = torch.arange(args.batch) % count
         gap = check(model, other, pixels[:4], tokens)
         ways = {"plain": partial(plain.step, other, optimisers[1], pixels, tokens, labels)}
-        ways |= {str(d)[6:] + how: partial(ours_step, model, optimisers[0], pixels, tokens, labels,
-                                           d, noise)
-                 for d in dtypes for how, noise in (("", "caption"), (" by prefix", "prefix"))}
-        rows += report("training step", timed(ways, args.repeats), count, gap)
+        ways |= {d + how: partial(ours_step, model, optimisers[0], pixels, tokens, labels,
+                                  getattr(torch, d), noise)
+                 for d in speeds for how, noise in (("", "caption"), (" by prefix", "prefix"))}
+        rows += report("training step", timed(ways, args.repeats), count, gap, {
+            name: products(call) / speeds[name.split()[0]]
+            for name, call in ways.items() if name != "plain"})
     return rows
 
 
-def evaluation(args: argparse.Namespace, dtypes: list) -> list[dict]:
+def evaluation(args: argparse.Namespace, speeds: dict[str, float]) -> list[dict]:
     """Rows of the evaluation, an image; the reference takes 8 images at a time."""
     (model, other, tokenizer), count, size = build(), max(args.classes), 8
     tokens, batches = tokenizer(captions(count)), [torch.randn(size, 3, 224, 224)] * 8
     gap = check(model, other, batches[0][:4], tokens)
     ways = {"plain": partial(plain.evaluate, other, batches[:1], tokens)}
-    ways |= {str(d)[6:]: partial(ours_evaluate, model, [torch.cat(batches)], tokens, d)
-             for d in dtypes}
+    ways |= {d: partial(ours_evaluate, model, [torch.cat(batches)], tokens, getattr(torch, d))
+             for d in speeds}
     seconds = timed(ways, args.repeats)
     return report("evaluation, an image", {
-        n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()}, count, gap)
+        n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()}, count, gap,
+        {d: products(ways[d]) / speeds[d] / (8 * size) for d in speeds})
 
 
 def main(words: list[str] | None = None) -> int:
@@ -159,9 +197,10 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     native = models.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
-    dtypes, rows = [torch.float32] + [torch.bfloat16] * native, []
+    speeds = {d: speed(getattr(torch, d)) for d in ["float32"] + ["bfloat16"] * native}
+    rows = []
     for name, part in (("training", training), ("evaluation", evaluation)):
-        rows += part(args, dtypes) if name in args.parts else []
+        rows += part(args, speeds) if name in args.parts else []
     if "loading" in args.parts:
         rows += report("loading, an image", pipeline.loading(timed, args.repeats))
     if "editing" in args.parts:
@@ -171,7 +210,8 @@ def main(words: list[str] | None = None) -> int:
     missed = judge(rows) + starved(rows, args.batch)
     store.write_json(args.out, {
         "model": NAME, "batch": args.batch, "rows": rows, "threads": torch.get_num_threads(),
-        "bfloat16": native, "missed": missed, "started": started, "repeats": args.repeats,
+        "bfloat16": native, "tflops": speeds, "missed": missed, "started": started,
+        "repeats": args.repeats,
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
         "torch": torch.__version__, **record.git_state()})
     print("\n".join(["", *missed]) if missed else "\nevery floor is met")
@@ -182,8 +222,14 @@ def judge(rows: list[dict]) -> list[str]:
     """A line for each row below its floor; writes the floor into every row."""
     for row in rows:
         row["floor"] = floor_of(row)
-    return [f"{r['what']}, {r['classes']:.0f} classes, {r['way']}: {r['ratio']:.1f}x, "
-            f"floor {r['floor']:g}x" for r in rows if r["floor"] and r["ratio"] < r["floor"]]
+    return [below(r) for r in rows if r["floor"] and r["ratio"] < r["floor"]]
+
+
+def below(row: dict) -> str:
+    """The line of a row that is below its floor."""
+    most = row.get("most")
+    return (f"{row['what']}, {row['classes']:.0f} classes, {row['way']}: {row['ratio']:.1f}x, "
+            f"floor {row['floor']:g}x" + (f", its products alone {most:.1f}x" if most else ""))
 
 
 def starved(rows: list[dict], batch: int) -> list[str]:
@@ -204,15 +250,18 @@ def floor_of(row: dict) -> float | None:
 
 
 def report(what: str, seconds: dict[str, float], classes: int | None = None,
-           gap: float | None = None) -> list[dict]:
-    """Rows of the table, printed as they come. ratio: plain / this way, None without a plain."""
-    base = seconds.get("plain")
+           gap: float | None = None, least: dict[str, float] | None = None) -> list[dict]:
+    """Rows of the table, printed as they come. ratio: plain / this way, None without a plain;
+    least: seconds that a way's products take alone, most: plain / those."""
+    base, least = seconds.get("plain"), least or {}
     rows = [{"what": what, "classes": classes, "way": name, "seconds": value,
-             "ratio": base / value if base else None, "gap": gap}
+             "ratio": base / value if base else None, "gap": gap, "products": least.get(name),
+             "most": base / least[name] if base and name in least else None}
             for name, value in seconds.items()]
     for row in rows:
         count = "" if classes is None else f"{classes} classes"
         ratio = "" if base is None else f"{row['ratio']:5.1f}x"
+        ratio += f" of at most {row['most']:.1f}x" if row["most"] else ""
         print(f"{what:22s} {count:>12s}  {row['way']:9s} {row['seconds']:9.4f} s  {ratio}",
               flush=True)
     return rows

@@ -190,16 +190,6 @@ def add_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float
     return params
 
 
-def _causal_text(model: nn.Module) -> tuple[nn.Module, str, int | None] | None:
-    """(text parts, pooling, end id) where the text tower is the plain causal one, else None."""
-    text = _text_tower(model)
-    pool = getattr(text, "pool_type", getattr(text, "text_pool_type", None))
-    plain = hasattr(text, "token_embedding") and getattr(text, "attn_mask", None) is not None \
-        and getattr(text, "cls_emb", None) is None and pool in ("argmax", "eos")
-    return (text, pool, getattr(text, "eos_id", getattr(text, "text_eos_id", None))) if plain \
-        else None
-
-
 def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Unit text features (C, D), float32, on the model's device, of tokens (C, L).
 

@@ -154,9 +154,14 @@ def _speed(root: Path) -> list[str]:
                 cells.append(f"| {name}{noise} | {text.get('plain', '')} | {' | '.join(fast)} |")
     below = rows[rows["ratio"] < rows["floor"].astype(float)]
     lines = [f"{r['what']}, {r['classes']:.0f} classes, {r['way']}: {r['ratio']:.1f}x, floor "
-             f"{r['floor']:g}x" for r in below.to_dict("records")]
+             f"{r['floor']:g}x" + (f", its products alone {r['most']:.1f}x" if "most" in r else "")
+             for r in below.to_dict("records")]
     lines += [line for line in facts["missed"] if "bottleneck" in line]
     missed = f" Missed: {'; '.join(lines)}." if lines else ""
+    if "tflops" in facts:
+        fast = " and ".join(f"{1e3 * v:.0f} GFLOP/s in {k}" for k, v in facts["tflops"].items())
+        missed += (f" This processor multiplies at {fast}; what the products alone would take at "
+                   "that speed bounds every ratio.")
     return ["", f"Speed, medians of {facts['repeats']} turns of the plain way and ours, "
             f"{facts['model']}, batch {facts['batch']} ({facts['machine']}, "
             f"{facts['started'][:10]}, `make bench`).{missed}", "",

@@ -294,25 +294,28 @@ def _train_on_words(net, text, choose: Callable, vocab: dict, checkpoint: Path, 
 
 def train_text2image(net, text, data: dict, specs: list[Spec], bare: dict, vocab: dict,
                      checkpoint: Path, steps: int, seconds: float, batch: int = 32,
-                     lr: float = 5e-4, seed: int = 1, hard: tuple[str, ...] = ()) -> dict:
-    """The priors' model: a quarter whole pictures, half empty scenes, a quarter surfaces; two steps
-    of three windows of surfaces. hard: textures that are drawn three times as often as others."""
-    count, part = len(data["x0"]), batch // 4
+                     lr: float = 5e-4, seed: int = 1, hard: tuple[str, ...] = (),
+                     whole: float = 0.25, near: float = 0.67) -> dict:
+    """Text to image: `whole` of a batch are whole pictures, half of the others empty scenes and
+    half surfaces, as the priors are; `near` of the steps see windows of surfaces alone. hard:
+    textures that are drawn three times as often as others."""
+    count, part = len(data["x0"]), round(whole * batch)
     is_surface = _surfaces(bare)
     surfaces, scenes = np.flatnonzero(is_surface), np.flatnonzero(~is_surface)
     again = [i for i in surfaces if bare["texts"][i].split()[-2] in hard]
     surfaces = np.concatenate([surfaces, again, again]).astype(int)
 
     def choose(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-        near = step % 3 != 0
-        rows = rng.integers(count, size=0 if near else part)
-        others = rng.choice(surfaces, 3 * batch) if near else np.concatenate(
-            [rng.choice(surfaces, part), rng.choice(scenes, batch - 2 * part)])
-        x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
-        if near:
-            x0, = _windows([x0], np.ones((len(x0), 32, 32), bool), rng)
-        texts = [_whole(specs[i], rng) for i in rows]
-        return x0, texts + [bare["texts"][i] for i in others]
+        if rng.random() < near:
+            rows, others = [], rng.choice(surfaces, 3 * batch)
+            x0, = _windows([bare["x0"][others]], np.ones((3 * batch, 32, 32), bool), rng)
+        else:
+            rows = rng.integers(count, size=part)
+            half_of = (batch - part) // 2
+            others = np.concatenate([rng.choice(surfaces, half_of),
+                                     rng.choice(scenes, batch - part - half_of)])
+            x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
+        return x0, [_whole(specs[i], rng) for i in rows] + [bare["texts"][i] for i in others]
 
     return _train_on_words(net, text, choose, vocab, checkpoint, steps, seconds, lr, seed)
 

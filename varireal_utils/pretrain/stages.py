@@ -117,9 +117,9 @@ def train_inpaint(shop: Workshop, steps: int, seconds: float, coarse: bool = Fal
 
 
 def train_text2image(shop: Workshop, steps: int, seconds: float, lr: float = 5e-4,
-                     name: str = "text2image", hard: tuple[str, ...] = ()) -> dict:
+                     name: str = "text2image", **mixture: Any) -> dict:
     """Turn the inpainting UNet into a text-to-image one, and write shelf/text2image, or go on from
-    the one that lies there."""
+    the one that lies there. mixture: the shares that `editor.train_text2image` takes."""
     pixels, specs = shop.pictures()
     tokenizer, vocab = vocabulary(shop)
     net, text = _parts(shop, vocab)
@@ -134,7 +134,7 @@ def train_text2image(shop: Workshop, steps: int, seconds: float, lr: float = 5e-
     examples, bare = _latents(shop, pixels)
     report = editor.train_text2image(plain, text, examples, specs, bare, vocab,
                                      shop.checkpoint(name), steps, seconds, lr=lr,
-                                     batch=32 * shop.scale, hard=hard)
+                                     batch=32 * shop.scale, **mixture)
     _ship(StableDiffusionPipeline, shop, "text2image", plain, text, tokenizer)
     return report
 
