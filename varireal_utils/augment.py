@@ -87,7 +87,7 @@ def normalise(pixels: torch.Tensor, preprocess: dict) -> torch.Tensor:
     """uint8 (B, 3, S, S) -> float32, (x / 255 - mean) / std by channel."""
     mean, std = (torch.tensor(preprocess[k], device=pixels.device).view(1, 3, 1, 1)
                  for k in ("mean", "std"))
-    return (pixels.float() / 255 - mean) / std
+    return torch.div(pixels, 255).sub_(mean).div_(std)
 
 
 def transform(preprocess: dict, options: dict | None = None) -> v2.Compose:

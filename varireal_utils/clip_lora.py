@@ -49,6 +49,7 @@ from . import captions, frozen, seeds
 TOWERS = ("image", "text")
 NOISE = ("caption", "prefix")
 NAMES = ("A_q", "B_q", "A_v", "B_v")
+SHORT = 256  # positions: up to there a CPU keeps all scores, as `_by_products` does
 
 
 class LoRAAttention(nn.Module):
@@ -96,7 +97,8 @@ class LoRAAttention(nn.Module):
         """(N, d) of nodes x (N, d), each attending to its caption's beginning; or, with `ends`, of
         the end tokens alone (C, d)."""
         q, k, v = (t[0] for t in self._project(x[None], text.ends if ends else None))
-        q, k, v = (t.float() for t in (q, k, v)) if _slow_half(q) else (q, k, v)
+        if q.device.type == "cpu" and q.requires_grad:  # where captions meet, gradients are summed
+            q, k, v = q.float(), k.float(), v.float()
         k, v = (self._heads(F.embedding(text.rows, t)) for t in (k, v))  # (C, h, L, d / h)
         if ends:
             y = _attend(self._heads(q[:, None]), k, v, text.seen[:, None, None])
@@ -136,21 +138,29 @@ class LoRAAttention(nn.Module):
                 *F.linear(x, weight[d:], bias[d:]).chunk(2, dim=-1))
 
 
-def _slow_half(q: torch.Tensor) -> bool:
-    """torch's CPU kernel needs 4 times as long for the gradient in bfloat16 as in float32."""
-    return q.device.type == "cpu" and q.dtype != torch.float32 and q.requires_grad
-
-
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None,
             causal: bool = False) -> torch.Tensor:
     """Scaled dot product attention of (B, h, L, d / h), in q's own precision."""
+    half, long = q.device.type == "cpu" and q.dtype == torch.bfloat16, k.shape[-2] > SHORT
     kind = q.dtype
-    if _slow_half(q):
-        q, k, v = q.float(), k.float(), v.float()
-        mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
     with torch.autocast(q.device.type, enabled=False):
-        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
-    return y.to(kind)
+        if half and not long:
+            return _by_products(q, k, v, mask, causal)
+        if half and q.requires_grad:  # the kernel's gradient takes 4 times as long as in float32
+            q, k, v = q.float(), k.float(), v.float()
+            mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal).to(kind)
+
+
+def _by_products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None,
+                 causal: bool) -> torch.Tensor:
+    """The same as three plain steps: in bfloat16, over short rows, in half of the kernel's time."""
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(-1) @ v
 
 
 def _text_tower(model: nn.Module) -> nn.Module:

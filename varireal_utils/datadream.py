@@ -146,7 +146,8 @@ def adapt(pipe: Any, rows: pd.DataFrame, read: Callable[[str], np.ndarray], cfg:
             pixels = torch.stack([crop(pictures[i], size, rng) for i in chosen]).to(device)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, cfg["lr"], cfg["warmup_steps"])
-            with memory.named("lower datadream.batch_size or datadream.rank"):
+            with memory.named("lower datadream.batch_size or datadream.rank"), \
+                    models.short_attention(device, pipe.unet.config.sample_size):
                 with models.autocast(params):
                     with contextlib.nullcontext() if cfg["text_encoder"] else torch.no_grad():
                         states, _ = pipe.encode_prompt([texts[i] for i in chosen], device, 1,

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+SMALL = 2 ** 17  # entries: below them a product in bfloat16 gains less than its call costs
+
 
 class Packed:
     """The packed layouts of one weight (n, k) with its bias (n,); made when first asked for."""
@@ -30,7 +32,8 @@ class Packed:
             return F.linear(x, weight, bias)
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
-        if x.dtype == torch.float16:  # oneDNN's needs hardware that few have
+        small = weight.numel() < SMALL and x.dtype != torch.float32
+        if small or x.dtype == torch.float16:  # oneDNN's needs hardware that few have
             return F.linear(x, weight, bias)
         of = [(t.data_ptr(), t._version) for t in (weight, bias) if t is not None]
         if self._made.get(x.dtype, (None,))[0] != of:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonschema
 import pandas as pd
 import yaml
 
 from . import tables
 from .params import ParameterError
+from .schema import jsonschema
 
 TEXT = {"type": "string", "minLength": 1}
 SCHEMA = {

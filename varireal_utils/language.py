@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pandas as pd
 
 from . import endpoint, store
 from .endpoint import LanguageError, Message, Reply
+from .schema import jsonschema
 
 UNDECIDING = ("api_key_env", "timeout", "retries", "price_input", "price_output")
 

@@ -31,7 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import provenance, store
+from . import (
+    provenance,
+    schema,  # noqa: F401  before papermill: see there
+    store,
+)
 from .params import Loader, ParameterError, load_params
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
