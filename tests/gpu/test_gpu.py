@@ -121,7 +121,8 @@ def test_the_micro_models_train(tmp_path):
     latents = np.random.default_rng(0).standard_normal((32, 4, 32, 32), np.float32)
     torch.manual_seed(0)
     net, text = editor.unet(4).to("cuda"), editor.text_encoder(vocab).to("cuda")
-    report = editor.train_pictures(net, text, {"x0": latents}, specs, vocab, tmp_path / "c.pt", 100,
-                                   600, batch=8)
+    bare = {"x0": latents[:4], "texts": np.array(["an empty scene", "a red brick surface"] * 2)}
+    report = editor.train_text2image(net, text, {"x0": latents}, specs, bare, vocab,
+                                     tmp_path / "c.pt", 100, 600, batch=8, whole=0.6, near=0.25)
     losses = dict(report["loss"])
     assert losses[100] < 0.97 * losses[25]

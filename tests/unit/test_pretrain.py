@@ -1,5 +1,7 @@
 """Pretraining: a stopped and resumed training equals one that was not stopped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -125,11 +127,14 @@ def test_whole_pictures_are_learned_from_words(few, tmp_path):
     net, text = editor.unet(4), editor.text_encoder(vocab)
     latents = np.random.default_rng(0).standard_normal((len(specs), 4, 32, 32), np.float32)
     before = net.conv_out.weight.detach().clone()
-    for coarse in (True, False):
-        report = editor.train_pictures(net, text, {"x0": latents}, specs, vocab,
-                                       tmp_path / f"{coarse}.pt", 2, 60, coarse=coarse, batch=4)
+    bare = {"x0": latents[:4], "texts": np.array(["an empty scene", "a red brick surface"] * 2)}
+    for near in (0.0, 1.0):  # whole pictures among scenes and surfaces; windows of surfaces
+        report = editor.train_text2image(net, text, {"x0": latents}, specs, bare, vocab,
+                                         tmp_path / f"{near}.pt", 2, 60, batch=4, near=near,
+                                         whole=0.6, hard=("brick",))
         assert report["step"] == 2
-    assert not torch.equal(before, net.conv_out.weight)
+        assert not torch.equal(before, net.conv_out.weight)
+        before = net.conv_out.weight.detach().clone()
 
 
 def test_clip_goes_on_from_the_weights_that_lie_there(few, tmp_path):
@@ -180,3 +185,8 @@ def test_the_judge_reads_textures_off_the_object_alone():
     assert torch.allclose(first[:, inside], second[:, inside], atol=1e-6)
     assert not torch.allclose(first, second, atol=1e-3)
     assert model.maps(image, torch.zeros(1, 64, 16)).shape == (1, 64, model.width)
+
+
+def test_what_ships_stays_under_80_megabytes():
+    sizes = [f.stat().st_size for f in Path("models/micro").rglob("*") if f.is_file()]
+    assert 0 < sum(sizes) < 80e6

@@ -189,7 +189,7 @@ ABOUT = {
                    ("text2image_class_named", "text2image_kind_named")),
     "datadream": ("Text-to-image pipeline of whole pictures",
                   "`diffusers.StableDiffusionPipeline`; what DataDream adapts",
-                  ("pictures_coarse", "pictures"),
+                  ("datadream",),
                   ("datadream_class_named", "datadream_kind_named")),
     "controlnet": ("Canny ControlNet", "`diffusers.ControlNetModel` for the inpainting UNet",
                    ("controlnet",), ("texture_recognised", "class_after_texture")),

@@ -324,17 +324,3 @@ def _whole(spec: Spec, rng: np.random.Generator) -> str:
     """A caption of a whole picture: it says little now and then, as DataDream's own prompt does ("a
     photo of a {class}"), and names the class in six of ten."""
     return captions.describe(spec, rng, 0.6, 0.5, 0.5, 0.2)
-
-
-def train_pictures(net, text, data: dict, specs: list[Spec], vocab: dict, checkpoint: Path,
-                   steps: int, seconds: float, coarse: bool = False, batch: int = 32,
-                   lr: float = 6e-4, seed: int = 2) -> dict:
-    """Whole pictures from words alone."""
-    def choose(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-        rows = rng.integers(len(data["x0"]), size=batch)
-        x0 = data["x0"][rows]
-        if coarse:
-            x0 = F.avg_pool2d(torch.from_numpy(x0).float(), 2).numpy() * COARSE_GAIN
-        return x0, [_whole(specs[i], rng) for i in rows]
-
-    return _train_on_words(net, text, choose, vocab, checkpoint, steps, seconds, lr, seed)

@@ -1,6 +1,6 @@
 """The stages of micro pretraining, in order; each resumes from its checkpoint and ships its part.
 
-    pictures -> autoencoder -> inpaint -> text2image -> pictures (for DataDream)
+    pictures -> autoencoder -> inpaint -> text2image -> datadream
                                        -> controlnet
              -> teacher -> clip
              -> judge (never shipped: it only measures)
@@ -10,6 +10,7 @@ Every stage takes the same `Workshop`: where checkpoints lie, where weights go, 
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,8 @@ def train_autoencoder(shop: Workshop, steps: int, seconds: float,
     start = load_vae(shop) if decoder_only else None
     model, report = autoencoder.train(pixels, shop.checkpoint(name), steps, seconds, start=start,
                                       device=shop.device, batch=48 * shop.scale)
-    model.save_pretrained(shop.shelf / "vae", safe_serialization=True)
-    _drop_keys(shop.shelf / "vae" / "config.json", "block_out_channels")
+    copy.deepcopy(model).cpu().half().save_pretrained(shop.shelf / "vae", safe_serialization=True)
+    _drop_keys(shop.shelf / "vae" / "config.json", "block_out_channels", "_name_or_path")
     held, _ = shop.held_out()
     return report | {"psnr_held_out": autoencoder.psnr(model, held[:400, ..., :3])}
 
@@ -117,47 +118,30 @@ def train_inpaint(shop: Workshop, steps: int, seconds: float, coarse: bool = Fal
 
 
 def train_text2image(shop: Workshop, steps: int, seconds: float, lr: float = 5e-4,
-                     name: str = "text2image", **mixture: Any) -> dict:
-    """Turn the inpainting UNet into a text-to-image one, and write shelf/text2image, or go on from
-    the one that lies there. mixture: the shares that `editor.train_text2image` takes."""
+                     folder: str = "text2image", name: str = "", **mixture: Any) -> dict:
+    """Train a text-to-image UNet and write shelf/`folder`: text2image, which draws the priors, or
+    datadream, which DataDream adapts and which sees whole pictures more often.
+
+    Goes on from what lies there; else datadream starts from text2image, and that from the
+    inpainting UNet. mixture: the shares that `editor.train_text2image` takes.
+    """
     pixels, specs = shop.pictures()
     tokenizer, vocab = vocabulary(shop)
     net, text = _parts(shop, vocab)
-    folder = shop.shelf / "text2image"
-    if folder.exists():
-        plain = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+    there = [shop.shelf / f for f in dict.fromkeys((folder, "text2image"))]
+    start = next((f for f in there if (f / "model_index.json").exists()), None)
+    if start:
+        plain = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+        text = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
         text = text.to(shop.device)
     else:
         plain = editor.from_inpaint(net)
     plain = plain.to(shop.device, memory_format=torch.channels_last)
     examples, bare = _latents(shop, pixels)
     report = editor.train_text2image(plain, text, examples, specs, bare, vocab,
-                                     shop.checkpoint(name), steps, seconds, lr=lr,
+                                     shop.checkpoint(name or folder), steps, seconds, lr=lr,
                                      batch=32 * shop.scale, **mixture)
-    _ship(StableDiffusionPipeline, shop, "text2image", plain, text, tokenizer)
-    return report
-
-
-def train_pictures(shop: Workshop, steps: int, seconds: float, coarse: bool = False,
-                   lr: float = 6e-4, name: str = "") -> dict:
-    """Teach the text-to-image UNet whole pictures with their objects, and write shelf/datadream:
-    the priors' model has seen mostly empty scenes and bare surfaces, as the priors are.
-
-    Tried once, the coarse stage alone (52,000 pictures, 16 minutes of a core): scenes with blobs.
-    """
-    pixels, specs = shop.pictures()
-    tokenizer, vocab = vocabulary(shop)
-    folder = shop.shelf / "datadream"
-    folder = folder if (folder / "model_index.json").exists() else shop.shelf / "text2image"
-    net = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
-    examples, _ = _latents(shop, pixels)
-    report = editor.train_pictures(
-        net.to(shop.device, memory_format=torch.channels_last), text.to(shop.device), examples,
-        specs, vocab, shop.checkpoint(name or ("pictures_coarse" if coarse else "pictures")),
-        steps, seconds, coarse=coarse, lr=lr, batch=32 * shop.scale)
-    _ship(StableDiffusionPipeline, shop, "datadream", net, text, tokenizer)
+    _ship(StableDiffusionPipeline, shop, folder, plain, text, tokenizer)
     return report
 
 
