@@ -14,10 +14,12 @@ symbols   C, L   captions, and tokens of the longest of them
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,40 @@ class Captions:
     read: torch.Tensor  # (N,) one place of each node in rows, flattened
     ends: torch.Tensor  # (C,) the node of each caption's end token
     seen: torch.Tensor  # (C, L) bool: up to the end token
+    shared: bool  # whether a node may stand in several captions
 
     def to(self, device: torch.device) -> Captions:
         """The same on a device."""
-        return Captions(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if k != "shared"})
+
+    def spread(self, x: torch.Tensor) -> torch.Tensor:
+        """(C, L, d) by position, of nodes x (N, d); behind the ends any."""
+        y = F.embedding(self.rows, x) if self.shared else \
+            _Take.apply(x, self.rows.flatten(), self.read, None)
+        return y.view(*self.rows.shape, -1)
+
+    def collect(self, y: torch.Tensor) -> torch.Tensor:
+        """(N, d) by node, of positions y (C, L, d)."""
+        y = y.reshape(-1, y.shape[-1])
+        if self.shared:
+            return F.embedding(self.read, y)
+        return _Take.apply(y, self.read, self.rows.flatten(), self.seen.flatten()[:, None])
+
+
+class _Take(torch.autograd.Function):
+    """x[at], where no row that counts is taken twice, so that the gradient is taken as well, by
+    `back`, and nothing need be sorted or added; `real` says which rows of x were taken."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, at: torch.Tensor, back: torch.Tensor,
+                real: torch.Tensor | None) -> torch.Tensor:
+        ctx.back, ctx.real = back, real
+        return x.index_select(0, at)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
+        taken = gradient.index_select(0, ctx.back)
+        return taken if ctx.real is None else taken.masked_fill_(~ctx.real, 0), None, None, None
 
 
 def lay_out(tokens: torch.Tensor, ends: torch.Tensor, shared: bool = True,
@@ -66,4 +98,4 @@ def _lay_out(rows: tuple[tuple[int, ...], ...], shared: bool, device: torch.devi
     lengths = torch.tensor([len(row) for row in rows])
     return Captions(torch.tensor(tokens), torch.tensor(places), grid, torch.tensor(read),
                     grid[torch.arange(len(rows)), lengths - 1],
-                    torch.arange(longest) < lengths[:, None]).to(device)
+                    torch.arange(longest) < lengths[:, None], shared).to(device)

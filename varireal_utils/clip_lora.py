@@ -97,15 +97,14 @@ class LoRAAttention(nn.Module):
         """(N, d) of nodes x (N, d), each attending to its caption's beginning; or, with `ends`, of
         the end tokens alone (C, d)."""
         q, k, v = (t[0] for t in self._project(x[None], text.ends if ends else None))
-        if q.device.type == "cpu" and q.requires_grad:  # where captions meet, gradients are summed
-            q, k, v = q.float(), k.float(), v.float()
-        k, v = (self._heads(F.embedding(text.rows, t)) for t in (k, v))  # (C, h, L, d / h)
+        if text.shared and q.device.type == "cpu" and q.requires_grad:
+            q, k, v = q.float(), k.float(), v.float()  # where captions meet, gradients are summed
+        k, v = (self._heads(text.spread(t)) for t in (k, v))  # (C, h, L, d / h)
         if ends:
             y = _attend(self._heads(q[:, None]), k, v, text.seen[:, None, None])
             return self._join(y.to(x.dtype))[:, 0]
-        y = _attend(self._heads(F.embedding(text.rows, q)), k, v, causal=True)
-        y = F.embedding(text.read, y.transpose(1, 2).reshape(-1, x.shape[-1]))
-        return self.out_proj(y)
+        y = _attend(self._heads(text.spread(q)), k, v, causal=True)
+        return self.out_proj(text.collect(y.transpose(1, 2).flatten(2)))
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
@@ -159,7 +158,8 @@ def _by_products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else \
+            scores + mask.to(scores.dtype)
     return scores.softmax(-1) @ v
 
 

@@ -124,6 +124,37 @@ def test_captions_are_laid_out_as_a_tree_of_beginnings():
     assert apart.rows.flatten()[apart.read].tolist() == list(range(12))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_nodes_are_spread_over_their_captions_and_collected(shared):
+    """Values and gradients are those of plain indexing, where something is read at all."""
+    tokens = torch.tensor([[1, 2, 3, 9, 0, 0], [1, 2, 9, 0, 0, 0], [1, 2, 3, 4, 9, 0]])
+    laid = captions.lay_out(tokens, torch.tensor([3, 2, 4]), shared)
+    x = torch.randn(len(laid.tokens), 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 5, 3, dtype=torch.float64) * laid.seen[..., None]
+    spread = laid.spread(x)
+    assert torch.equal(spread[laid.seen], x[laid.rows[laid.seen]])
+    got, = torch.autograd.grad((spread * weight).sum(), x)
+    want, = torch.autograd.grad((x[laid.rows] * weight).sum(), x)
+    assert torch.allclose(got, want)
+    y = torch.randn(3, 5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(laid.collect(y), y.reshape(-1, 3)[laid.read])
+    assert torch.autograd.gradcheck(laid.collect, y)
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "seen", "added"])
+def test_attention_by_products_is_the_kernel_s(kind):
+    q, k, v = (torch.randn(2, 3, 7, 4) for _ in range(3))
+    mask = {"seen": torch.rand(2, 1, 1, 7) < 0.6, "added": torch.randn(7, 7)}.get(kind)
+    if kind == "seen":
+        mask[..., 0] = True
+    got = clip_lora._by_products(q, k, v, mask, kind == "causal")
+    want = F.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal")
+    assert relative(got, want) < 1e-5
+    half = [t.bfloat16().requires_grad_() for t in (q, k, v)]
+    rounded = clip_lora._attend(*half, mask, kind == "causal")
+    assert rounded.dtype == torch.bfloat16 and relative(rounded.float(), want) < 2e-2
+
+
 @pytest.mark.parametrize("custom", [False, True])
 @pytest.mark.parametrize("merged", [False, True])
 def test_text_is_worked_out_once_for_equal_beginnings_and_exactly(custom, merged):

@@ -19,7 +19,9 @@ def relative(a, b):
 
 @pytest.mark.parametrize("kind, close", [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("shape", [(7, 48), (3, 5, 48)])
-def test_a_packed_layer_gives_the_plain_one_s_outputs_and_gradients(kind, close, shape):
+def test_a_packed_layer_gives_the_plain_one_s_outputs_and_gradients(kind, close, shape,
+                                                                    monkeypatch):
+    monkeypatch.setattr(frozen, "SMALL", 0)
     plain = layer()
     ours, x = frozen.Linear(plain), torch.randn(shape)
     seen = []
@@ -63,3 +65,12 @@ def test_without_the_operators_it_is_a_plain_layer(monkeypatch):
     plain, x = layer(), torch.randn(3, 48)
     ours = frozen.Linear(plain)
     assert torch.equal(ours(x), plain(x)) and not ours.packed._made
+
+
+def test_small_layers_are_packed_for_float32_alone():
+    ours = frozen.Linear(layer())
+    with torch.autocast("cpu", torch.bfloat16):
+        ours(torch.randn(7, 48))
+    assert not ours.packed._made
+    ours(torch.randn(7, 48))
+    assert bool(ours.packed._made) == frozen.supported()
