@@ -38,9 +38,17 @@ _LABELS = {"zero-shot": "zero-shot CLIP", "real": "real only", "datadream": "Dat
            "micro_aircraft": "Micro aircraft", "micro_pets": "Micro pets"}
 
 
+@functools.cache
+def _wake() -> None:
+    """Load matplotlib's backend: a notebook's would turn interactive within `look`, whose end takes
+    that back, and no later figure would be shown."""
+    plt.switch_backend(plt.get_backend())
+
+
 @contextlib.contextmanager
 def look() -> Iterator[None]:
     """The study's look (study.mplstyle) while the block lasts."""
+    _wake()
     with resources.as_file(resources.files(__package__) / "study.mplstyle") as path, \
             plt.style.context(path):
         yield

@@ -55,6 +55,9 @@ def test_the_whole_graph(study):
     assert main["mean"].between(0, 100).all() and (main["low"] <= main["high"]).all()
     for name in ("qualitative_grid", "pipeline_strip", "accuracy_by_arm", "effect_forest"):
         assert (folder / f"figures/{name}.png").stat().st_size > 5000
+    cells = json.loads((folder / "notebooks/08_figures.ipynb").read_text())["cells"]
+    shown = [o for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(shown) == len(list((folder / "figures").glob("*.png")))
 
 
 def test_a_second_call_does_nothing(study):
