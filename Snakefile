@@ -127,6 +127,7 @@ rule edit:
 rule datadream:
     input: rules.data.output
     output: f"{S}/datadream/{{dataset}}/{{variant}}/run.json"
+    priority: 1  # the longest job: begun late, it would run on beside an idle core
     params:
         needs=needs("05_datadream"), run=command("05_datadream"), dataset=setting("dataset"),
         variant=setting("variant")

@@ -7,7 +7,8 @@ symbols   w_i    lambda_real for a real image, 1 - lambda_real for an edited one
 
 The text is encoded once for all parts. A part's gradient is that of its own summands of the loss,
 with the batch's denominator; gradients are gathered and added in the order of the parts, so that
-one process and several end with the same bits. Dropout draws from (seed, step, part).
+one process and several end with the same bits (on a CPU, with as many threads in each). Dropout
+draws from (seed, step, part).
 """
 
 from __future__ import annotations

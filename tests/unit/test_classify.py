@@ -254,7 +254,16 @@ def test_parts_of_a_batch_add_up_to_the_whole(clip_folder, study, tmp_path):
         assert torch.allclose(value, b.state()[key], atol=1e-6), key
 
 
-def test_processes_end_with_the_bytes_of_one(clip_folder, study, tmp_path):
+@pytest.fixture
+def one_thread():
+    """As many threads as each of several processes has: products may add in another order else."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_processes_end_with_the_bytes_of_one(clip_folder, study, tmp_path, one_thread):
     root, frame, edits = study
     got = []
     for count in (1, 2):
