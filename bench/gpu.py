@@ -8,10 +8,10 @@ VariReal edit. Random weights throughout: speed does not depend on their values.
 counted by torch's FlopCounterMode (a multiplication and an addition are two); the peak is the data
 sheet's for dense bf16, beside what a large matrix product reaches on the same card.
 
-What was learnt on an H100 and an H200: at batch 64 a training step in bf16 reaches 6 to 10 % of the
-chip's peak, because two towers of small products wait for their kernels to be launched; compiling
-the blocks one by one changes that little either way. SDXL's UNet, where VariReal's hours go,
-reaches two fifths at 8 images, and half of that one by one.
+What was learnt on an H200: at batch 64 a training step in bf16 reaches 6 to 8 % of the chip's peak,
+because two towers of small products wait for their kernels to be launched; compiling the blocks one
+by one changes that by a fifth at most, either way. SDXL's UNet, where VariReal's hours go, reaches
+two fifths at 8 images, and half of that one by one.
 """
 
 from __future__ import annotations

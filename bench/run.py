@@ -197,8 +197,6 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     native = models.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
-    # first: at the end of this program the study took a quarter longer than alone
-    whole = report("make study", {"ours": pipeline.whole_study()}) if "study" in args.parts else []
     speeds = {d: speed(getattr(torch, d)) for d in ["float32"] + ["bfloat16"] * native}
     rows = []
     for name, part in (("training", training), ("evaluation", evaluation)):
@@ -207,7 +205,8 @@ def main(words: list[str] | None = None) -> int:
         rows += report("loading, an image", pipeline.loading(timed, args.repeats))
     if "editing" in args.parts:
         rows += report("editing, an image", pipeline.editing(timed, args.repeats))
-    rows += whole
+    if "study" in args.parts:
+        rows += report("make study", {"ours": pipeline.whole_study()})
     missed = judge(rows) + starved(rows, args.batch)
     store.write_json(args.out, {
         "model": NAME, "batch": args.batch, "rows": rows, "threads": torch.get_num_threads(),

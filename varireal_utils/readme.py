@@ -152,12 +152,7 @@ def _speed(root: Path) -> list[str]:
             if any(fast):
                 noise = f", noise{how}" if how else ""
                 cells.append(f"| {name}{noise} | {text.get('plain', '')} | {' | '.join(fast)} |")
-    below = rows[rows["ratio"] < rows["floor"].astype(float)]
-    lines = [f"{r['what']}, {r['classes']:.0f} classes, {r['way']}: {r['ratio']:.1f}x, floor "
-             f"{r['floor']:g}x" + (f", its products alone {r['most']:.1f}x" if "most" in r else "")
-             for r in below.to_dict("records")]
-    lines += [line for line in facts["missed"] if "bottleneck" in line]
-    missed = f" Missed: {'; '.join(lines)}." if lines else ""
+    missed = f" Missed: {'; '.join(facts['missed'])}." if facts["missed"] else ""
     if "tflops" in facts:
         fast = " and ".join(f"{1e3 * v:.0f} GFLOP/s in {k}" for k, v in facts["tflops"].items())
         missed += (f" This processor multiplies at {fast}; what the products alone would take at "
