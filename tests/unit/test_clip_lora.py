@@ -240,6 +240,43 @@ def test_the_class_token_alone_draws_the_same_dropout():
     assert relative(*found) < 1e-5
 
 
+@pytest.mark.parametrize("p", [0.1, 0.5, 1 - 2 ** -16, 1 - 2 ** -40])
+def test_dropout_takes_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(1)
+    x = torch.rand(2 ** 19 + 3, 2).requires_grad_()  # no multiple of four
+    thin, kept = clip_lora._thinned(x, p)
+    thin.sum().backward()
+    stays = x.grad
+    assert set(stays.unique().tolist()) <= {0.0, 1.0} and torch.equal(thin, x * stays)
+    assert abs(kept - (1 - p)) <= 2 ** -16
+    drawn = stays.view(-1)
+    for lane in [drawn, *(drawn[i::4] for i in range(4))]:  # four entries share a random number
+        deviation = (kept * (1 - kept) / len(lane)) ** 0.5
+        assert abs(float(lane.mean()) - kept) < 4 * deviation
+    for shift in range(1, 5):  # neighbours are kept together as often as independence has it
+        both = float((drawn[shift:] * drawn[:-shift]).mean())  # terms that overlap are not apart
+        spread = (kept ** 2 + 2 * kept ** 3 - 3 * kept ** 4) / len(drawn)
+        assert abs(both - kept ** 2) < 4 * spread ** 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("p", [0, 1])
+def test_dropout_of_nothing_and_of_all(p):
+    thin, kept = clip_lora._thinned(torch.ones(5, 3), p)
+    assert kept == 1 and torch.equal(thin, torch.full((5, 3), 1.0 - p))
+
+
+def test_a_step_draws_new_noise_and_evaluation_draws_none():
+    net, _ = model()
+    clip_lora.add_lora(net, rank=4, dropout=0.5)
+    perturb(net)
+    pixels = batch()[0]
+    with torch.no_grad():
+        first, second = (clip_lora.encode_image(net.train(), pixels) for _ in range(2))
+        third, fourth = (clip_lora.encode_image(net.eval(), pixels) for _ in range(2))
+    assert relative(first, second) > 1e-3
+    assert torch.equal(third, fourth)
+
+
 def test_merging_loading_and_evaluating_twice_change_nothing(tmp_path):
     net, _ = model()
     plain = {k: v.clone() for k, v in net.state_dict().items()}
