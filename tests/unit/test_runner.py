@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import queue
 import signal
 import subprocess
@@ -143,6 +144,27 @@ def test_notebook_that_is_no_stage_must_reach_its_end(tmp_path: Path,
     write_notebook(tmp_path / "free.ipynb", "count: int = 1", "import sys; sys.exit(0)")
     with pytest.raises(runner.RunFailed, match="no record"):
         runner.run(runner.prepare("free.ipynb", None, []))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+@pytest.mark.parametrize("own", ["", "65536"])
+def test_a_kernel_keeps_the_pages_of_large_arrays_unless_told_otherwise(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    if own:
+        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", own)
+    write_notebook(tmp_path / "free.ipynb", "count: int = 4", """
+import resource, pathlib
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(count):
+        b"x" * (16_000_000 + count)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+pathlib.Path("faults").write_text(str(faults() / count * resource.getpagesize() / 16_000_000))""")
+    runner.run(runner.prepare("free.ipynb", None, []))
+    new = float((tmp_path / "faults").read_text())  # share of an array's pages that are new
+    assert new > 0.5 if own else new < 0.05
 
 
 def test_mend_takes_back_untrue_records_and_times_ahead(tmp_path: Path) -> None:
