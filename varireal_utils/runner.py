@@ -40,8 +40,8 @@ from .params import Loader, ParameterError, load_params
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# glibc hands large arrays back to the system at once and gets new, empty pages for the next one: of
-# training and diffusion on a CPU that was one part in 25. With these it keeps up to 1 GiB.
+# glibc hands large arrays back to the system at once and gets new, empty pages for the next one,
+# which costs editing on a CPU some of its time. With these it keeps up to 1 GiB.
 KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2 ** 30), "MALLOC_TRIM_THRESHOLD_": str(2 ** 30)}
 _REACHED_END = "import os, pathlib\npathlib.Path(os.environ['VARIREAL_RUN_POINTER']).touch()"
 
