@@ -61,13 +61,15 @@ clean:  ## what can be made again; stays: runs/, and .snakemake, which knows how
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is named after the lock's checksum: another lock installs again, the same never does.
+# Packages are compiled here, once: where Python may not write bytecode (containers often say so),
+# the kernel of every stage would compile them anew.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
 	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	{ $(PY) -m pip install --quiet --disable-pip-version-check uv && \
-	  $(PY) -m uv pip install --python $(PY) --require-hashes -r requirements.lock; } || \
+	  $(PY) -m uv pip install --python $(PY) --compile-bytecode --require-hashes -r requirements.lock; } || \
 	  $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f .venv/installed-*

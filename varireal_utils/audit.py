@@ -21,18 +21,20 @@ def inputs(study: Path, dataset: str) -> list[Path]:
             *sorted(study.glob(f"datadream/{name}/*/samples.parquet"))]
 
 
-def patcher(params: dict) -> Callable:
-    """images -> list of (C, h, w) last patch tokens of the verifier's CLIP, normed."""
+def onlooker(params: dict) -> Callable:
+    """images -> (N, D) unit features of the verifier's CLIP, and a list of (C, h, w): the last
+    patch tokens of each, normed."""
     device = models.device_of(params)
     clip, _, preprocess = networks.load_clip(arms.clip_role(params), device)
 
     @torch.no_grad()
-    def of_images(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    def of_images(pictures: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         tensors = [augment.plain(torch.tensor(p).permute(2, 0, 1), preprocess) for p in pictures]
         pixels = augment.normalise(torch.stack(tensors).to(device), preprocess)
-        found = clip.forward_intermediates(image=pixels, image_indices=1, intermediates_only=True,
-                                           normalize_intermediates=True)["image_intermediates"]
-        return list(found[-1].float().cpu().numpy())
+        found = clip.forward_intermediates(image=pixels, image_indices=1,
+                                           normalize_intermediates=True)
+        return (found["image_features"].float().cpu().numpy(),
+                list(found["image_intermediates"][-1].float().cpu().numpy()))
     return of_images
 
 
@@ -52,7 +54,8 @@ def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
     def sentence(row) -> str:
         return prompts.verify_prompt(bank, row.attribute, row.phrase, row.class_name)
 
-    images = quality.measure(edits, read, sentence, embed, embed_text, patcher(run.params))
+    images, features = quality.measure(edits, read, sentence, embed, embed_text,
+                                       onlooker(run.params))
     train = table[table["split"] == "train"]
     rank = {image_id: i for i, image_id in enumerate(train["image_id"])}
     photographs = embed([store.read_image(study / p) for p in train["path"]])
@@ -71,7 +74,7 @@ def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
             | {"kernel_distance_x1000": np.nan}]  # of itself
     for (attribute, arm), rows in edits.groupby(["attribute", "feasibility"], sort=True):
         name = f"{attribute} {arm}"
-        groups[name] = embed([store.read_image(study / p) for p in rows["path"]])
+        groups[name] = features[rows.index]
         own = rows["image_id"].map(rank).to_numpy()
         sets.append(of_set(name, groups[name], rows, own))
     for path in inputs(study, dataset):
@@ -81,20 +84,6 @@ def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
             groups[name] = embed([store.read_image(study / p) for p in rows["path"]])
             sets.append(of_set(name, groups[name], rows, np.full(len(rows), -1)))
     return images, pd.DataFrame(sets), quality.projection(groups)
-
-
-def collected(study: Path, params: dict) -> dict[str, pd.DataFrame]:
-    """quality_sets, quality_balance and embedding of the data sets that `params` asks for, with a
-    column dataset; empty where 07_quality has not run."""
-    out = {}
-    for name in ("sets", "balance", "embedding"):
-        found = {d: study / f"quality/{store.slug(d)}/{name}.csv" for d in params["datasets"]}
-        parts = [store.read_table(p).assign(dataset=d) for d, p in sorted(found.items())
-                 if p.is_file()]
-        key = name if name == "embedding" else f"quality_{name}"
-        if parts:
-            out[key] = pd.concat(parts, ignore_index=True)
-    return out
 
 
 def learned(run: Run, shots: pd.DataFrame, samples: pd.DataFrame,

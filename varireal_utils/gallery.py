@@ -43,16 +43,23 @@ def grid_rows(study: Path, per_dataset: int = 4) -> list[dict]:
     return rows
 
 
-def strips(study: Path, most: int = 6) -> list[dict]:
-    """Strips for sheets.pipeline_strip: the steps that 04_edit kept of its first edits."""
+def strips(study: Path) -> list[dict]:
+    """Strips for sheets.pipeline_strip, both arms of every attribute: the steps that 04_edit kept
+    of an arm's first edit. Attributes take turns with the data sets, each the next one's."""
+    kept: dict[str, dict[str, list[Path]]] = {}  # attribute, data set: one strip an arm
+    for about in sorted(study.glob("edits/*/*/*/strip/about.json")):
+        dataset, attribute = about.parts[-5:-3]
+        kept.setdefault(attribute, {}).setdefault(dataset, []).append(about)
     out = []
-    for about in sorted(study.glob("edits/*/*/*/strip/about.json"))[:most]:
-        facts = store.read_json(about)
-        files = sorted(about.parent.glob("*.png"), key=lambda p: int(p.name.split("_")[0]))
-        steps = {p.stem.split("_", 1)[1]: store.read_image(p) for p in files}
-        steps |= {n: steps[n][..., 0] for n in ("mask", "canny") if n in steps}
-        out.append({"title": f"{facts['attribute']}, {facts['feasibility']}",
-                    "phrase": facts["phrase"], "steps": steps})
+    for turn, attribute in enumerate(sorted(kept)):
+        lots = list(kept[attribute].values())
+        for about in lots[turn % len(lots)]:
+            facts = store.read_json(about)
+            files = sorted(about.parent.glob("*.png"), key=lambda p: int(p.name.split("_")[0]))
+            steps = {p.stem.split("_", 1)[1]: store.read_image(p) for p in files}
+            steps |= {n: steps[n][..., 0] for n in ("mask", "canny") if n in steps}
+            out.append({"title": f"{facts['attribute']}, {facts['feasibility']}",
+                        "phrase": facts["phrase"], "steps": steps})
     return out
 
 

@@ -17,11 +17,14 @@ than the edit's own source (1: a copy), and the share whose class zero-shot CLIP
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats as sps
+
+from . import store
 
 METRICS = ["change_inside", "change_outside", "ssim_inside", "ssim_outside",
            "feature_distance_inside", "feature_distance_outside", "phrase_similarity",
@@ -141,32 +144,57 @@ def projection(groups: dict[str, np.ndarray], common: str = "real") -> pd.DataFr
 
 
 def measure(edits: pd.DataFrame, read: Callable, sentence: Callable, embed: Callable,
-            embed_text: Callable, patches: Callable, size: int = 64) -> pd.DataFrame:
-    """METRICS of every edit. read(row) -> (source, edit, mask of the object, editable);
-    sentence(row) -> what the phrase says; embed, embed_text -> unit features; patches(images) ->
-    list of (C, h, w). Returns `edits`' id columns with the metrics."""
+            embed_text: Callable, look: Callable,
+            size: int = 64) -> tuple[pd.DataFrame, np.ndarray]:
+    """METRICS of every edit, and its features (N, D). The table has `edits`' id columns and order.
+
+    read(row) -> (source, edit, mask of the object, editable); sentence(row) -> what the phrase
+    says; embed, embed_text -> unit features; look(images) -> (unit features, list of (C, h, w)).
+    Edits of one photograph are taken together, so that it is looked at once for all of them.
+    """
     from .verify import object_only
 
     known: dict[str, np.ndarray] = {}
-    out = []
+    turn = np.argsort(edits["image_id"].to_numpy(), kind="stable")
+    out, features = [], []
     for start in range(0, len(edits), size):
-        rows = list(edits.iloc[start:start + size].itertuples())
+        rows = list(edits.iloc[turn[start:start + size]].itertuples())
         loaded = [read(row) for row in rows]
-        sources, made = [x[0] for x in loaded], [x[1] for x in loaded]
-        seen, before = embed(made), embed(sources)
-        objects = [embed([object_only(x[i], x[2]) for x in loaded]) for i in (0, 1)]
-        maps = patches(sources), patches(made)
+        first = {row.image_id: i for i, row in reversed(list(enumerate(rows)))}
+        at = {image_id: n for n, image_id in enumerate(first)}
+        photographs = [loaded[i] for i in first.values()]
+        before, maps_before = look([x[0] for x in photographs])
+        objects_before = embed([object_only(x[0], x[2]) for x in photographs])
+        seen, maps = look([x[1] for x in loaded])
+        features.append(seen)
+        objects = embed([object_only(x[1], x[2]) for x in loaded])
         for i, row in enumerate(rows):
-            text = sentence(row)
+            text, own = sentence(row), at[row.image_id]
             if text not in known:
                 known[text] = embed_text([text])[0]
-            inside, outside = feature_distances(maps[0][i], maps[1][i], loaded[i][3])
+            source, edit, _, editable = loaded[i]
+            inside, outside = feature_distances(maps_before[own], maps[i], editable)
             out.append({
                 **{c: getattr(row, c) for c in ("edit_id", "image_id", "attribute", "feasibility",
                                                 "k", "class_name", "accepted")},
-                **changes(sources[i], made[i], loaded[i][3]),
+                **changes(source, edit, editable),
                 "feature_distance_inside": inside, "feature_distance_outside": outside,
                 "phrase_similarity": float(seen[i] @ known[text]),
-                "phrase_gain": float((seen[i] - before[i]) @ known[text]),
-                "identity": float(objects[0][i] @ objects[1][i])})
-    return pd.DataFrame(out)
+                "phrase_gain": float((seen[i] - before[own]) @ known[text]),
+                "identity": float(objects_before[own] @ objects[i])})
+    back = np.argsort(turn)
+    return pd.DataFrame(out).iloc[back].reset_index(drop=True), np.concatenate(features)[back]
+
+
+def collected(study: Path, params: dict) -> dict[str, pd.DataFrame]:
+    """quality_sets, quality_balance and embedding of the data sets that `params` asks for, with a
+    column dataset; empty where 07_quality has not run."""
+    out = {}
+    for name in ("sets", "balance", "embedding"):
+        found = {d: study / f"quality/{store.slug(d)}/{name}.csv" for d in params["datasets"]}
+        parts = [store.read_table(p).assign(dataset=d) for d, p in sorted(found.items())
+                 if p.is_file()]
+        key = name if name == "embedding" else f"quality_{name}"
+        if parts:
+            out[key] = pd.concat(parts, ignore_index=True)
+    return out

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import audit, claims, crosscheck, known, provenance, sizes, store, tables
+from . import claims, crosscheck, known, provenance, quality, sizes, store, tables
 
 CLOSE = 1e-4  # relative: another processor's last bits, and where an optimiser stops
 STAGE = "07_claims"
@@ -90,7 +90,7 @@ def of_study(study: Path, params: dict[str, Any]) -> dict[str, pd.DataFrame]:
     return {"curves": tables.curves(study, params), "trainings": tables.trainings(study, params),
             "by_class": tables.by_class(answers, study),
             "by_shots": tables.by_shots(answers, study, **options),
-            **audit.collected(study, params)}
+            **quality.collected(study, params)}
 
 
 def compare(folder: Path) -> tuple[list[str], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from varireal_utils import gallery, provenance, readme, store
@@ -42,3 +43,23 @@ def test_a_publication_replaces_the_one_before(tmp_path: Path,
     assert not Path("figures/a.png").exists()
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
         "07_claims.ipynb"]
+
+
+def test_strips_show_every_attribute_in_both_arms_of_data_sets_by_turns(tmp_path: Path) -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    for dataset, attribute in (("a", "background"), ("a", "color"), ("a", "texture"),
+                               ("b", "background"), ("b", "color"), ("b", "texture"),
+                               ("c", "background"), ("c", "texture")):
+        for arm in ("feasible", "infeasible"):
+            folder = tmp_path / f"edits/{dataset}/{attribute}/{arm}/strip"
+            store.write_json(folder / "about.json", {"attribute": attribute, "feasibility": arm,
+                                                     "phrase": dataset})
+            for number, name in ((0, "source"), (1, "mask"), (10, "result"), (2, "canny")):
+                store.write_image(folder / f"{number}_{name}.png", picture)
+    found = gallery.strips(tmp_path)
+    assert [(s["title"], s["phrase"]) for s in found] == [
+        ("background, feasible", "a"), ("background, infeasible", "a"),
+        ("color, feasible", "b"), ("color, infeasible", "b"),
+        ("texture, feasible", "c"), ("texture, infeasible", "c")]
+    assert list(found[0]["steps"]) == ["source", "mask", "canny", "result"]
+    assert found[0]["steps"]["mask"].ndim == 2

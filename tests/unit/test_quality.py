@@ -98,3 +98,42 @@ def test_recognised_is_zero_shot_accuracy():
     captions = np.eye(3, dtype=np.float32)
     features = np.array([[1, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0, 0, 1]], np.float32)
     assert quality.recognised(features, np.array([0, 1, 1, 2]), captions) == 0.75
+
+
+def test_every_edit_is_measured_against_its_own_photograph():
+    """Photographs are looked at once for all their edits; what comes out does not show it."""
+    rng = np.random.default_rng(3)
+    sources = {f"i{n}": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for n in range(5)}
+    rows = [{"edit_id": f"{i}-{a}-{f}", "image_id": i, "attribute": a, "feasibility": f, "k": 0,
+             "class_name": "c", "accepted": True} for a in ("background", "color")
+            for f in ("feasible", "infeasible") for i in sources]
+    made = {r["edit_id"]: rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for r in rows}
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:12, 4:12] = 255
+    looked = []
+
+    def embed(pictures):
+        x = np.stack([p.reshape(-1)[:12].astype(np.float32) + 1 for p in pictures])
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def look(pictures):
+        looked.append(len(pictures))
+        return embed(pictures), [p.transpose(2, 0, 1)[:, ::4, ::4] / 255 for p in pictures]
+
+    def run(table, size):
+        return quality.measure(
+            table, lambda r: (sources[r.image_id], made[r.edit_id], mask, 255 - mask),
+            lambda r: r.attribute, embed, lambda texts: embed([sources["i0"]] * len(texts)), look,
+            size)
+
+    edits = pd.DataFrame(rows)
+    whole, features = run(edits, 64)
+    assert looked == [5, 20] and list(whole["edit_id"]) == list(edits["edit_id"])
+    assert np.array_equal(features, embed([made[e] for e in edits["edit_id"]]))
+    for i in range(len(edits)):  # alone, in batches of three, and together: the same
+        alone, own = run(edits.iloc[[i]], 64)
+        pd.testing.assert_frame_equal(alone, whole.iloc[[i]].reset_index(drop=True))
+        assert np.array_equal(own[0], features[i])
+    pd.testing.assert_frame_equal(run(edits, 3)[0], whole)
+    one = quality.changes(sources["i2"], made["i2-color-feasible"], 255 - mask)
+    assert whole.set_index("edit_id").loc["i2-color-feasible", list(one)].to_dict() == one
