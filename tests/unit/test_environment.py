@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -97,6 +99,16 @@ def test_this_environment_is_the_locked_one() -> None:
             differ.append(f"{name} {have} (lock: {version})")
     if differ:
         pytest.skip("not the locked environment: " + ", ".join(differ[:10]))
+
+
+def test_set_up_has_compiled_the_packages() -> None:
+    """Else every kernel compiles them anew where Python may not write bytecode."""
+    if not list(Path(sys.prefix).glob("installed-*")):
+        pytest.skip("not the environment that `make` sets up")
+    for name in ("torch", "transformers"):
+        files = list(Path(importlib.util.find_spec(name).origin).parent.rglob("*.py"))
+        compiled = [f for f in files if Path(importlib.util.cache_from_source(str(f))).is_file()]
+        assert len(compiled) > 0.98 * len(files) > 500, name  # templates do not compile
 
 
 def test_no_registry_address_in_the_repository() -> None:
