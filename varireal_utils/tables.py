@@ -115,12 +115,16 @@ def trainings(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame
 
 
 def curves(study_dir: str | Path, params: dict | None = None) -> pd.DataFrame:
-    """Loss and validation accuracy of each training of `results` over its steps: dataset, recipe,
-    attribute, arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value; those with
-    all photographs only."""
+    """`curves_of` the trainings of `results`."""
+    return curves_of([store.read_json(path) for path in results(study_dir, params)])
+
+
+def curves_of(trained: list[dict]) -> pd.DataFrame:
+    """Loss and validation accuracy over the steps of trainings, given as their metrics: dataset,
+    recipe, attribute, arm, training, seed, step, quantity ("loss", or "val_top1" 0..1), value;
+    those with all photographs only."""
     rows = []
-    for path in results(study_dir, params):
-        one = store.read_json(path)
+    for one in trained:
         if recipes.parse(one["recipe"]).shots is not None:
             continue
         what = {"dataset": one["dataset"], "recipe": one["recipe"], **describe(one["recipe"]),
