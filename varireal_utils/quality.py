@@ -160,11 +160,10 @@ def measure(edits: pd.DataFrame, read: Callable, sentence: Callable, embed: Call
     for start in range(0, len(edits), size):
         rows = list(edits.iloc[turn[start:start + size]].itertuples())
         loaded = [read(row) for row in rows]
-        first = {row.image_id: i for i, row in reversed(list(enumerate(rows)))}
-        at = {image_id: n for n, image_id in enumerate(first)}
-        photographs = [loaded[i] for i in first.values()]
-        before, maps_before = look([x[0] for x in photographs])
-        objects_before = embed([object_only(x[0], x[2]) for x in photographs])
+        photographs = {row.image_id: x for row, x in zip(rows, loaded, strict=True)}
+        at = {image_id: n for n, image_id in enumerate(photographs)}
+        before, maps_before = look([x[0] for x in photographs.values()])
+        objects_before = embed([object_only(x[0], x[2]) for x in photographs.values()])
         seen, maps = look([x[1] for x in loaded])
         features.append(seen)
         objects = embed([object_only(x[1], x[2]) for x in loaded])
