@@ -22,7 +22,7 @@ KILLS := tests/faults/test_kills.py::test_kills_cost_time_and_never_a_byte
 
 test-faults: $(STAMP)  ## fifty kills, full and read-only disks, odd input; prints what it did
 	@mkdir -p .pytest_cache
-	@{ VARIREAL_INPUTS=1000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/unit/test_doors.py; doors=$$?; \
+	@{ VARIREAL_INPUTS=1000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/unit/test_fuzz_inputs.py; doors=$$?; \
 	  $(PY) -m pytest -q -m faults -rs --deselect $(KILLS) && exit $$doors; } > .pytest_cache/faults.log 2>&1 & \
 	others=$$!; $(PY) -m pytest -q -rs $(KILLS); code=$$?; \
 	wait $$others || code=1; cat .pytest_cache/faults.log; exit $$code

@@ -6,10 +6,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from varireal_utils import study as graph
-from varireal_utils.params import load_params
-from varireal_utils.runner import split_settings
-from varireal_utils.store import slug, study_dir, unslug
+from varireal_utils.workflow import study as graph
+from varireal_utils.core.params import load_params
+from varireal_utils.workflow.runner import split_settings
+from varireal_utils.core.storage import slug, study_dir, unslug
 
 FILE = config.get("params", "params/micro.yaml")
 _, OVERRIDES = split_settings(config.get("settings", []), {}, load_params(FILE), FILE)

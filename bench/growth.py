@@ -26,29 +26,48 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SHARES = {"train": 0.5, "val": 0.1, "test": 0.4}
 CLASSES = 8
-COPY = """from varireal_utils import edit
+COPY = """from varireal_utils.editing import pipeline
 import numpy as np
 
-edit.edit_batch = lambda pipes, sources, rows, **_: [s.image for s in sources]  # no diffusion here
-edit.make_priors = lambda pipes, texts, *_: [np.zeros((128, 128, 3), np.uint8)] * len(texts)"""
-STAGES = [("01_data", {}), ("02_attributes", {}), ("03_guidance", {}),
-          ("04_edit", {"attribute": "color", "feasibility": "feasible"}),
-          ("04_edit", {"attribute": "color", "feasibility": "infeasible"}),
-          ("06_classify", {"seed": "0"}), ("07_claims", None)]
+pipeline.edit_batch = lambda pipes, sources, rows, **_: [s.image for s in sources]  # no UNet
+pipeline.make_priors = lambda pipes, texts, *_: [np.zeros((128, 128, 3), np.uint8)] * len(texts)"""
+STAGES = [
+    ("01_data", {}),
+    ("02_attributes", {}),
+    ("03_guidance", {}),
+    ("04_edit", {"attribute": "color", "feasibility": "feasible"}),
+    ("04_edit", {"attribute": "color", "feasibility": "infeasible"}),
+    ("06_classify", {"seed": "0"}),
+    ("07_claims", None),
+]
 
 
 def parameters(images: int, folder: Path) -> Path:
     """A parameter file for a study of about `images` photographs, its runs below `folder`."""
-    each = {f"{split}_per_class": max(2, round(images * share / CLASSES))
-            for split, share in SHARES.items()}
+    each = {
+        f"{split}_per_class": max(2, round(images * share / CLASSES))
+        for split, share in SHARES.items()
+    }
     path = folder / f"growth_{images}.yaml"
-    path.write_text(yaml.safe_dump({
-        "include": str(ROOT / "params/micro.yaml"), "study": f"growth_{images}",
-        "runs_dir": str(folder / "runs"), "job_threads": 2, "attributes": ["color"],
-        "datasets": {"micro_cars": {"source": "world", "family": "cars", **each}},
-        "edit": {"max_attempts": 1},
-        "classify": {"seeds": [0], "steps": 20, "eval_every": 20,
-                     "recipes": ["real", "edit(color,feasible)", "edit(color,infeasible)"]}}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "include": str(ROOT / "params/micro.yaml"),
+                "study": f"growth_{images}",
+                "runs_dir": str(folder / "runs"),
+                "job_threads": 2,
+                "attributes": ["color"],
+                "datasets": {"micro_cars": {"source": "world", "family": "cars", **each}},
+                "edit": {"max_attempts": 1},
+                "classify": {
+                    "seeds": [0],
+                    "steps": 20,
+                    "eval_every": 20,
+                    "recipes": ["real", "edit(color,feasible)", "edit(color,infeasible)"],
+                },
+            }
+        )
+    )
     return path
 
 
@@ -58,10 +77,22 @@ def stubbed(folder: Path) -> Path:
     shutil.copytree(ROOT / "notebooks", out)
     path = out / "04_edit.ipynb"
     book = json.loads(path.read_text())
-    first = next(i for i, c in enumerate(book["cells"])
-                 if "parameters" in c.get("metadata", {}).get("tags", []))
-    book["cells"].insert(first + 1, {"cell_type": "code", "id": "stub", "metadata": {},
-                                     "execution_count": None, "outputs": [], "source": COPY})
+    first = next(
+        i
+        for i, c in enumerate(book["cells"])
+        if "parameters" in c.get("metadata", {}).get("tags", [])
+    )
+    book["cells"].insert(
+        first + 1,
+        {
+            "cell_type": "code",
+            "id": "stub",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": COPY,
+        },
+    )
     path.write_text(json.dumps(book))
     return out
 
@@ -70,16 +101,31 @@ def measure(images: int, folder: Path) -> list[dict]:
     """One row a stage: images, stage, seconds, memory_mb."""
     file, books, rows = parameters(images, folder), stubbed(folder), []
     for stage, own in STAGES:
-        words = [sys.executable, "-m", "varireal_utils", "run", stage, "--params", str(file),
-                 "--notebooks", str(books)]
+        words = [
+            sys.executable,
+            "-m",
+            "varireal_utils",
+            "run",
+            stage,
+            "--params",
+            str(file),
+            "--notebooks",
+            str(books),
+        ]
         for key, value in ({} if own is None else {"dataset": "micro_cars", **own}).items():
             words += ["--set", f"{key}={value}"]
         before = {p: p.stat().st_mtime_ns for p in folder.rglob("run.json")}
         subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         new = [p for p in folder.rglob("run.json") if before.get(p) != p.stat().st_mtime_ns]
         record = json.loads(new[0].read_text())
-        rows.append({"images": images, "stage": " ".join([stage, *(own or {}).values()]),
-                     "seconds": record["seconds"], "memory_mb": record["peak_memory_mb"]})
+        rows.append(
+            {
+                "images": images,
+                "stage": " ".join([stage, *(own or {}).values()]),
+                "seconds": record["seconds"],
+                "memory_mb": record["peak_memory_mb"],
+            }
+        )
         print(rows[-1], flush=True)
     shutil.rmtree(folder)
     return rows

@@ -20,13 +20,20 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from varireal_utils import augment, edit, guidance, prompts, store
-from varireal_utils.params import load_params
-from varireal_utils.world import render
+from microworld import render
+from varireal_utils.core import storage
+from varireal_utils.core.params import load_params
+from varireal_utils.editing import guidance, pipeline
+from varireal_utils.prompts import phrase_bank
+from varireal_utils.training import augment
 
 ROOT = Path(__file__).resolve().parents[1]
-PREPROCESS = {"size": 224, "mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28),
-              "resize_mode": "shortest"}
+PREPROCESS = {
+    "size": 224,
+    "mean": (0.48, 0.46, 0.41),
+    "std": (0.27, 0.26, 0.28),
+    "resize_mode": "shortest",
+}
 SIDE, COUNT = 512, 48
 
 
@@ -37,7 +44,7 @@ def photographs(folder: Path) -> list[str]:
         small = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8))
         picture = np.asarray(small.resize((SIDE * 4 // 3, SIDE), Image.Resampling.BICUBIC))
         names.append(f"{n}.png")
-        store.write_image(folder / names[-1], picture)
+        storage.write_image(folder / names[-1], picture)
     return names
 
 
@@ -64,29 +71,54 @@ def loading(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
         images = augment.Images(names, folder, PREPROCESS["size"])
         rows = np.arange(COUNT).reshape(-1, batch)
         batches = augment.Batches(images, rows, PREPROCESS, None, 0)
-        seconds = timed({"plain": partial(load_plainly, folder, names),
-                         "ours": partial(load_ours, batches, len(rows))}, repeats)
+        seconds = timed(
+            {
+                "plain": partial(load_plainly, folder, names),
+                "ours": partial(load_ours, batches, len(rows)),
+            },
+            repeats,
+        )
     return {name: s / COUNT for name, s in seconds.items()}
 
 
 def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> dict[str, float]:
     """Median seconds an edit of a colour with the micro models: one by one, and in batches."""
     params = load_params(ROOT / "params/micro.yaml", {"device": device})
-    bank = prompts.load_bank(ROOT / params["prompts"], "cars", {}, list(render.class_names("cars")))
-    pipes, sources, rows = edit.load(params, "color"), [], []
+    bank = phrase_bank.load_bank(
+        ROOT / params["prompts"], "cars", {}, list(render.class_names("cars"))
+    )
+    pipes, sources, rows = pipeline.load(params, "color"), [], []
     for n in range(batch):
         p = render.photograph("cars", "val", n)
-        sources.append(edit.Source(p.image, p.mask, edit.editable_mask("color", p.mask, p.paint),
-                                   guidance.canny(p.image, p.mask)))
-        rows.append({"attribute": "color", "phrase": "red", "seed": n, "class_name": "alvera",
-                     "prompt": prompts.edit_prompt(bank, "color", "red", "alvera")})
+        sources.append(
+            pipeline.Source(
+                p.image,
+                p.mask,
+                pipeline.editable_mask("color", p.mask, p.paint),
+                guidance.canny(p.image, p.mask),
+            )
+        )
+        rows.append(
+            {
+                "attribute": "color",
+                "phrase": "red",
+                "seed": n,
+                "class_name": "alvera",
+                "prompt": phrase_bank.edit_prompt(bank, "color", "red", "alvera"),
+            }
+        )
 
     def one_by_one() -> None:
         for source, row in zip(sources, rows, strict=True):
-            edit.edit_batch(pipes, [source], [row], {}, bank, params, 0)
+            pipeline.edit_batch(pipes, [source], [row], {}, bank, params, 0)
 
-    seconds = timed({"plain": one_by_one, "ours": partial(
-        edit.edit_batch, pipes, sources, rows, {}, bank, params, 0)}, repeats)
+    seconds = timed(
+        {
+            "plain": one_by_one,
+            "ours": partial(pipeline.edit_batch, pipes, sources, rows, {}, bank, params, 0),
+        },
+        repeats,
+    )
     return {name: s / batch for name, s in seconds.items()}
 
 
@@ -94,7 +126,20 @@ def whole_study() -> float:
     """Seconds of `make study` (without its set-up), in a folder of its own."""
     with tempfile.TemporaryDirectory() as home:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "varireal_utils", "study", "--params",
-                        "params/micro.yaml", "--set", f"runs_dir={home}"], cwd=ROOT, check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "varireal_utils",
+                "study",
+                "--params",
+                "params/micro.yaml",
+                "--set",
+                f"runs_dir={home}",
+            ],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         return time.perf_counter() - start

@@ -3,7 +3,7 @@
 77 text tokens whatever the captions' length, q, k and v as products of their own with a low-rank
 branch each, activations of the text tower recomputed in the backward pass, float32, class names
 encoded again for every evaluation batch (PROTOCOL.md, C2 and C4). Mathematically it is what
-varireal_utils.clip_lora computes; bench/run.py checks that before it times anything.
+varireal_utils.models.clip_lora computes; bench/run.py checks that before it times anything.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ class PlainAttention(nn.Module):
         w, b = ours.in_proj_weight, ours.in_proj_bias
         for i, name in enumerate("qkv"):
             linear = nn.Linear(d, d)
-            linear.weight = nn.Parameter(w[i * d:(i + 1) * d].detach().clone(), False)
-            linear.bias = nn.Parameter(b[i * d:(i + 1) * d].detach().clone(), False)
+            linear.weight = nn.Parameter(w[i * d : (i + 1) * d].detach().clone(), False)
+            linear.bias = nn.Parameter(b[i * d : (i + 1) * d].detach().clone(), False)
             self.add_module(name, linear)
         self.out, self.heads, self.dropout = _linear(ours.out_proj), ours.num_heads, ours.dropout
         self.scale = ours.alpha / ours.rank
-        self.low = nn.ParameterDict({n: nn.Parameter(getattr(ours, n).detach().clone())
-                                     for n in ("A_q", "B_q", "A_v", "B_v")})
+        self.low = nn.ParameterDict(
+            {
+                n: nn.Parameter(getattr(ours, n).detach().clone())
+                for n in ("A_q", "B_q", "A_v", "B_v")
+            }
+        )
 
     def _lora(self, x: torch.Tensor, part: str) -> torch.Tensor:
         x = F.dropout(x, self.dropout, self.training)
@@ -70,8 +74,13 @@ def logits(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torc
     return model.logit_scale.exp() * image @ text.T
 
 
-def step(model: nn.Module, optimiser: torch.optim.Optimizer, pixels: torch.Tensor,
-         tokens: torch.Tensor, labels: torch.Tensor) -> float:
+def step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    pixels: torch.Tensor,
+    tokens: torch.Tensor,
+    labels: torch.Tensor,
+) -> float:
     """One training step; returns the loss."""
     model.train()
     loss = F.cross_entropy(logits(model, pixels, tokens), labels)

@@ -17,7 +17,7 @@ tower costs a third of its forward pass; encoding the text for every evaluation 
 more than the images. torch's fused CPU attention is slow backwards in bfloat16 over short rows.
 Both towers are read off at one token, so their last block need not work out the others, which
 spares a fourteenth. Four fifths of what is left are matrix products, in float32 by frozen weights
-that torch lays out anew at every call: packed once (`varireal_utils.frozen`) they are 1.3 times as
+that torch lays out anew at every call: packed once (`models.packed_linear`) they are 1.3 times as
 fast in float32 and 1.1 times in bfloat16 (a trial on an AMD processor, not kept).
 """
 
@@ -39,23 +39,21 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from varireal_utils import (
-    adapters,
-    clip_lora,
-    frozen,
-    models,
-    networks,
-    params,
-    record,
-    steps,
-    store,
-)
+from varireal_utils.core import params, storage
+from varireal_utils.models import classifiers, clip_lora, loaders, lora_io, packed_linear
+from varireal_utils.training import train_step
+from varireal_utils.workflow import run_record
 
 from . import pipeline, plain
 
 # not below (issue: speed, measured): ratio plain / ours
-FLOORS = {("float32", 37): 2.0, ("float32", 196): 4.3, ("bfloat16", 37): 4.5,
-          ("bfloat16", 196): 10.0, "evaluation": 20.0}
+FLOORS = {
+    ("float32", 37): 2.0,
+    ("float32", 196): 4.3,
+    ("bfloat16", 37): 4.5,
+    ("bfloat16", 196): 10.0,
+    "evaluation": 20.0,
+}
 PARTS = ("training", "evaluation", "loading", "editing", "study")
 NAME = "ViT-B-16"
 DATASETS = {37: "oxford_pets", 100: "fgvc_aircraft", 196: "stanford_cars"}
@@ -66,7 +64,7 @@ def build(rank: int = 16) -> tuple:
     torch.manual_seed(0)
     model = open_clip.create_model(NAME).float()
     clip_lora.add_lora(model, rank, 2 * rank, 0.1, ["image", "text"], seed=0)
-    for m in adapters.adapters_of(model).values():  # zeros would hide half of the mathematics
+    for m in lora_io.adapters_of(model).values():  # zeros would hide half of the mathematics
         torch.nn.init.normal_(m.B_q, std=0.02)
         torch.nn.init.normal_(m.B_v, std=0.02)
     return model, plain.plain(copy.deepcopy(model)), open_clip.get_tokenizer(NAME)
@@ -85,13 +83,13 @@ def captions(count: int) -> list[str]:
 def ours_step(model, optimiser, pixels, tokens, labels, dtype, noise: str = "caption") -> float:
     """One step as classify.train takes it."""
     model.train()
-    for attn in adapters.adapters_of(model).values():
+    for attn in lora_io.adapters_of(model).values():
         attn.noise = noise
     with torch.autocast(pixels.device.type, dtype, enabled=dtype != torch.float32):
-        text = networks.text_features(model, tokens[None])
+        text = classifiers.text_features(model, tokens[None])
         image = clip_lora.encode_image(model, pixels)
     logits = model.logit_scale.exp() * image @ text.T
-    loss = steps.weighted_loss(logits, labels, torch.zeros_like(labels, dtype=torch.bool), 0.5)
+    loss = train_step.weighted_loss(logits, labels, torch.zeros_like(labels, dtype=torch.bool), 0.5)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
@@ -103,7 +101,7 @@ def ours_evaluate(model, batches, tokens, dtype) -> torch.Tensor:
     """Logits of all batches; the text is encoded once."""
     model.eval()
     with torch.autocast(batches[0].device.type, dtype, enabled=dtype != torch.float32):
-        text = networks.text_features(model, tokens[None])
+        text = classifiers.text_features(model, tokens[None])
         image = torch.cat([clip_lora.encode_image(model, b) for b in batches])
     return model.logit_scale.exp() * image @ text.T
 
@@ -135,8 +133,10 @@ def timed(ways: dict, repeats: int, warmup: int = 1) -> dict[str, float]:
 def products(call: Callable) -> float:
     """1e12 operations of a call's linear maps and convolutions, forwards and backwards; on a CPU
     attention is not counted."""
-    with mock.patch.object(frozen, "supported", lambda: False), \
-            FlopCounterMode(display=False) as counter:  # oneDNN's own operators are not counted
+    with (
+        mock.patch.object(packed_linear, "supported", lambda: False),
+        FlopCounterMode(display=False) as counter,
+    ):  # oneDNN's own operators are not counted
         call()
     return counter.get_total_flops() / 1e12
 
@@ -144,7 +144,7 @@ def products(call: Callable) -> float:
 @torch.no_grad()
 def speed(dtype: torch.dtype, rows: int = 3152, d: int = 768, repeats: int = 15) -> float:
     """TFLOP/s of the product that ViT-B/16 takes most of, on packed weights: (rows, d) to 4 d."""
-    layer = frozen.Linear(torch.nn.Linear(d, 4 * d).requires_grad_(False).to(dtype))
+    layer = packed_linear.Linear(torch.nn.Linear(d, 4 * d).requires_grad_(False).to(dtype))
     x = torch.randn(rows, d, dtype=dtype)
     return 2 * rows * d * 4 * d / timed({"": partial(layer, x)}, repeats, 3)[""] / 1e12
 
@@ -157,18 +157,32 @@ def training(args: argparse.Namespace, speeds: dict[str, float]) -> list[dict]:
     rows = []
     for count in args.classes:
         model, other, tokenizer = build()
-        optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
-                      for m in (model, other)]
+        optimisers = [
+            torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-5)
+            for m in (model, other)
+        ]
         pixels, tokens = torch.randn(args.batch, 3, 224, 224), tokenizer(captions(count))
         labels = torch.arange(args.batch) % count
         gap = check(model, other, pixels[:4], tokens)
         ways = {"plain": partial(plain.step, other, optimisers[1], pixels, tokens, labels)}
-        ways |= {d + how: partial(ours_step, model, optimisers[0], pixels, tokens, labels,
-                                  getattr(torch, d), noise)
-                 for d in speeds for how, noise in (("", "caption"), (" by prefix", "prefix"))}
-        rows += report("training step", timed(ways, args.repeats), count, gap, {
-            name: products(call) / speeds[name.split()[0]]
-            for name, call in ways.items() if name != "plain"})
+        ways |= {
+            d + how: partial(
+                ours_step, model, optimisers[0], pixels, tokens, labels, getattr(torch, d), noise
+            )
+            for d in speeds
+            for how, noise in (("", "caption"), (" by prefix", "prefix"))
+        }
+        rows += report(
+            "training step",
+            timed(ways, args.repeats),
+            count,
+            gap,
+            {
+                name: products(call) / speeds[name.split()[0]]
+                for name, call in ways.items()
+                if name != "plain"
+            },
+        )
     return rows
 
 
@@ -178,12 +192,18 @@ def evaluation(args: argparse.Namespace, speeds: dict[str, float]) -> list[dict]
     tokens, batches = tokenizer(captions(count)), [torch.randn(size, 3, 224, 224)] * 8
     gap = check(model, other, batches[0][:4], tokens)
     ways = {"plain": partial(plain.evaluate, other, batches[:1], tokens)}
-    ways |= {d: partial(ours_evaluate, model, [torch.cat(batches)], tokens, getattr(torch, d))
-             for d in speeds}
+    ways |= {
+        d: partial(ours_evaluate, model, [torch.cat(batches)], tokens, getattr(torch, d))
+        for d in speeds
+    }
     seconds = timed(ways, args.repeats)
-    return report("evaluation, an image", {
-        n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()}, count, gap,
-        {d: products(ways[d]) / speeds[d] / (8 * size) for d in speeds})
+    return report(
+        "evaluation, an image",
+        {n: s / (size if n == "plain" else 8 * size) for n, s in seconds.items()},
+        count,
+        gap,
+        {d: products(ways[d]) / speeds[d] / (8 * size) for d in speeds},
+    )
 
 
 def main(words: list[str] | None = None) -> int:
@@ -196,7 +216,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
     args = parser.parse_args(words)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    native = models.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
+    native = loaders.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
     speeds = {d: speed(getattr(torch, d)) for d in ["float32"] + ["bfloat16"] * native}
     rows = []
     for name, part in (("training", training), ("evaluation", evaluation)):
@@ -208,12 +228,23 @@ def main(words: list[str] | None = None) -> int:
     if "study" in args.parts:
         rows += report("make study", {"ours": pipeline.whole_study()})
     missed = judge(rows) + starved(rows, args.batch)
-    store.write_json(args.out, {
-        "model": NAME, "batch": args.batch, "rows": rows, "threads": torch.get_num_threads(),
-        "bfloat16": native, "tflops": speeds, "missed": missed, "started": started,
-        "repeats": args.repeats,
-        "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
-        "torch": torch.__version__, **record.git_state()})
+    storage.write_json(
+        args.out,
+        {
+            "model": NAME,
+            "batch": args.batch,
+            "rows": rows,
+            "threads": torch.get_num_threads(),
+            "bfloat16": native,
+            "tflops": speeds,
+            "missed": missed,
+            "started": started,
+            "repeats": args.repeats,
+            "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
+            "torch": torch.__version__,
+            **run_record.git_state(),
+        },
+    )
     print("\n".join(["", *missed]) if missed else "\nevery floor is met")
     return 1 if missed else 0
 
@@ -228,8 +259,10 @@ def judge(rows: list[dict]) -> list[str]:
 def below(row: dict) -> str:
     """The line of a row that is below its floor."""
     most = row.get("most")
-    return (f"{row['what']}, {row['classes']:.0f} classes, {row['way']}: {row['ratio']:.1f}x, "
-            f"floor {row['floor']:g}x" + (f", its products alone {most:.1f}x" if most else ""))
+    return (
+        f"{row['what']}, {row['classes']:.0f} classes, {row['way']}: {row['ratio']:.1f}x, "
+        f"floor {row['floor']:g}x" + (f", its products alone {most:.1f}x" if most else "")
+    )
 
 
 def starved(rows: list[dict], batch: int) -> list[str]:
@@ -238,8 +271,10 @@ def starved(rows: list[dict], batch: int) -> list[str]:
     loads = [r["seconds"] for r in rows if r["what"].startswith("loading") and r["way"] == "ours"]
     if not steps_ or not loads or loads[0] < min(steps_):
         return []
-    return [f"loading takes {1e3 * loads[0]:.1f} ms an image, the fastest training step "
-            f"{1e3 * min(steps_):.1f} ms: the loader is the bottleneck"]
+    return [
+        f"loading takes {1e3 * loads[0]:.1f} ms an image, the fastest training step "
+        f"{1e3 * min(steps_):.1f} ms: the loader is the bottleneck"
+    ]
 
 
 def floor_of(row: dict) -> float | None:
@@ -249,21 +284,36 @@ def floor_of(row: dict) -> float | None:
     return FLOORS["evaluation"] if row["way"] == "bfloat16" else None
 
 
-def report(what: str, seconds: dict[str, float], classes: int | None = None,
-           gap: float | None = None, least: dict[str, float] | None = None) -> list[dict]:
+def report(
+    what: str,
+    seconds: dict[str, float],
+    classes: int | None = None,
+    gap: float | None = None,
+    least: dict[str, float] | None = None,
+) -> list[dict]:
     """Rows of the table, printed as they come. ratio: plain / this way, None without a plain;
     least: seconds that a way's products take alone, most: plain / those."""
     base, least = seconds.get("plain"), least or {}
-    rows = [{"what": what, "classes": classes, "way": name, "seconds": value,
-             "ratio": base / value if base else None, "gap": gap, "products": least.get(name),
-             "most": base / least[name] if base and name in least else None}
-            for name, value in seconds.items()]
+    rows = [
+        {
+            "what": what,
+            "classes": classes,
+            "way": name,
+            "seconds": value,
+            "ratio": base / value if base else None,
+            "gap": gap,
+            "products": least.get(name),
+            "most": base / least[name] if base and name in least else None,
+        }
+        for name, value in seconds.items()
+    ]
     for row in rows:
         count = "" if classes is None else f"{classes} classes"
         ratio = "" if base is None else f"{row['ratio']:5.1f}x"
         ratio += f" of at most {row['most']:.1f}x" if row["most"] else ""
-        print(f"{what:22s} {count:>12s}  {row['way']:9s} {row['seconds']:9.4f} s  {ratio}",
-              flush=True)
+        print(
+            f"{what:22s} {count:>12s}  {row['way']:9s} {row['seconds']:9.4f} s  {ratio}", flush=True
+        )
     return rows
 
 

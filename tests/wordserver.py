@@ -12,10 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY = "sk-Zz9/secret+words"
 PLACES = {"feasible": ["in a park", "on a beach"], "infeasible": ["on the moon", "in lava"]}
-COLORS = {"feasible": [{"phrase": "white", "rgb": [240, 240, 236]},
-                       {"phrase": "rust", "rgb": [150, 75, 40]}],
-          "infeasible": [{"phrase": "lime", "rgb": [120, 250, 40]},
-                         {"phrase": "pink", "rgb": [242, 120, 182]}]}
+COLORS = {
+    "feasible": [
+        {"phrase": "white", "rgb": [240, 240, 236]},
+        {"phrase": "rust", "rgb": [150, 75, 40]},
+    ],
+    "infeasible": [
+        {"phrase": "lime", "rgb": [120, 250, 40]},
+        {"phrase": "pink", "rgb": [242, 120, 182]},
+    ],
+}
 
 
 @contextlib.contextmanager
@@ -24,6 +30,7 @@ def serve() -> Iterator[ThreadingHTTPServer]:
 
     An answer is a text, a (status, headers, body) or a float, seconds to sleep.
     """
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -33,9 +40,16 @@ def serve() -> Iterator[ThreadingHTTPServer]:
                 time.sleep(said)
                 said = "late"
             if isinstance(said, str):
-                said = (200, {}, json.dumps({
-                    "choices": [{"message": {"content": said}, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 100, "completion_tokens": 10}}))
+                said = (
+                    200,
+                    {},
+                    json.dumps(
+                        {
+                            "choices": [{"message": {"content": said}, "finish_reason": "stop"}],
+                            "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+                        }
+                    ),
+                )
             status, headers, text = said
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(text.encode()))} | headers).items():
@@ -70,10 +84,21 @@ def answer(body: dict) -> str:
     text = body["messages"][1]["content"]
     shown = json.loads(re.search(r"^\{.*\}$", text, re.MULTILINE)[0])
     good = {"in a park", "on a beach", "in lava", "white", "rust"}
-    return json.dumps({n: {"verdict": "feasible" if p in good else "infeasible",
-                           "reason": "=seen\nthere"} for n, p in shown.items()})
+    return json.dumps(
+        {
+            n: {"verdict": "feasible" if p in good else "infeasible", "reason": "=seen\nthere"}
+            for n, p in shown.items()
+        }
+    )
 
 
 def spec(server, **more) -> dict:
-    return {"kind": "endpoint", "url": server.url, "name": "some-model", "retries": 2,
-            "timeout": 5, "price_input": 1.0, "price_output": 4.0} | more
+    return {
+        "kind": "endpoint",
+        "url": server.url,
+        "name": "some-model",
+        "retries": 2,
+        "timeout": 5,
+        "price_input": 1.0,
+        "price_output": 4.0,
+    } | more

@@ -24,8 +24,9 @@ import threading
 import time
 from pathlib import Path
 
-from . import runner, store, study
-from .params import ParameterError, load_params
+from .core import storage
+from .core.params import ParameterError, load_params
+from .workflow import runner, study
 
 DEFAULT = "params/micro.yaml"
 FORMATS = ("imagefolder", "webdataset", "adapters")
@@ -43,23 +44,35 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or 'this machine'}: {error.strerror or error}. What was "
-              "done stays; make room or give the right to write, and run again.", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'this machine'}: {error.strerror or error}. What was "
+            "done stays; make room or give the right to write, and run again.",
+            file=sys.stderr,
+        )
         return 1
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line above."""
-    out = argparse.ArgumentParser(prog="python -m varireal_utils", description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    out = argparse.ArgumentParser(
+        prog="python -m varireal_utils",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = out.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
     settings = argparse.ArgumentParser(add_help=False, parents=[shared])
     settings.add_argument("--params", default=DEFAULT, help=f"parameter file ({DEFAULT})")
-    settings.add_argument("--set", dest="settings", action="append", default=[],
-                          metavar="KEY=VALUE", help="a parameter of the notebook, or a dotted key "
-                          "of the parameter file; the value is YAML; may be repeated")
+    settings.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the notebook, or a dotted key "
+        "of the parameter file; the value is YAML; may be repeated",
+    )
     one = commands.add_parser("run", parents=[settings], help="run one notebook")
     one.add_argument("stage", help="04_edit, or a path to a notebook")
     one.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for one cell")
@@ -68,14 +81,18 @@ def parser() -> argparse.ArgumentParser:
     whole = commands.add_parser("study", parents=[settings], help="run what is left of a study")
     whole.add_argument("--cores", type=int, help="cores to use (all)")
     whole.add_argument("--profile", default=study.LOCAL, help="Snakemake profile; profiles/slurm")
-    whole.set_defaults(call=lambda a: study.drive(a.params, a.settings, a.cores, a.notebooks,
-                                                  profile=a.profile))
+    whole.set_defaults(
+        call=lambda a: study.drive(a.params, a.settings, a.cores, a.notebooks, profile=a.profile)
+    )
     todo = commands.add_parser("plan", parents=[settings], help="jobs and images, running nothing")
     todo.set_defaults(call=lambda a: study.plan(a.params, a.settings, a.notebooks))
     page = commands.add_parser("report", parents=[settings], help="one HTML page of a study")
     page.set_defaults(call=write_report)
-    check = commands.add_parser("verify", help="compare files with the records that name "
-                                  "them, and tables with the answers that they are of")
+    check = commands.add_parser(
+        "verify",
+        help="compare files with the records that name "
+        "them, and tables with the answers that they are of",
+    )
     check.add_argument("folder", type=Path)
     check.set_defaults(call=verify)
     whole = commands.add_parser("pack", parents=[settings], help="a study as one archive")
@@ -85,8 +102,9 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("archive", type=Path)
     whole.add_argument("folder", type=Path, nargs="?", help="(the archive's name without .zip)")
     whole.set_defaults(call=unpack)
-    images = commands.add_parser("export", parents=[settings], help="images and adapters in the "
-                                 "formats that others read")
+    images = commands.add_parser(
+        "export", parents=[settings], help="images and adapters in the formats that others read"
+    )
     images.add_argument("format", choices=FORMATS)
     images.add_argument("folder", type=Path)
     images.set_defaults(call=export)
@@ -103,9 +121,11 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     record = runner.run(job, args.timeout, args.show)
     words = " ".join(str(v) for k, v in job.arguments.items() if k not in ("params", "overrides"))
-    print(f"{time.strftime('%H:%M:%S')}  {job.stage:<14} {words:<36} "
-          f"{time.monotonic() - started:7.1f} s  {record.get('peak_memory_mb', '-'):>5} MB",
-          flush=True)
+    print(
+        f"{time.strftime('%H:%M:%S')}  {job.stage:<14} {words:<36} "
+        f"{time.monotonic() - started:7.1f} s  {record.get('peak_memory_mb', '-'):>5} MB",
+        flush=True,
+    )
     return 0
 
 
@@ -133,7 +153,7 @@ def end_with_driver() -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Print what differs from the records below a folder, and from its tables recomputed."""
-    from . import recompute
+    from .analysis import recompute
 
     check = recompute.verify(args.folder)
     print("\n".join(check.lines()))
@@ -142,7 +162,7 @@ def verify(args: argparse.Namespace) -> int:
 
 def pack(args: argparse.Namespace) -> int:
     """Write a study's archive and say where it is."""
-    from . import archive
+    from .reporting import archive
 
     try:
         path = archive.pack(chosen(args), args.to)
@@ -155,7 +175,7 @@ def pack(args: argparse.Namespace) -> int:
 
 def unpack(args: argparse.Namespace) -> int:
     """Unpack an archive and check what was in it."""
-    from . import archive
+    from .reporting import archive
 
     try:
         folder, check = archive.unpack(args.archive, args.folder)
@@ -168,10 +188,10 @@ def unpack(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write images or adapters for other programs."""
-    from . import export as exporting
+    from .reporting import export as exporting
 
     try:
-        count = exporting.export(store.study_dir(chosen(args)), args.format, args.folder)
+        count = exporting.export(storage.study_dir(chosen(args)), args.format, args.folder)
     except exporting.ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -187,10 +207,10 @@ def chosen(args: argparse.Namespace) -> dict:
 
 def write_report(args: argparse.Namespace) -> int:
     """Write a finished study's page and say where it is."""
-    from . import report
+    from .reporting import report
 
     try:
-        page = report.build(store.study_dir(chosen(args)))
+        page = report.build(storage.study_dir(chosen(args)))
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -200,7 +220,7 @@ def write_report(args: argparse.Namespace) -> int:
 
 def print_digest(args: argparse.Namespace) -> int:
     """Print the digest of a notebook's cells."""
-    print(store.notebook_digest(runner.find_notebook(args.stage, Path(args.notebooks))))
+    print(storage.notebook_digest(runner.find_notebook(args.stage, Path(args.notebooks))))
     return 0
 
 

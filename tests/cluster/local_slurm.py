@@ -49,28 +49,49 @@ def _ports(count: int) -> list[int]:
 
 def _configure(folder: Path) -> None:
     control, *own = _ports(NODES + 1)
-    lines = ["ClusterName=varireal", "SlurmctldHost=localhost(127.0.0.1)",
-             f"SlurmctldPort={control}", "SlurmUser=root", "SlurmdUser=root",
-             "AuthType=auth/munge", f"AuthInfo=socket={folder}/munge/socket",
-             "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
-             f"StateSaveLocation={folder}/state", f"SlurmdSpoolDir={folder}/spool/%n",
-             f"SlurmctldPidFile={folder}/ctld.pid", f"SlurmdPidFile={folder}/%n.pid",
-             f"SlurmctldLogFile={folder}/ctld.log", f"SlurmdLogFile={folder}/%n.log",
-             "ProctrackType=proctrack/linuxproc", "TaskPlugin=task/none",
-             "JobAcctGatherType=jobacct_gather/none",
-             "AccountingStorageType=accounting_storage/none", "SelectType=select/cons_tres",
-             "SelectTypeParameters=CR_Core_Memory",
-             "SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1,"
-             "batch_sched_delay=0", "ReturnToService=2", "SlurmdTimeout=10", "InactiveLimit=0",
-             "KillWait=3", "MinJobAge=300", "SlurmdParameters=config_overrides", "GresTypes=gpu"]
+    lines = [
+        "ClusterName=varireal",
+        "SlurmctldHost=localhost(127.0.0.1)",
+        f"SlurmctldPort={control}",
+        "SlurmUser=root",
+        "SlurmdUser=root",
+        "AuthType=auth/munge",
+        f"AuthInfo=socket={folder}/munge/socket",
+        "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
+        f"StateSaveLocation={folder}/state",
+        f"SlurmdSpoolDir={folder}/spool/%n",
+        f"SlurmctldPidFile={folder}/ctld.pid",
+        f"SlurmdPidFile={folder}/%n.pid",
+        f"SlurmctldLogFile={folder}/ctld.log",
+        f"SlurmdLogFile={folder}/%n.log",
+        "ProctrackType=proctrack/linuxproc",
+        "TaskPlugin=task/none",
+        "JobAcctGatherType=jobacct_gather/none",
+        "AccountingStorageType=accounting_storage/none",
+        "SelectType=select/cons_tres",
+        "SelectTypeParameters=CR_Core_Memory",
+        "SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1,"
+        "batch_sched_delay=0",
+        "ReturnToService=2",
+        "SlurmdTimeout=10",
+        "InactiveLimit=0",
+        "KillWait=3",
+        "MinJobAge=300",
+        "SlurmdParameters=config_overrides",
+        "GresTypes=gpu",
+    ]
     for i, port in enumerate(own, 1):
         gres = " Gres=gpu:2" if i == NODES else ""
-        lines.append(f"NodeName=node{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} "
-                     f"CPUs=2 RealMemory=4000{gres}")
+        lines.append(
+            f"NodeName=node{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} "
+            f"CPUs=2 RealMemory=4000{gres}"
+        )
     lines.append(f"PartitionName=main Nodes=node[1-{NODES}] Default=YES State=UP")
     (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
-    (folder / "gres.conf").write_text(f"NodeName=node{NODES} Name=gpu File=/dev/null\n"
-                                      f"NodeName=node{NODES} Name=gpu File=/dev/zero\n")
+    (folder / "gres.conf").write_text(
+        f"NodeName=node{NODES} Name=gpu File=/dev/null\n"
+        f"NodeName=node{NODES} Name=gpu File=/dev/zero\n"
+    )
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     HOME.mkdir(parents=True, exist_ok=True)
     for name in ("slurm.conf", "gres.conf", "cgroup.conf"):
@@ -106,9 +127,17 @@ def cluster(folder: Path) -> Iterator[dict[str, subprocess.Popen]]:
 
     try:
         at = folder / "munge" / "socket"
-        start("munged", "munged", "--foreground", f"--key-file={key}", f"--socket={at}", "--force",
-              f"--pid-file={folder}/munge/pid", f"--log-file={folder}/munge/log",
-              f"--seed-file={folder}/munge/seed")
+        start(
+            "munged",
+            "munged",
+            "--foreground",
+            f"--key-file={key}",
+            f"--socket={at}",
+            "--force",
+            f"--pid-file={folder}/munge/pid",
+            f"--log-file={folder}/munge/log",
+            f"--seed-file={folder}/munge/seed",
+        )
         _until(["munge", "-S", str(at), "-n"], "MUNGE:")
         start("slurmctld", "slurmctld", "-D", "-c")
         for i in range(1, NODES + 1):

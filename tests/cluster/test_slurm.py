@@ -15,8 +15,10 @@ from tests.cluster import local_slurm
 from tests.faults import studies
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slurm,
-              pytest.mark.skipif(bool(local_slurm.lacking()), reason=local_slurm.lacking())]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(local_slurm.lacking()), reason=local_slurm.lacking()),
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,22 @@ def profile(folder: Path) -> Path:
 
 
 def command(params: Path, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "varireal_utils", "study", "--params", str(params), "--profile",
-            str(folder)]
+    return [
+        sys.executable,
+        "-m",
+        "varireal_utils",
+        "study",
+        "--params",
+        str(params),
+        "--profile",
+        str(folder),
+    ]
 
 
 def drive(params: Path, folder: Path) -> str:
-    done = subprocess.run(command(params, folder), cwd=ROOT, text=True, capture_output=True,
-                          timeout=1100)
+    done = subprocess.run(
+        command(params, folder), cwd=ROOT, text=True, capture_output=True, timeout=1100
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
 
@@ -52,8 +63,10 @@ def drive(params: Path, folder: Path) -> str:
 def study_of(tmp_path: Path, name: str, shards: int) -> Path:
     """A parameter file; its runs lie in tmp_path/runs."""
     params = tmp_path / f"{name}.yaml"
-    params.write_text(f"include: {ROOT}/tests/faults/kills.yaml\nstudy: {name}\n"
-                      f"runs_dir: {tmp_path}/runs\nedit: {{shards: {shards}}}\n")
+    params.write_text(
+        f"include: {ROOT}/tests/faults/kills.yaml\nstudy: {name}\n"
+        f"runs_dir: {tmp_path}/runs\nedit: {{shards: {shards}}}\n"
+    )
     return params
 
 
@@ -82,16 +95,21 @@ def test_a_killed_node_costs_time_and_no_byte(nodes, tmp_path, capsys):
         driver = subprocess.Popen(command(params, small), cwd=ROOT, stdout=log, stderr=log)
         until = time.time() + 600
         while not list((tmp_path / "runs/node/edits").rglob("strip*")) and not list(
-                (tmp_path / "runs/node/edits").rglob("parts")):
+            (tmp_path / "runs/node/edits").rglob("parts")
+        ):
             assert driver.poll() is None and time.time() < until, (
-                tmp_path / "driver.log").read_text()[-3000:]
+                tmp_path / "driver.log"
+            ).read_text()[-3000:]
             time.sleep(0.3)
         gpu_node = f"node{local_slurm.NODES}"
         nodes[gpu_node].kill()
         time.sleep(15)  # SlurmdTimeout is 10: the node is down now
-        nodes[gpu_node] = subprocess.Popen(["slurmd", "-D", "-N", gpu_node],
-                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                           start_new_session=True)
+        nodes[gpu_node] = subprocess.Popen(
+            ["slurmd", "-D", "-N", gpu_node],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         first = driver.wait(900)
     drive(params, small)  # what Snakemake gave up, if it did, is made now
     got = studies.digests(tmp_path / "runs/node")
@@ -99,5 +117,7 @@ def test_a_killed_node_costs_time_and_no_byte(nodes, tmp_path, capsys):
     want = studies.digests(tmp_path / "plain/kills")
     assert got == want, sorted(n for n in got.keys() | want.keys() if got.get(n) != want.get(n))
     with capsys.disabled():
-        print(f"\na killed node (first call ended with {first}): {len(got)} files equal to those "
-              "of a run without SLURM")
+        print(
+            f"\na killed node (first call ended with {first}): {len(got)} files equal to those "
+            "of a run without SLURM"
+        )

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import ROOT
-from varireal_utils import store
+from varireal_utils.core import storage
 
 # What tells the time or the machine and so differs between two undisturbed runs
 TIMED = ("results/runs.csv", "figures/cost.", "results/cost", "run.json", "run.sha256")
@@ -29,8 +29,9 @@ def command(runs: Path, *settings: str, params: str = "tests/faults/kills.yaml")
 def start(runs: Path, *settings: str) -> subprocess.Popen:
     runs.mkdir(parents=True, exist_ok=True)
     log = open(runs / "driver.log", "ab")  # noqa: SIM115 - the child's
-    return subprocess.Popen(command(runs, *settings), cwd=ROOT, stdout=log, stderr=log,
-                            start_new_session=True)
+    return subprocess.Popen(
+        command(runs, *settings), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+    )
 
 
 def finish(runs: Path, *settings: str) -> None:
@@ -96,7 +97,10 @@ def left_over(runs: Path) -> list[str]:
 
 def digests(study: Path) -> dict[str, str]:
     """Every output that the study's records name, but for those that tell the time."""
-    names = {n for p in study.rglob("run.json") for n in store.read_json(p)["outputs"]}
+    names = {n for p in study.rglob("run.json") for n in storage.read_json(p)["outputs"]}
     assert names, f"{study}: no records"
-    return {n: hashlib.sha256((study / n).read_bytes()).hexdigest() for n in sorted(names)
-            if not any(n.startswith(t) or n.endswith(t) for t in TIMED)}
+    return {
+        n: hashlib.sha256((study / n).read_bytes()).hexdigest()
+        for n in sorted(names)
+        if not any(n.startswith(t) or n.endswith(t) for t in TIMED)
+    }

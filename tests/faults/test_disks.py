@@ -14,37 +14,54 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from varireal_utils import provenance
+from varireal_utils.workflow import provenance
 
 SPACE = ["unshare", "--mount", "--map-root-user"]
-STAGE = (f"{sys.executable} -m varireal_utils run 01_data --params tests/faults/kills.yaml "
-         "--set dataset=micro_pets")
+STAGE = (
+    f"{sys.executable} -m varireal_utils run 01_data --params tests/faults/kills.yaml "
+    "--set dataset=micro_pets"
+)
 
 
 def allowed() -> bool:
     try:
-        return subprocess.run([*SPACE, "mount", "-t", "tmpfs", "none", "/mnt"],
-                              capture_output=True).returncode == 0
+        return (
+            subprocess.run(
+                [*SPACE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+            ).returncode
+            == 0
+        )
     except OSError:
         return False
 
 
-pytestmark = [pytest.mark.faults, pytest.mark.skipif(
-    not allowed(), reason="this system allows no mount namespaces (unshare --mount)")]
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(
+        not allowed(), reason="this system allows no mount namespaces (unshare --mount)"
+    ),
+]
 
 
 def script(text: str) -> subprocess.CompletedProcess:
-    return subprocess.run([*SPACE, "bash", "-c", text], cwd=ROOT, capture_output=True, text=True,
-                          timeout=600)
+    return subprocess.run(
+        [*SPACE, "bash", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
 
 
-def test_a_full_disk_is_named_and_costs_no_more_than_time(tmp_path: Path,
-                                                          capsys: pytest.CaptureFixture) -> None:
+def test_a_full_disk_is_named_and_costs_no_more_than_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     disk, out, plain = tmp_path / "disk", tmp_path / "out", tmp_path / "plain"
     for folder in (disk, out, plain):
         folder.mkdir()
-    subprocess.run(f"{STAGE} --set runs_dir={plain}", shell=True, cwd=ROOT, check=True,  # noqa: S602
-                   capture_output=True)
+    subprocess.run(
+        f"{STAGE} --set runs_dir={plain}",
+        shell=True,
+        cwd=ROOT,
+        check=True,  # noqa: S602
+        capture_output=True,
+    )
     done = script(f"""
         mount -t tmpfs -o size=300k none {disk}
         {STAGE} --set runs_dir={disk} > {out}/first.log 2>&1; echo $? > {out}/first.rc
@@ -59,8 +76,11 @@ def test_a_full_disk_is_named_and_costs_no_more_than_time(tmp_path: Path,
     assert "No space left on device" in first and "01_data failed" in first, first
     assert [(out / n).read_text() for n in ("records", "drafts", "empty")] == ["", "", ""]
     assert (out / "second.rc").read_text() == "0\n", (out / "second.log").read_text()
-    files = {p.relative_to(plain).as_posix(): p for p in plain.rglob("*")
-             if p.suffix in (".png", ".parquet", ".csv")}
+    files = {
+        p.relative_to(plain).as_posix(): p
+        for p in plain.rglob("*")
+        if p.suffix in (".png", ".parquet", ".csv")
+    }
     assert len(files) > 40
     for name, path in files.items():
         assert (out / "disk" / name).read_bytes() == path.read_bytes(), name
@@ -69,16 +89,20 @@ def test_a_full_disk_is_named_and_costs_no_more_than_time(tmp_path: Path,
         print(f"\na full disk: named, then {len(files)} files equal")
 
 
-def test_a_read_only_folder_is_named_and_left_as_it_was(tmp_path: Path,
-                                                        capsys: pytest.CaptureFixture) -> None:
+def test_a_read_only_folder_is_named_and_left_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     runs, out = tmp_path / "runs", tmp_path / "out"
     out.mkdir()
     (runs / "kills").mkdir(parents=True)
     (runs / "kills/mine.txt").write_text("mine")
-    for number, command in enumerate((
+    for number, command in enumerate(
+        (
             f"{STAGE} --set runs_dir={runs}",
             f"{sys.executable} -m varireal_utils study --params tests/faults/kills.yaml "
-            f"--set runs_dir={runs}")):
+            f"--set runs_dir={runs}",
+        )
+    ):
         script(f"""
             mount --bind {runs} {runs}; mount -o remount,ro,bind {runs}
             {command} > {out}/{number}.log 2>&1; echo $? > {out}/{number}.rc

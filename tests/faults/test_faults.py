@@ -8,8 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from varireal_utils import runner, store
-from varireal_utils.params import ParameterError
+from varireal_utils.core import storage
+from varireal_utils.core.params import ParameterError
+from varireal_utils.workflow import runner
 
 HERE = Path(__file__).parent
 
@@ -24,8 +25,15 @@ def notebooks(params: Path) -> set[str]:
 
 
 def test_good_run_gives_its_record(params_file: Path) -> None:
-    record = run("good", params_file, "dataset=micro pets", "rate=1e-4", "flag=false",
-                 "seeds=[1, 2]", "claims.bootstrap=60")
+    record = run(
+        "good",
+        params_file,
+        "dataset=micro pets",
+        "rate=1e-4",
+        "flag=false",
+        "seeds=[1, 2]",
+        "claims.bootstrap=60",
+    )
     assert record["finished"] and record["parameters"]["claims"]["bootstrap"] == 60
     text = (params_file.parent / "runs/tiny/good/answer.txt").read_text()
     assert text == "micro pets 0.0001 False [1, 2]"
@@ -70,22 +78,27 @@ def test_record_of_another_run_is_no_success(params_file: Path) -> None:
 
 def test_unknown_kernel_runs_in_this_interpreter(params_file: Path) -> None:
     import sys
+
     assert run("unknown_kernel", params_file)["python"] == sys.executable
 
 
-@pytest.mark.parametrize(("setting", "message"), [
-    ("datset=a", "did you mean 'dataset'"),
-    ("claims.bootstrp=3", "did you mean 'bootstrap'"),
-    ("claims.bootstrap=many", "cannot become str"),
-    ("steps=1.5", "steps is int, got '1.5'"),
-    ("steps=true", "steps is int"),
-    ("flag=0", "flag is bool"),
-    ("rate=fast", "rate is float"),
-    ("seeds=3", "seeds is list"),
-    ("dataset", "wanted key=value"),
-])
-def test_bad_parameter_starts_no_kernel(params_file: Path, monkeypatch: pytest.MonkeyPatch,
-                                        setting: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("datset=a", "did you mean 'dataset'"),
+        ("claims.bootstrp=3", "did you mean 'bootstrap'"),
+        ("claims.bootstrap=many", "cannot become str"),
+        ("steps=1.5", "steps is int, got '1.5'"),
+        ("steps=true", "steps is int"),
+        ("flag=0", "flag is bool"),
+        ("rate=fast", "rate is float"),
+        ("seeds=3", "seeds is list"),
+        ("dataset", "wanted key=value"),
+    ],
+)
+def test_bad_parameter_starts_no_kernel(
+    params_file: Path, monkeypatch: pytest.MonkeyPatch, setting: str, message: str
+) -> None:
     monkeypatch.setattr(runner, "run", None)
     with pytest.raises(ParameterError, match=message):
         runner.prepare("good", str(params_file), [setting], HERE)
@@ -94,7 +107,7 @@ def test_bad_parameter_starts_no_kernel(params_file: Path, monkeypatch: pytest.M
 
 def test_failure_after_a_success_keeps_the_good_notebook(params_file: Path) -> None:
     good = params_file.parent / "runs/tiny/notebooks/raises.ipynb"
-    store.write_text(good, "the one that worked")
+    storage.write_text(good, "the one that worked")
     with pytest.raises(runner.RunFailed):
         run("raises", params_file)
     assert good.read_text() == "the one that worked"

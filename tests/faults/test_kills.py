@@ -29,8 +29,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str
     return studies.digests(runs / "kills"), time.monotonic() - began, runs
 
 
-def test_kills_cost_time_and_never_a_byte(undisturbed: tuple, tmp_path: Path,
-                                          capsys: pytest.CaptureFixture) -> None:
+def test_kills_cost_time_and_never_a_byte(
+    undisturbed: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     want, seconds, _ = undisturbed
     seed = int(os.environ.get("VARIREAL_FAULT_SEED", time.time_ns() % 10**6))
     rng, runs, struck, compared, whole = random.Random(seed), tmp_path / "runs", Counter(), 0, 0
@@ -55,9 +56,11 @@ def test_kills_cost_time_and_never_a_byte(undisturbed: tuple, tmp_path: Path,
     assert got == want, differing(got, want)
     drafts = [p for p in (runs / "kills").rglob("*") if ".draft-" in p.name]
     with capsys.disabled():
-        print(f"\n{sum(struck.values())} kills ({dict(struck)}, seed {seed}); {whole + 1} studies "
-              f"through them to the end, {compared + len(got)} files compared with an undisturbed "
-              f"run of {seconds:.0f} s: all equal; {len(drafts)} drafts left behind")
+        print(
+            f"\n{sum(struck.values())} kills ({dict(struck)}, seed {seed}); {whole + 1} studies "
+            f"through them to the end, {compared + len(got)} files compared with an undisturbed "
+            f"run of {seconds:.0f} s: all equal; {len(drafts)} drafts left behind"
+        )
 
 
 def differing(got: dict[str, str], want: dict[str, str]) -> str:
@@ -65,8 +68,9 @@ def differing(got: dict[str, str], want: dict[str, str]) -> str:
     return f"{len(odd)} files differ from the undisturbed run: {odd[:10]}"
 
 
-def test_a_folder_deleted_under_a_run_is_made_again(undisturbed: tuple, tmp_path: Path,
-                                                    capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_deleted_under_a_run_is_made_again(
+    undisturbed: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     want, _, _ = undisturbed
     runs = tmp_path / "runs"
     driver = studies.start(runs)
@@ -86,8 +90,9 @@ def test_a_folder_deleted_under_a_run_is_made_again(undisturbed: tuple, tmp_path
         print(f"\na deleted folder: named, made again, {len(got)} files equal")
 
 
-def test_clocks_that_jump_cost_no_byte_and_no_endless_work(undisturbed: tuple, tmp_path: Path,
-                                                           capsys: pytest.CaptureFixture) -> None:
+def test_clocks_that_jump_cost_no_byte_and_no_endless_work(
+    undisturbed: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     want, _, done = undisturbed
     runs = shutil.copytree(done, tmp_path / "runs")
     rng = random.Random(5)
@@ -100,7 +105,9 @@ def test_clocks_that_jump_cost_no_byte_and_no_endless_work(undisturbed: tuple, t
     began = time.monotonic()
     studies.finish(runs)
     idle = time.monotonic() - began
-    assert "Nothing to be done" in (runs / "driver.log").read_text(errors="replace")[-3000:] \
+    assert (
+        "Nothing to be done" in (runs / "driver.log").read_text(errors="replace")[-3000:]
         or idle < 30
+    )
     with capsys.disabled():
         print(f"\nclocks an hour to a year off: {len(got)} files equal, the next call {idle:.0f} s")

@@ -4,15 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from microworld import captions, render
+from microworld.pretrain import editor, vocabulary
 from tests.unit.test_classify import CFG, NAMES, clip_folder, clip_of, fit, spec, study  # noqa: F401
 from tests.unit.test_edit import row, source
-from varireal_utils import classify, datadream, edit, memory, models, networks, prompts
-from varireal_utils.params import load_params
-from varireal_utils.pretrain import editor, vocabulary
-from varireal_utils.world import captions, render
+from varireal_utils.core import oom_retry
+from varireal_utils.core.params import load_params
+from varireal_utils.datadream import stage as datadream_stage
+from varireal_utils.editing import pipeline
+from varireal_utils.models import classifiers, loaders
+from varireal_utils.prompts import phrase_bank
+from varireal_utils.training import train
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
-                                                  reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -22,23 +29,31 @@ def full_float32():
 
 
 def on_gpu(folder):
-    return networks.ClipNetwork(spec(folder), NAMES, CFG["templates"], "cuda")
+    return classifiers.ClipNetwork(spec(folder), NAMES, CFG["templates"], "cuda")
 
 
 def test_training_gives_the_cpus_losses(clip_folder, study, tmp_path):  # noqa: F811
     """Without dropout, whose random numbers differ by device."""
     here, _ = fit(clip_folder, study, tmp_path / "cpu", cfg={"dropout": 0.0})
-    there, _ = fit(clip_folder, study, tmp_path / "gpu", cfg={"dropout": 0.0},
-                   net=on_gpu(clip_folder))
+    there, _ = fit(
+        clip_folder, study, tmp_path / "gpu", cfg={"dropout": 0.0}, net=on_gpu(clip_folder)
+    )
     assert there["loss_curve"] == pytest.approx(here["loss_curve"], rel=1e-4)
     assert there["val_curve"] == here["val_curve"]
 
 
 def test_half_precision_learns(clip_folder, study, tmp_path):  # noqa: F811
-    whole, _ = fit(clip_folder, study, tmp_path / "a", net=on_gpu(clip_folder),
-                   cfg={"dropout": 0.0})
-    half, _ = fit(clip_folder, study, tmp_path / "b", net=on_gpu(clip_folder),
-                  cfg={"dropout": 0.0}, dtype=torch.bfloat16)
+    whole, _ = fit(
+        clip_folder, study, tmp_path / "a", net=on_gpu(clip_folder), cfg={"dropout": 0.0}
+    )
+    half, _ = fit(
+        clip_folder,
+        study,
+        tmp_path / "b",
+        net=on_gpu(clip_folder),
+        cfg={"dropout": 0.0},
+        dtype=torch.bfloat16,
+    )
     assert half["loss_curve"] == pytest.approx(whole["loss_curve"], rel=0.05)
 
 
@@ -51,18 +66,19 @@ def test_resumed_training_ends_with_the_same_weights(clip_folder, study, tmp_pat
 
 
 def test_evaluation_agrees_with_the_cpu(clip_folder, study):  # noqa: F811
-    from varireal_utils import augment
+    from varireal_utils.training import augment
+
     root, frame, _ = study
     images = augment.Images(frame["path"], root, 32)
-    here = classify.evaluate(clip_of(clip_folder), images)
-    there = classify.evaluate(on_gpu(clip_folder), images)
+    here = train.evaluate(clip_of(clip_folder), images)
+    there = train.evaluate(on_gpu(clip_folder), images)
     assert np.abs(here - there).max() < 1e-3 * np.abs(here).max()
 
 
 def settings(attribute: str, device: str) -> tuple:
     params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
-    bank = prompts.load_bank(params["prompts"], "cars", {}, list(render.class_names("cars")))
-    return params, bank, edit.load(params, attribute)
+    bank = phrase_bank.load_bank(params["prompts"], "cars", {}, list(render.class_names("cars")))
+    return params, bank, pipeline.load(params, attribute)
 
 
 def test_an_edit_is_the_cpus_edit_and_leaves_the_rest_alone():
@@ -71,7 +87,7 @@ def test_an_edit_is_the_cpus_edit_and_leaves_the_rest_alone():
     for device in ("cpu", "cuda"):
         params, bank, pipes = settings("color", device)
         rows = [row(bank, i, p) for i, p in enumerate(("red", "purple", "teal", "black"))]
-        made[device] = edit.edit_batch(pipes, sources, rows, {}, bank, params, 0)
+        made[device] = pipeline.edit_batch(pipes, sources, rows, {}, bank, params, 0)
     for s, a, b in zip(sources, made["cpu"], made["cuda"], strict=True):
         assert (b[s.editable == 0] == s.image[s.editable == 0]).all()
         assert np.abs(a.astype(int) - b).mean() < 1.0
@@ -81,8 +97,13 @@ def test_pictures_from_words_are_the_cpus():
     made = {}
     for device in ("cpu", "cuda"):
         params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
-        made[device] = datadream.draw(models.load_pipeline(params, "prior"),
-                                      ["a photo of a car"] * 2, [1, 2], params["datadream"], params)
+        made[device] = datadream_stage.draw(
+            loaders.load_pipeline(params, "prior"),
+            ["a photo of a car"] * 2,
+            [1, 2],
+            params["datadream"],
+            params,
+        )
     assert np.abs(np.stack(made["cpu"]).astype(int) - np.stack(made["cuda"])).mean() < 2.0
 
 
@@ -96,16 +117,16 @@ def test_a_batch_that_does_not_fit_is_done_in_halves():
         return [i * int(hold.numel() > 0) for i in items]
 
     with pytest.warns(UserWarning, match="did not fit into memory"):
-        assert memory.in_parts(work, list(range(8))) == list(range(8))
+        assert oom_retry.in_parts(work, list(range(8))) == list(range(8))
     assert tried[0] == 8 and sorted(tried)[:4] == [2, 2, 2, 2]  # two thirds of what is free fits
 
 
 def test_attention_over_64_cells_has_gradients():
     """Every logit of the rows at -120: cuDNN's kernel gives NaN for them."""
-    models.avoid_faulty_attention()
+    loaders.avoid_faulty_attention()
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     q, k, v = (0.1 * torch.randn(2, 4, 64, 48, device="cuda") for _ in range(3))
-    q[..., 0], k[..., 0] = 1.0, -120 * 48 ** 0.5
+    q[..., 0], k[..., 0] = 1.0, -120 * 48**0.5
     q, k, v = (t.bfloat16().requires_grad_() for t in (q, k, v))
     everything = torch.ones(64, 64, dtype=torch.bool, device="cuda")
     for mask in (None, everything):
@@ -122,7 +143,19 @@ def test_the_micro_models_train(tmp_path):
     torch.manual_seed(0)
     net, text = editor.unet(4).to("cuda"), editor.text_encoder(vocab).to("cuda")
     bare = {"x0": latents[:4], "texts": np.array(["an empty scene", "a red brick surface"] * 2)}
-    report = editor.train_text2image(net, text, {"x0": latents}, specs, bare, vocab,
-                                     tmp_path / "c.pt", 100, 600, batch=8, whole=0.6, near=0.25)
+    report = editor.train_text2image(
+        net,
+        text,
+        {"x0": latents},
+        specs,
+        bare,
+        vocab,
+        tmp_path / "c.pt",
+        100,
+        600,
+        batch=8,
+        whole=0.6,
+        near=0.25,
+    )
     losses = dict(report["loss"])
     assert losses[100] < 0.97 * losses[25]

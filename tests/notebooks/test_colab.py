@@ -28,9 +28,14 @@ def machine(tmp_path_factory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     python = folder / "env/bin/python"
     uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python]
-    tool = uv if shutil.which("uv") or not subprocess.run(
-        [sys.executable, "-m", "uv", "--version"], capture_output=True).returncode else \
-        [python, "-m", "pip", "install", "-q"]
+    tool = (
+        uv
+        if shutil.which("uv")
+        or not subprocess.run(
+            [sys.executable, "-m", "uv", "--version"], capture_output=True
+        ).returncode
+        else [python, "-m", "pip", "install", "-q"]
+    )
     subprocess.run([*tool, *map(pin, BROUGHT), pin("ipykernel"), pin("papermill")], check=True)
     return folder
 
@@ -40,14 +45,37 @@ def test_colab_from_nothing_but_an_address(machine):
     subprocess.run(["git", "clone", "-q", ROOT, origin], check=True)
     away.mkdir()
     shutil.copy(origin / "notebooks/colab.ipynb", away)
-    clean = {k: v for k, v in os.environ.items()
-             if k not in ("PYTHONPATH", "VIRTUAL_ENV", "JUPYTER_PATH")}
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("PYTHONPATH", "VIRTUAL_ENV", "JUPYTER_PATH")
+    }
     done = subprocess.run(
-        [python, "-m", "papermill", "colab.ipynb", "out.ipynb", "-p", "repository",
-         f"file://{origin}", "-p", "photographs_per_class", "2", "-p", "classifier_steps", "4",
-         "-p", "save_to", str(machine / "drive")],
-        cwd=away, text=True, capture_output=True, timeout=1800,
-        env=clean | {"PATH": f"{machine / 'env/bin'}:{clean['PATH']}"})
+        [
+            python,
+            "-m",
+            "papermill",
+            "colab.ipynb",
+            "out.ipynb",
+            "-p",
+            "repository",
+            f"file://{origin}",
+            "-p",
+            "photographs_per_class",
+            "2",
+            "-p",
+            "classifier_steps",
+            "4",
+            "-p",
+            "save_to",
+            str(machine / "drive"),
+        ],
+        cwd=away,
+        text=True,
+        capture_output=True,
+        timeout=1800,
+        env=clean | {"PATH": f"{machine / 'env/bin'}:{clean['PATH']}"},
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     cells = nbformat.read(away / "out.ipynb", 4).cells
     shown = [o for c in cells for o in c.get("outputs", [])]

@@ -17,8 +17,14 @@ TIME = 600
 
 
 def call(*words: str, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "varireal_utils", *words], cwd=ROOT, text=True,
-                          capture_output=True, timeout=TIME, **kwargs)
+    return subprocess.run(
+        [sys.executable, "-m", "varireal_utils", *words],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=TIME,
+        **kwargs,
+    )
 
 
 def tiny(folder: Path, name: str) -> Path:
@@ -43,15 +49,29 @@ def test_the_whole_graph(study):
     folder, _ = study
     records = [json.loads(p.read_text()) for p in folder.rglob("run.json")]
     assert {r["stage"] for r in records} == {
-        "01_data", "02_attributes", "03_guidance", "04_edit", "05_datadream", "06_classify",
-        "07_quality", "07_claims", "08_figures"}
+        "01_data",
+        "02_attributes",
+        "03_guidance",
+        "04_edit",
+        "05_datadream",
+        "06_classify",
+        "07_quality",
+        "07_claims",
+        "08_figures",
+    }
     assert sum(r["stage"] == "04_edit" for r in records) == 6
     assert all(r["finished"] and r["outputs"] for r in records)
     edits = [r["metrics"] for r in records if r["stage"] == "04_edit"]
     assert all(m["changed_outside"] == 0 and m["edits"] == 8 for m in edits)
     main = pd.read_csv(folder / "results/main_table.csv")
-    assert set(main["arm"]) >= {"zero-shot", "real", "feasible", "infeasible", "mixed",
-                                "datadream dset"}
+    assert set(main["arm"]) >= {
+        "zero-shot",
+        "real",
+        "feasible",
+        "infeasible",
+        "mixed",
+        "datadream dset",
+    }
     assert main["mean"].between(0, 100).all() and (main["low"] <= main["high"]).all()
     for name in ("qualitative_grid", "pipeline_strip", "accuracy_by_arm", "effect_forest"):
         assert (folder / f"figures/{name}.png").stat().st_size > 5000
@@ -105,10 +125,26 @@ def test_a_killed_arm_resumes_to_the_same_bytes(study):
     for path in [*(arm / "images").iterdir(), arm / "edits.parquet"]:
         path.unlink()
     shutil.rmtree(arm / "parts")
-    words = [sys.executable, "-m", "varireal_utils", "run", "04_edit", "--params", str(params),
-             "--set", "dataset=micro_pets", "--set", "attribute=color"]
-    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [
+        sys.executable,
+        "-m",
+        "varireal_utils",
+        "run",
+        "04_edit",
+        "--params",
+        str(params),
+        "--set",
+        "dataset=micro_pets",
+        "--set",
+        "attribute=color",
+    ]
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until = time.time() + TIME
     while not list((arm / "parts").rglob("batch*.parquet")) and time.time() < until:
         time.sleep(0.02)
@@ -128,8 +164,16 @@ def test_shards_make_the_arm_that_one_job_makes(study):
     table = (arm / "edits.parquet").read_bytes()
     shutil.rmtree(arm)
     shutil.move(arm.with_name("infeasible"), folder / "aside")  # no arm is there yet
-    words = ("run", "04_edit", "--params", str(params), "--set", "dataset=micro_pets", "--set",
-             "attribute=color")
+    words = (
+        "run",
+        "04_edit",
+        "--params",
+        str(params),
+        "--set",
+        "dataset=micro_pets",
+        "--set",
+        "attribute=color",
+    )
     counts = []
     for shard in ("2/2", ""):  # what no shard has made, the collecting run makes
         done = call(*words, "--set", f"shard={shard}")
@@ -152,8 +196,16 @@ def test_processes_make_the_arm_that_one_makes(study, tmp_path):
     table = (arm / "edits.parquet").read_bytes()
     assert len(list(arm.rglob("parts/*/batch*.parquet"))) > 1
     shutil.rmtree(arm)
-    done = call("run", "04_edit", "--params", str(two), "--set", "dataset=micro_pets", "--set",
-                "attribute=color")
+    done = call(
+        "run",
+        "04_edit",
+        "--params",
+        str(two),
+        "--set",
+        "dataset=micro_pets",
+        "--set",
+        "attribute=color",
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert {p.name: p.read_bytes() for p in (arm / "images").iterdir()} == wanted
     assert (arm / "edits.parquet").read_bytes() == table

@@ -15,7 +15,7 @@ def merged(weight, adapter, alpha):
         return weight
     down_q, up_q, down_v, up_v = adapter
     d, rank = up_q.shape
-    w_q, w_k, w_v = weight[:d], weight[d:2 * d], weight[2 * d:]
+    w_q, w_k, w_v = weight[:d], weight[d : 2 * d], weight[2 * d :]
     scale = alpha / rank
     return torch.cat([w_q + scale * (up_q @ down_q), w_k, w_v + scale * (up_v @ down_v)])
 
@@ -31,9 +31,22 @@ def transformer(x, state, prefix, layers, heads, adapters, alpha, mask=None, gel
         weight = merged(state[f"{b}.attn.in_proj_weight"], adapters.get(f"{b}.attn"), alpha)
         h = norm(x, state, f"{b}.ln_1").transpose(0, 1)  # (L, B, d)
         h, _ = F.multi_head_attention_forward(
-            h, h, h, x.shape[-1], heads, weight, state[f"{b}.attn.in_proj_bias"], None, None,
-            False, 0.0, state[f"{b}.attn.out_proj.weight"], state[f"{b}.attn.out_proj.bias"],
-            need_weights=True, attn_mask=mask)
+            h,
+            h,
+            h,
+            x.shape[-1],
+            heads,
+            weight,
+            state[f"{b}.attn.in_proj_bias"],
+            None,
+            None,
+            False,
+            0.0,
+            state[f"{b}.attn.out_proj.weight"],
+            state[f"{b}.attn.out_proj.bias"],
+            need_weights=True,
+            attn_mask=mask,
+        )
         x = x + h.transpose(0, 1)
         h = norm(x, state, f"{b}.ln_2")
         h = gelu(F.linear(h, state[f"{b}.mlp.c_fc.weight"], state[f"{b}.mlp.c_fc.bias"]))
@@ -49,8 +62,9 @@ def image_features(pixels, state, cfg, adapters, alpha):
     first = state["visual.class_embedding"].expand(len(x), 1, -1)
     x = torch.cat([first, x], 1) + state["visual.positional_embedding"]
     x = norm(x, state, "visual.ln_pre")
-    x = transformer(x, state, "visual.", v["layers"], v["width"] // v["head_width"], adapters,
-                    alpha)
+    x = transformer(
+        x, state, "visual.", v["layers"], v["width"] // v["head_width"], adapters, alpha
+    )
     x = norm(x, state, "visual.ln_post")
     x = x[:, 1:].mean(1) if v.get("pool_type") == "avg" else x[:, 0]
     return F.normalize(x @ state["visual.proj"], dim=-1)

@@ -10,29 +10,39 @@ from typing import Any
 import pytest
 
 from tests import study_folder
-from varireal_utils import archive, store
+from varireal_utils.core import storage
+from varireal_utils.reporting import archive
 
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     study_folder.make(tmp_path / "runs/mine")
-    store.write_text(tmp_path / "params/mine.yaml", "study: mine\n")
-    store.write_text(tmp_path / "claims.yaml", "A1: {}\n")
+    storage.write_text(tmp_path / "params/mine.yaml", "study: mine\n")
+    storage.write_text(tmp_path / "claims.yaml", "A1: {}\n")
     study_folder.record(tmp_path / "runs/mine", "results", [])
     path = tmp_path / "runs/mine/results/run.json"
-    store.write_json(path, store.read_json(path) | {"inputs": {
-        "claims.yaml": store.sha256_file("claims.yaml")}})
-    from varireal_utils import provenance
+    storage.write_json(
+        path,
+        storage.read_json(path) | {"inputs": {"claims.yaml": storage.sha256_file("claims.yaml")}},
+    )
+    from varireal_utils.workflow import provenance
+
     provenance.seal(path)
-    return {"study": "mine", "runs_dir": "runs", "_file": "params/mine.yaml", "seed": 1,
-            "protocol": "controlled", "datasets": {"Mine / yours": {"source": "imagefolder"},
-                                                   "pets": {"source": "oxford_pets"}},
-            "models": {"clip": {"name": "ViT-B-16", "weights": "openai", "licence": "MIT"}}}
+    return {
+        "study": "mine",
+        "runs_dir": "runs",
+        "_file": "params/mine.yaml",
+        "seed": 1,
+        "protocol": "controlled",
+        "datasets": {"Mine / yours": {"source": "imagefolder"}, "pets": {"source": "oxford_pets"}},
+        "models": {"clip": {"name": "ViT-B-16", "weights": "openai", "licence": "MIT"}},
+    }
 
 
 def test_packed_twice_is_equal_and_unpacked_elsewhere_is_checked(
-        params: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = archive.pack(params)
     assert first == Path("runs/mine.zip")
     second = archive.pack(params, tmp_path / "b.zip")
@@ -47,7 +57,8 @@ def test_packed_twice_is_equal_and_unpacked_elsewhere_is_checked(
     assert "CC BY-SA 4.0" in card and "yours: state them" in card and "| 4 | 0.50 |" in card
     assert "licence MIT" in (folder / "models/clip.md").read_text()
     (folder / "sources/claims.yaml").write_text("A1: other\n")
-    from varireal_utils import provenance
+    from varireal_utils.workflow import provenance
+
     assert "claims.yaml" in provenance.verify(folder / "study").wrong[0]
     with pytest.raises(archive.ArchiveError, match="exists already"):
         archive.unpack(second)
@@ -63,9 +74,9 @@ def test_a_study_with_a_fault_is_not_packed(params: dict) -> None:
 
 def test_no_part_of_an_unfinished_arm_is_packed(params: dict) -> None:
     arm = next(Path("runs/mine/edits").rglob("images")).parent
-    store.write_text(arm / "parts/0000.bin", "half")
-    store.write_text("runs/mine/.draft-1.png", "half")
-    store.write_text("runs/mine/notebooks/04_edit.failed.ipynb", "{}")
+    storage.write_text(arm / "parts/0000.bin", "half")
+    storage.write_text("runs/mine/.draft-1.png", "half")
+    storage.write_text("runs/mine/notebooks/04_edit.failed.ipynb", "{}")
     names = zipfile.ZipFile(archive.pack(params)).namelist()
     assert not [n for n in names if "parts" in n or "draft" in n or "failed" in n or ".driver" in n]
     assert sum(n.endswith(".png") for n in names) == 14
@@ -84,40 +95,48 @@ def rewrite(path: Path, change: dict[str, bytes | None]) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"DATA_CARD.md": b"other"}, "DATA_CARD.md is not what SHA256SUMS says"),
-    ({"DATA_CARD.md": None}, "DATA_CARD.md is not in the archive"),
-    ({"more.txt": b"x"}, "more.txt is in the archive and not in SHA256SUMS"),
-    ({"SHA256SUMS": None}, "not a whole archive"),
-    ({"SHA256SUMS": b"\xff\xfe"}, "not a whole archive"),
-])
-def test_a_changed_archive_unpacks_to_nothing(params: dict, tmp_path: Path, change: dict,
-                                              message: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"DATA_CARD.md": b"other"}, "DATA_CARD.md is not what SHA256SUMS says"),
+        ({"DATA_CARD.md": None}, "DATA_CARD.md is not in the archive"),
+        ({"more.txt": b"x"}, "more.txt is in the archive and not in SHA256SUMS"),
+        ({"SHA256SUMS": None}, "not a whole archive"),
+        ({"SHA256SUMS": b"\xff\xfe"}, "not a whole archive"),
+    ],
+)
+def test_a_changed_archive_unpacks_to_nothing(
+    params: dict, tmp_path: Path, change: dict, message: str
+) -> None:
     bad = rewrite(archive.pack(params), change)
     with pytest.raises(archive.ArchiveError, match=re.escape(message)):
         archive.unpack(bad, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".draft-*"))
 
 
-@pytest.mark.parametrize("name", ["../escaped", "/escaped", "study/../../escaped", "C:/escaped",
-                                  "a\\..\\..\\escaped"])
+@pytest.mark.parametrize(
+    "name", ["../escaped", "/escaped", "study/../../escaped", "C:/escaped", "a\\..\\..\\escaped"]
+)
 def test_no_member_leaves_the_folder(params: dict, tmp_path: Path, name: str) -> None:
     whole = archive.pack(params)
     sums = zipfile.ZipFile(whole).read("SHA256SUMS").decode()
-    bad = rewrite(whole, {name: b"x", "SHA256SUMS": (
-        sums + f"{store.sha256_bytes(b'x')}  {name}\n").encode()})
+    bad = rewrite(
+        whole,
+        {name: b"x", "SHA256SUMS": (sums + f"{storage.sha256_bytes(b'x')}  {name}\n").encode()},
+    )
     with pytest.raises(archive.ArchiveError, match="would leave the folder|not in the archive"):
         archive.unpack(bad, tmp_path / "deep/er/out")
     assert not list(tmp_path.rglob("*escaped*"))
 
 
 @pytest.mark.parametrize("at", [0.0, 0.2, 0.5, 0.9, 0.999])
-def test_a_cut_or_flipped_archive_unpacks_to_nothing_or_to_the_same(params: dict, tmp_path: Path,
-                                                                    at: float) -> None:
+def test_a_cut_or_flipped_archive_unpacks_to_nothing_or_to_the_same(
+    params: dict, tmp_path: Path, at: float
+) -> None:
     whole = archive.pack(params).read_bytes()
     flipped = bytearray(whole)
     flipped[int(at * (len(whole) - 1))] ^= 64
-    for data in (whole[:int(at * len(whole))], bytes(flipped)):
+    for data in (whole[: int(at * len(whole))], bytes(flipped)):
         (tmp_path / "bad.zip").write_bytes(data)
         try:
             folder, check = archive.unpack(tmp_path / "bad.zip", tmp_path / "out")
@@ -126,6 +145,7 @@ def test_a_cut_or_flipped_archive_unpacks_to_nothing_or_to_the_same(params: dict
         else:  # a byte that no member's content depends on, such as a date
             assert not check.wrong
             import shutil
+
             shutil.rmtree(folder)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from varireal_utils import badges
+from varireal_utils.reporting import badges
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,8 +16,11 @@ def books(root: Path) -> dict[str, str]:
 
 
 def test_badges_are_written_once_and_taken_out_again(tmp_path):
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks",
-                    ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(
+        ROOT / "notebooks",
+        tmp_path / "notebooks",
+        ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+    )
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.varireal]\nrepository = ""\n')
     badges.write(tmp_path)

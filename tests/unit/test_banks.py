@@ -6,15 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from varireal_utils import prompts
+from varireal_utils.prompts import phrase_bank
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 
 
 def pets() -> list[str]:
     lines = (SHARED / "oxford_pets_lists/list.txt").read_text().splitlines()
-    return sorted({line.split()[0].rsplit("_", 1)[0].replace("_", " ").title()
-                   for line in lines if line.strip() and not line.startswith("#")})
+    return sorted(
+        {
+            line.split()[0].rsplit("_", 1)[0].replace("_", " ").title()
+            for line in lines
+            if line.strip() and not line.startswith("#")
+        }
+    )
 
 
 def aircraft() -> list[str]:
@@ -25,38 +30,45 @@ def cars() -> list[str]:
     return (SHARED / "stanford_cars_lists/class_names.txt").read_text().splitlines()
 
 
-OFFICIAL = {"oxford_pets": (pets, 37), "fgvc_aircraft": (aircraft, 100),
-            "stanford_cars": (cars, 196)}
+OFFICIAL = {
+    "oxford_pets": (pets, 37),
+    "fgvc_aircraft": (aircraft, 100),
+    "stanford_cars": (cars, 196),
+}
 
 
 @pytest.fixture(params=OFFICIAL)
 def bank(request) -> dict:
     """Every class that the file itself names in `color`."""
     path = f"params/prompts/{request.param}.yaml"
-    raw = prompts.read_file(path)
+    raw = phrase_bank.read_file(path)
     names = list(raw["families"][request.param]["color"]["classes"])
-    return prompts.load_bank(path, request.param, {}, names) | {"names": names}
+    return phrase_bank.load_bank(path, request.param, {}, names) | {"names": names}
 
 
 def test_every_class_has_its_phrases(bank):
     assert len(bank["names"]) == OFFICIAL[bank["dataset"]][1]
-    rows = pd.DataFrame(prompts.check_bank(bank, controlled=False))
+    rows = pd.DataFrame(phrase_bank.check_bank(bank, controlled=False))
     counts = rows.groupby(["attribute", "arm"])["phrases"].min()
     assert counts["background"].min() >= 40
     assert counts["color", "feasible"] >= 5
     assert counts["texture", "feasible"] >= 5
     assert min(counts["color", "infeasible"], counts["texture", "infeasible"]) >= 30
-    prompts.check_bank(prompts.balance(bank, 0))
+    phrase_bank.check_bank(phrase_bank.balance(bank, 0))
 
 
 def test_infeasible_colours_are_far_from_feasible_ones(bank):
     for name in bank["names"]:
-        arms = prompts.lists(bank, "color", name)
-        near, far = (np.array([prompts.rgb(bank, p) for p in arms[a]], float)
-                     for a in prompts.ARMS)
+        arms = phrase_bank.lists(bank, "color", name)
+        near, far = (
+            np.array([phrase_bank.rgb(bank, p) for p in arms[a]], float) for a in phrase_bank.ARMS
+        )
         gap = np.linalg.norm(near[:, None] - far[None], axis=-1)
-        assert gap.min() > 40, (name, arms["feasible"][gap.min(1).argmin()],
-                                arms["infeasible"][gap.min(0).argmin()])
+        assert gap.min() > 40, (
+            name,
+            arms["feasible"][gap.min(1).argmin()],
+            arms["infeasible"][gap.min(0).argmin()],
+        )
 
 
 @pytest.mark.shared

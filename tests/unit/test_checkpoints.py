@@ -10,12 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varireal_utils import checkpoints
+from varireal_utils.core import checkpoints
 
-PLAIN = st.none() | st.booleans() | st.integers(-2**60, 2**60) | st.text(max_size=8) | st.floats(
-    allow_nan=False)
-VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.text(max_size=5) | st.integers(0, 99), inner, max_size=3), max_leaves=12)
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.text(max_size=8)
+    | st.floats(allow_nan=False)
+)
+VALUES = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(0, 99), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -62,8 +73,15 @@ def test_damage_is_named_and_nothing_is_unpickled(tmp_path: Path, damage: str) -
 
     checkpoints.write(path, {"w": torch.ones(9)})
     from safetensors.torch import save
-    path.write_bytes({"pickle": pickle.dumps(Bomb()), "cut": path.read_bytes()[:-5], "empty": b"",
-                      "foreign": save({"a": torch.ones(1)})}[damage])
+
+    path.write_bytes(
+        {
+            "pickle": pickle.dumps(Bomb()),
+            "cut": path.read_bytes()[:-5],
+            "empty": b"",
+            "foreign": save({"a": torch.ones(1)}),
+        }[damage]
+    )
     with pytest.raises(ValueError, match=r"c\.safetensors: no checkpoint.*delete it"):
         checkpoints.read(path)
     assert not marker.exists()

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats as sps
 
 from tests.unit.test_tables import arms, study
-from varireal_utils import claims, tables
+from varireal_utils.analysis import claims, tables
 
 BASE = {"says": "s", "quantity": "q", "reported": "not published", "source": ""}
 CELLS = {"attribute": list(tables.ATTRIBUTES), "real": ["", "real+"]}
@@ -20,27 +20,45 @@ def one(df, margin=0.3, trainings=None, **claim):
 
 def random_arms(rng, gain, seeds=4, images=150):
     """A study in which every recipe errs by itself; gain: recipe -> accuracy."""
-    parts = [pd.DataFrame({"dataset": "cars", "recipe": recipe, "seed": s,
-                           "image_id": [f"i{k:03d}" for k in range(images)],
-                           "correct": rng.random(images) < p})
-             for recipe, p in gain.items() for s in range(seeds)]
+    parts = [
+        pd.DataFrame(
+            {
+                "dataset": "cars",
+                "recipe": recipe,
+                "seed": s,
+                "image_id": [f"i{k:03d}" for k in range(images)],
+                "correct": rng.random(images) < p,
+            }
+        )
+        for recipe, p in gain.items()
+        for s in range(seeds)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def wrong(test, gain, studies=200, **claim):
     """How often a claim that is not true comes out as reproduced."""
-    return sum(one(random_arms(np.random.default_rng(i), gain), 4.0, test=test, **claim)
-               ["verdict"] == "reproduced" for i in range(studies))
+    return sum(
+        one(random_arms(np.random.default_rng(i), gain), 4.0, test=test, **claim)["verdict"]
+        == "reproduced"
+        for i in range(studies)
+    )
 
 
 @pytest.mark.slow
 def test_some_do_not_gain_errs_in_five_percent_whatever_the_number_of_cells():
     """Every cell gains just the margin: the hardest case. Without correction a fifth would err."""
-    gain = {f"real+edit({a},{arm})": 0.54 for a in ("color", "texture")
-            for arm in ("feasible", "infeasible")} | {"real": 0.50}
-    count = wrong("some_do_not_gain", gain, contrast={"real+edit({attribute},{arm})": 1,
-                                                      "real": -1},
-                  over={"attribute": ["color", "texture"], "arm": ["feasible", "infeasible"]})
+    gain = {
+        f"real+edit({a},{arm})": 0.54
+        for a in ("color", "texture")
+        for arm in ("feasible", "infeasible")
+    } | {"real": 0.50}
+    count = wrong(
+        "some_do_not_gain",
+        gain,
+        contrast={"real+edit({attribute},{arm})": 1, "real": -1},
+        over={"attribute": ["color", "texture"], "arm": ["feasible", "infeasible"]},
+    )
     assert sps.binomtest(count, 200, 0.05, alternative="greater").pvalue > 1e-3, count
 
 
@@ -49,16 +67,19 @@ def test_mostly_equivalent_errs_in_five_percent():
     """Half of the cells are equal for certain, the others differ by just the margin."""
     gain = {}
     for i, (a, real) in enumerate((a, r) for a in tables.ATTRIBUTES for r in ("", "real+")):
-        gain |= {f"{real}edit({a},feasible)": (1.0, 0.54)[i % 2],
-                 f"{real}edit({a},infeasible)": (1.0, 0.50)[i % 2]}
+        gain |= {
+            f"{real}edit({a},feasible)": (1.0, 0.54)[i % 2],
+            f"{real}edit({a},infeasible)": (1.0, 0.50)[i % 2],
+        }
     count = wrong("mostly_equivalent", gain, contrast=EFFECT, over=CELLS)
     assert sps.binomtest(count, 200, 0.05, alternative="greater").pvalue > 1e-3, count
 
 
 def test_cells_are_counted_after_holm():
     """Three of six cells differ by less than the corrected level asks for."""
-    single = [{"p": p, "p_equivalence": 1.0, "difference": 1.0} for p in
-              (0.02, 0.02, 0.02, 0.5, 0.5, 0.5)]
+    single = [
+        {"p": p, "p_equivalence": 1.0, "difference": 1.0} for p in (0.02, 0.02, 0.02, 0.5, 0.5, 0.5)
+    ]
     assert claims._mostly_equivalent({}, single)[0] == "inconclusive"  # 0.02 x 6 > 0.05
     single = [s | {"p": s["p"] / 10} for s in single]
     assert claims._mostly_equivalent({}, single)[0] == "different"
@@ -67,16 +88,21 @@ def test_cells_are_counted_after_holm():
 def test_arms_of_unequal_size_are_not_compared():
     df = study(arms("color", 0.1, 0.0), noise=0)
     sizes = df[["dataset", "recipe", "seed"]].drop_duplicates().assign(n_train_images=16, steps=60)
-    asked = {"contrast": {"edit(color,feasible)": 1, "real": -1}, "test": "all_gain",
-             "equal": ["n_train_images", "steps"]}
+    asked = {
+        "contrast": {"edit(color,feasible)": 1, "real": -1},
+        "test": "all_gain",
+        "equal": ["n_train_images", "steps"],
+    }
     assert one(df, trainings=sizes, **asked)["verdict"] == "reproduced"
     assert one(df, trainings=sizes, **asked)["datasets"] == 2
     other = (sizes["recipe"] == "real") & (sizes["dataset"] == "cars")
-    got = one(df, trainings=sizes.assign(n_train_images=sizes["n_train_images"] + 16 * other),
-              **asked)
+    got = one(
+        df, trainings=sizes.assign(n_train_images=sizes["n_train_images"] + 16 * other), **asked
+    )
     assert got["verdict"] == "reproduced" and got["datasets"] == 1
-    got = one(df, trainings=sizes.assign(steps=sizes["steps"] + (sizes["recipe"] == "real")),
-              **asked)
+    got = one(
+        df, trainings=sizes.assign(steps=sizes["steps"] + (sizes["recipe"] == "real")), **asked
+    )
     assert got["verdict"] == "not run" and "equal in n_train_images and steps" in got["detail"]
     with pytest.raises(claims.ParameterError, match="equal"):
         claims._check(BASE | {"id": "X", **asked, "equal": ["hours"]}, "claims.yaml: claim 1")
@@ -84,12 +110,22 @@ def test_arms_of_unequal_size_are_not_compared():
 
 def test_a_claim_says_how_many_seeds_or_images_would_settle_it():
     df = study(arms("color", 0.03, 0.03), images=200, noise=0.2, start=2)
-    got = one(df, margin=1.0, contrast=EFFECT, over={"attribute": ["color"], "real": [""]},
-              test="equivalent")
+    got = one(
+        df,
+        margin=1.0,
+        contrast=EFFECT,
+        over={"attribute": ["color"], "real": [""]},
+        test="equivalent",
+    )
     assert got["verdict"] == "inconclusive" and "more test images a data set" in got["settle"]
     larger = study(arms("color", 0.03, 0.03), images=20_000, seeds=8, noise=0.2, start=2)
-    got = one(larger, margin=1.0, contrast=EFFECT, over={"attribute": ["color"], "real": [""]},
-              test="equivalent")
+    got = one(
+        larger,
+        margin=1.0,
+        contrast=EFFECT,
+        over={"attribute": ["color"], "real": [""]},
+        test="equivalent",
+    )
     assert got["verdict"] == "reproduced" and got["settle"] == ""
     most = one(df, margin=1.0, contrast=EFFECT, over=CELLS, test="mostly_equivalent")
     assert most["verdict"] == "inconclusive" and most["settle"].startswith("4 of 12 cells were run")

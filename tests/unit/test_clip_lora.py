@@ -7,17 +7,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from varireal_utils import adapters, captions, clip_lora
+from varireal_utils.models import clip_lora, lora_io, prefix_tree
 
 SPEC = importlib.util.spec_from_file_location(
-    "clip_lora_reference", Path(__file__).parents[1] / "reference" / "clip_lora_reference.py")
+    "clip_lora_reference", Path(__file__).parents[1] / "reference" / "clip_lora_reference.py"
+)
 reference = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(reference)
 
-CFG = {"embed_dim": 24,
-       "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8,
-                      "head_width": 16},
-       "text_cfg": {"context_length": 16, "vocab_size": 60, "width": 24, "heads": 3, "layers": 2}}
+CFG = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 60, "width": 24, "heads": 3, "layers": 2},
+}
 END = 59  # the highest id: open_clip pools at the argmax
 
 
@@ -55,9 +57,10 @@ def relative(a, b):
 def perturb(net, seed=1):
     """B away from zero, as after some training."""
     g = torch.Generator().manual_seed(seed)
-    state = adapters.lora_state_dict(net)
-    adapters.load_lora_state_dict(
-        net, {k: v + 0.05 * torch.randn(v.shape, generator=g) for k, v in state.items()})
+    state = lora_io.lora_state_dict(net)
+    lora_io.load_lora_state_dict(
+        net, {k: v + 0.05 * torch.randn(v.shape, generator=g) for k, v in state.items()}
+    )
 
 
 @pytest.mark.parametrize("custom", [False, True])
@@ -80,14 +83,17 @@ def test_fresh_adapters_change_nothing(pool, custom):
 @pytest.mark.parametrize("pool, shared", [("tok", True), ("avg", True), ("tok", False)])
 def test_training_equals_the_plain_reference(pool, shared, monkeypatch):
     """Logits, loss and adapter gradients over five AdamW steps, to 1e-5 relative."""
-    lay_out = captions.lay_out
-    monkeypatch.setattr(captions, "lay_out", lambda tokens, ends, _, device: lay_out(
-        tokens, ends, shared, device))
+    lay_out = prefix_tree.lay_out
+    monkeypatch.setattr(
+        prefix_tree,
+        "lay_out",
+        lambda tokens, ends, _, device: lay_out(tokens, ends, shared, device),
+    )
     net, cfg = model(pool)
     state = {k: v.clone() for k, v in net.state_dict().items()}
     params = clip_lora.add_lora(net, rank=4, alpha=8, dropout=0.0, seed=5)
     perturb(net)
-    flat = {k: v.clone().requires_grad_() for k, v in adapters.lora_state_dict(net).items()}
+    flat = {k: v.clone().requires_grad_() for k, v in lora_io.lora_state_dict(net).items()}
     blocks = {}
     for key, value in flat.items():
         blocks.setdefault(key.rpartition(".")[0], []).append(value)
@@ -113,13 +119,13 @@ def test_training_equals_the_plain_reference(pool, shared, monkeypatch):
 def test_captions_are_laid_out_as_a_tree_of_beginnings():
     tokens = torch.tensor([[1, 2, 3, 9, 0, 0], [1, 2, 9, 0, 0, 0], [1, 2, 3, 4, 9, 0]])
     ends = torch.tensor([3, 2, 4])
-    tree = captions.lay_out(tokens, ends)
+    tree = prefix_tree.lay_out(tokens, ends)
     assert tree.tokens.tolist() == [1, 2, 3, 9, 9, 4, 9]
     assert tree.places.tolist() == [0, 1, 2, 3, 2, 3, 4]
     assert tree.rows.tolist() == [[0, 1, 2, 3, 0], [0, 1, 4, 0, 0], [0, 1, 2, 5, 6]]
     assert tree.ends.tolist() == [3, 4, 6] and tree.seen.sum(1).tolist() == [4, 3, 5]
     assert tree.rows.flatten()[tree.read].tolist() == list(range(7))
-    apart = captions.lay_out(tokens, ends, shared=False)
+    apart = prefix_tree.lay_out(tokens, ends, shared=False)
     assert len(apart.tokens) == 12 and apart.rows[apart.seen].tolist() == list(range(12))
     assert apart.rows.flatten()[apart.read].tolist() == list(range(12))
 
@@ -128,13 +134,13 @@ def test_captions_are_laid_out_as_a_tree_of_beginnings():
 def test_nodes_are_spread_over_their_captions_and_collected(shared):
     """Values and gradients are those of plain indexing, where something is read at all."""
     tokens = torch.tensor([[1, 2, 3, 9, 0, 0], [1, 2, 9, 0, 0, 0], [1, 2, 3, 4, 9, 0]])
-    laid = captions.lay_out(tokens, torch.tensor([3, 2, 4]), shared)
+    laid = prefix_tree.lay_out(tokens, torch.tensor([3, 2, 4]), shared)
     x = torch.randn(len(laid.tokens), 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 5, 3, dtype=torch.float64) * laid.seen[..., None]
     spread = laid.spread(x)
     assert torch.equal(spread[laid.seen], x[laid.rows[laid.seen]])
-    got, = torch.autograd.grad((spread * weight).sum(), x)
-    want, = torch.autograd.grad((x[laid.rows] * weight).sum(), x)
+    (got,) = torch.autograd.grad((spread * weight).sum(), x)
+    (want,) = torch.autograd.grad((x[laid.rows] * weight).sum(), x)
     assert torch.allclose(got, want)
     y = torch.randn(3, 5, 3, dtype=torch.float64, requires_grad=True)
     assert torch.equal(laid.collect(y), y.reshape(-1, 3)[laid.read])
@@ -162,7 +168,7 @@ def test_text_is_worked_out_once_for_equal_beginnings_and_exactly(custom, merged
     clip_lora.add_lora(net, rank=4)
     perturb(net)
     if merged:
-        adapters.merge(net)
+        lora_io.merge(net)
     _, tokens, _ = batch()
     blocks, seen = (net.text if custom else net).transformer.resblocks, []
     for block in blocks:
@@ -170,8 +176,9 @@ def test_text_is_worked_out_once_for_equal_beginnings_and_exactly(custom, merged
     padded_with_end = tokens.masked_fill(tokens == 0, END)  # as the micro tokenizer pads
     with torch.no_grad():
         found = clip_lora.encode_text(net, tokens), clip_lora.encode_text(net, padded_with_end)
-        beginnings = {tuple(row[:n + 1]) for row in tokens.tolist()
-                      for n in range(row.index(END) + 1)}
+        beginnings = {
+            tuple(row[: n + 1]) for row in tokens.tolist() for n in range(row.index(END) + 1)
+        }
         assert seen == 2 * [len(beginnings), 5] and len(beginnings) <= 25 < int((tokens > 0).sum())
         want = net.encode_text(tokens, normalize=True)
         assert relative(found[0], want) < 1e-5 and torch.equal(*found)
@@ -195,8 +202,9 @@ def test_noise_is_drawn_by_beginning_or_by_caption_and_each_caption_has_the_same
         perturb(net)
         torch.manual_seed(1)
         with torch.no_grad():
-            draws[noise] = torch.stack([clip_lora.encode_text(net.train(), tokens)
-                                        for _ in range(600)])
+            draws[noise] = torch.stack(
+                [clip_lora.encode_text(net.train(), tokens) for _ in range(600)]
+            )
             net.eval()
             quiet = clip_lora.encode_text(net, tokens)
         assert torch.equal(quiet[0], quiet[1])
@@ -217,11 +225,12 @@ def test_the_last_block_works_out_the_class_token_alone_and_exactly(pool, merged
     clip_lora.add_lora(net, rank=4)
     perturb(net)
     if merged:
-        adapters.merge(net)
+        lora_io.merge(net)
     pixels, _, _ = batch()
     seen = []
     net.visual.transformer.resblocks[-1].mlp.register_forward_hook(
-        lambda _, given, out: seen.append(given[0].shape[1]))
+        lambda _, given, out: seen.append(given[0].shape[1])
+    )
     with torch.no_grad():
         found = clip_lora.encode_image(net, pixels)
         want = net.encode_image(pixels, normalize=True)
@@ -240,23 +249,23 @@ def test_the_class_token_alone_draws_the_same_dropout():
     assert relative(*found) < 1e-5
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 1 - 2 ** -16, 1 - 2 ** -40])
+@pytest.mark.parametrize("p", [0.1, 0.5, 1 - 2**-16, 1 - 2**-40])
 def test_dropout_takes_its_share_and_keeps_the_mean(p):
     torch.manual_seed(1)
-    x = torch.rand(2 ** 19 + 3, 2).requires_grad_()  # no multiple of four
+    x = torch.rand(2**19 + 3, 2).requires_grad_()  # no multiple of four
     thin, kept = clip_lora._thinned(x, p)
     thin.sum().backward()
     stays = x.grad
     assert set(stays.unique().tolist()) <= {0.0, 1.0} and torch.equal(thin, x * stays)
-    assert abs(kept - (1 - p)) <= 2 ** -16
+    assert abs(kept - (1 - p)) <= 2**-16
     drawn = stays.view(-1)
     for lane in [drawn, *(drawn[i::4] for i in range(4))]:  # four entries share a random number
         deviation = (kept * (1 - kept) / len(lane)) ** 0.5
         assert abs(float(lane.mean()) - kept) < 4 * deviation
     for shift in range(1, 5):  # neighbours are kept together as often as independence has it
         both = float((drawn[shift:] * drawn[:-shift]).mean())  # terms that overlap are not apart
-        spread = (kept ** 2 + 2 * kept ** 3 - 3 * kept ** 4) / len(drawn)
-        assert abs(both - kept ** 2) < 4 * spread ** 0.5 + 1e-9
+        spread = (kept**2 + 2 * kept**3 - 3 * kept**4) / len(drawn)
+        assert abs(both - kept**2) < 4 * spread**0.5 + 1e-9
 
 
 @pytest.mark.parametrize("p", [0, 1])
@@ -285,25 +294,25 @@ def test_merging_loading_and_evaluating_twice_change_nothing(tmp_path):
     pixels, tokens, _ = batch()
     with torch.no_grad():
         want = logits(net, pixels, tokens)
-        adapters.merge(net)
+        lora_io.merge(net)
         once = logits(net, pixels, tokens)
-        adapters.merge(net)
+        lora_io.merge(net)
         assert torch.equal(logits(net.eval().eval(), pixels, tokens), once)
         assert relative(once, want) < 1e-5
-        adapters.save_lora(net, tmp_path)  # unmerged, even while merged
-        adapters.unmerge(net)
-        adapters.unmerge(net)
+        lora_io.save_lora(net, tmp_path)  # unmerged, even while merged
+        lora_io.unmerge(net)
+        lora_io.unmerge(net)
         assert torch.equal(logits(net, pixels, tokens), want)
-        adapters.load_lora(net, tmp_path)
-        adapters.load_lora(net, tmp_path)
+        lora_io.load_lora(net, tmp_path)
+        lora_io.load_lora(net, tmp_path)
         assert torch.equal(logits(net, pixels, tokens), want)
         for key, value in plain.items():
             assert torch.equal(net.state_dict()[key], value)
         other, _ = model()
-        other.load_state_dict(adapters.merged_state_dict(net))  # a plain open_clip checkpoint
+        other.load_state_dict(lora_io.merged_state_dict(net))  # a plain open_clip checkpoint
         whole = other.encode_image(pixels, normalize=True), other.encode_text(tokens, True)
         assert relative(other.logit_scale.exp() * whole[0] @ whole[1].T, want) < 1e-5
-    adapters.merge(net)
+    lora_io.merge(net)
     with pytest.raises(RuntimeError, match="unmerge"):
         net.train()(pixels, tokens)
 
@@ -314,13 +323,13 @@ def test_a_fresh_model_and_peft_itself_read_the_saved_adapter(tmp_path, towers, 
     net, _ = model()
     clip_lora.add_lora(net, rank=4, alpha=8, towers=towers)
     perturb(net)
-    adapters.save_lora(net, tmp_path / "a")
-    adapters.save_lora(net, tmp_path / "b")
-    for name in (adapters.WEIGHTS, adapters.CONFIG):
+    lora_io.save_lora(net, tmp_path / "a")
+    lora_io.save_lora(net, tmp_path / "b")
+    for name in (lora_io.WEIGHTS, lora_io.CONFIG):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     pixels, tokens, _ = batch()
     fresh, _ = model()
-    adapters.load_lora(fresh, tmp_path / "a")
+    lora_io.load_lora(fresh, tmp_path / "a")
     theirs = peft.PeftModel.from_pretrained(model()[0], tmp_path / "a").eval()
     with torch.no_grad():
         want = logits(net, pixels, tokens)
@@ -336,7 +345,7 @@ def test_the_start_depends_on_the_seed_and_the_place_only():
     for net, seed in ((first, 1), (second, 1), (third, 2)):
         clip_lora.add_lora(net, rank=4, seed=seed)
     clip_lora.add_lora(image, rank=4, seed=1, towers=("image",))
-    a, b, c, d = map(adapters.lora_state_dict, (first, second, third, image))
+    a, b, c, d = map(lora_io.lora_state_dict, (first, second, third, image))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not any(torch.equal(a[k], c[k]) for k in a if ".A_" in k)
     assert set(d) == {k for k in a if k.startswith("visual.")}
@@ -355,7 +364,7 @@ def test_bfloat16_autocast_keeps_adapters_in_float32():
 def test_errors_say_what_to_do():
     net, _ = model()
     with pytest.raises(ValueError, match="add_lora"):
-        adapters.lora_state_dict(net)
+        lora_io.lora_state_dict(net)
     with pytest.raises(ValueError, match="towers"):
         clip_lora.add_lora(net, towers=("vision",))
     with pytest.raises(ValueError, match="noise: got 'word'"):
@@ -364,4 +373,4 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="already"):
         clip_lora.add_lora(net)
     with pytest.raises(ValueError, match="do not fit"):
-        adapters.load_lora_state_dict(net, {})
+        lora_io.load_lora_state_dict(net, {})

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varireal_utils import coop, datasets, params, sources
-from varireal_utils.entry import DatasetError
+from varireal_utils.core import params
+from varireal_utils.data import coop, datasets, sources
+from varireal_utils.data.image_record import DatasetError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("pink_primrose", "a/b flower", ".")
@@ -55,11 +56,15 @@ def test_bad_lines_and_missing_files_are_named(tmp_path):
     lists["test"] += [["train/c0/image_0.jpg", 0, "pink_primrose"], ["x.jpg", "0", "y"]]
     path.write_text(json.dumps(lists))
     (folder / "jpg/val/c1/image_0.jpg").unlink()
-    table, skipped = datasets.load("it", {"source": "flowers102", "root": folder},
-                                   tmp_path / "study")
+    table, skipped = datasets.load(
+        "it", {"source": "flowers102", "root": folder}, tmp_path / "study"
+    )
     assert len(table) == 17
-    assert sorted(skipped["file"]) == ["['x.jpg', '0', 'y']", "train/c0/image_0.jpg",
-                                       "val/c1/image_0.jpg"]
+    assert sorted(skipped["file"]) == [
+        "['x.jpg', '0', 'y']",
+        "train/c0/image_0.jpg",
+        "val/c1/image_0.jpg",
+    ]
     path.unlink()
     with pytest.raises(DatasetError, match="put split_zhou_OxfordFlowers.json and the folder jpg"):
         list(coop.read("it", {"source": "flowers102", "root": folder}, []))
@@ -77,14 +82,27 @@ def test_imagenet_tests_on_val_and_keeps_equal_names_apart(tmp_path):
     assert {e.class_name for e in found} == {"crane", "tench", "crane n03"}
     assert {(e.split, e.image_id.split("/")[0]) for e in found} == {("", "train"), ("test", "val")}
     assert [s["file"] for s in skipped] == ["alone", "train/n99", "val/n99"]
-    table, _ = datasets.load("it", {"source": "imagenet", "root": root, "val_fraction": 0.25},
-                             tmp_path / "study")
+    table, _ = datasets.load(
+        "it", {"source": "imagenet", "root": root, "val_fraction": 0.25}, tmp_path / "study"
+    )
     assert table.groupby("split").size().to_dict() == {"train": 9, "val": 3, "test": 6}
 
 
-@pytest.mark.parametrize("name", ["imagenet", "caltech101", "dtd", "eurosat", "fgvc_aircraft",
-                                  "oxford_pets", "stanford_cars", "sun397", "food101",
-                                  "flowers102"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "imagenet",
+        "caltech101",
+        "dtd",
+        "eurosat",
+        "fgvc_aircraft",
+        "oxford_pets",
+        "stanford_cars",
+        "sun397",
+        "food101",
+        "flowers102",
+    ],
+)
 def test_all_ten_have_a_parameter_file(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     got = params.load_params(f"params/datadream_{name}.yaml")

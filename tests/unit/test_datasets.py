@@ -8,24 +8,34 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from varireal_utils import datasets, leaks, store
-from varireal_utils.datasets import DatasetError
+from varireal_utils.core import storage
+from varireal_utils.data import datasets, near_duplicates
+from varireal_utils.data.datasets import DatasetError
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
 PETS = SHARED / "data" / "oxford_pets_mini"
-needs_pets = pytest.mark.skipif(not PETS.is_dir(), reason=f"{PETS} is not there; VARIREAL_SHARED "
-                                "names the folder that holds data/oxford_pets_mini")
+needs_pets = pytest.mark.skipif(
+    not PETS.is_dir(),
+    reason=f"{PETS} is not there; VARIREAL_SHARED "
+    "names the folder that holds data/oxford_pets_mini",
+)
 ODD = ("F-16A/B", "F/A-18", "Ram C/V Cargo Van Minivan 2012", ".", "NA", "été", "BMW", "bmw")
 
 
-WORLD = {"source": "world", "family": "pets", "train_per_class": 2, "val_per_class": 1,
-         "test_per_class": 1}
+WORLD = {
+    "source": "world",
+    "family": "pets",
+    "train_per_class": 2,
+    "val_per_class": 1,
+    "test_per_class": 1,
+}
 
 
 def picture(seed: int, width: int = 24, height: int = 16) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(
-        0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def folder(root: Path, names: tuple[str, ...] = ("cat", "dog"), count: int = 10) -> Path:
@@ -44,9 +54,9 @@ def check(table: pd.DataFrame, study: Path) -> None:
     assert sorted(table["label"].unique()) == list(range(table["class_name"].nunique()))
     assert (table.groupby("label")["class_name"].nunique() == 1).all()
     for row in table.itertuples():
-        image = store.read_image(study / row.path)
+        image = storage.read_image(study / row.path)
         assert image.shape == (row.height, row.width, 3)
-        assert store.sha256_file(study / row.path) == row.sha256
+        assert storage.sha256_file(study / row.path) == row.sha256
         for mask in (row.mask_path, row.paint_mask_path):
             if mask:
                 pixels = np.asarray(Image.open(study / mask))
@@ -54,7 +64,7 @@ def check(table: pd.DataFrame, study: Path) -> None:
 
 
 def test_world_is_a_data_set_like_any_other(tmp_path):
-    from varireal_utils.world import render
+    from microworld import render
 
     table, skipped = datasets.load("micro_pets", WORLD, tmp_path)
     check(table, tmp_path)
@@ -62,9 +72,9 @@ def test_world_is_a_data_set_like_any_other(tmp_path):
     assert table.groupby("split").size().to_dict() == {"train": 16, "val": 8, "test": 8}
     assert {"color", "texture", "background"} <= set(table)
     row, drawn = table.iloc[3], render.photograph("pets", "train", 3)
-    assert (store.read_image(tmp_path / row["path"]) == drawn.image).all()
-    assert (store.read_mask(tmp_path / row["mask_path"]) == drawn.mask).all()
-    assert (store.read_mask(tmp_path / row["paint_mask_path"]) == drawn.paint).all()
+    assert (storage.read_image(tmp_path / row["path"]) == drawn.image).all()
+    assert (storage.read_mask(tmp_path / row["mask_path"]) == drawn.mask).all()
+    assert (storage.read_mask(tmp_path / row["paint_mask_path"]) == drawn.paint).all()
     assert row["label"] == drawn.label and row["color"] == drawn.spec.color
 
 
@@ -74,8 +84,13 @@ def test_imagefolder_carves_splits_by_hash(tmp_path):
     check(table, tmp_path / "s")
     assert skipped.empty
     assert table.groupby(["class_name", "split"]).size().to_dict() == {
-        ("cat", "test"): 2, ("cat", "train"): 6, ("cat", "val"): 2,
-        ("dog", "test"): 2, ("dog", "train"): 6, ("dog", "val"): 2}
+        ("cat", "test"): 2,
+        ("cat", "train"): 6,
+        ("cat", "val"): 2,
+        ("dog", "test"): 2,
+        ("dog", "train"): 6,
+        ("dog", "val"): 2,
+    }
     again, _ = datasets.load("mine", spec, tmp_path / "t", seed=1)
     pd.testing.assert_frame_equal(table, again)
     for name in table["path"]:
@@ -85,8 +100,10 @@ def test_imagefolder_carves_splits_by_hash(tmp_path):
     both = table.merge(more, on="image_id")
     assert (both["split_x"] != both["split_y"]).sum() <= 2
     other, _ = datasets.load("mine", spec, tmp_path / "v", seed=2)
-    assert other["split"].tolist() != table["split"].tolist() or \
-        other["image_id"].tolist() != table["image_id"].tolist()
+    assert (
+        other["split"].tolist() != table["split"].tolist()
+        or other["image_id"].tolist() != table["image_id"].tolist()
+    )
 
 
 def test_a_folder_names_its_class_with_spaces_for_underscores(tmp_path):
@@ -107,8 +124,11 @@ def test_imagefolder_with_split_folders_and_masks(tmp_path):
     mask.paste(255, (5, 5, 15, 12))
     (tmp_path / "m/train/cat").mkdir(parents=True)
     mask.save(tmp_path / "m/train/cat/0.png")
-    table, _ = datasets.load("mine", {"source": "imagefolder", "root": str(tmp_path / "in"),
-                                      "masks": str(tmp_path / "m")}, tmp_path / "s")
+    table, _ = datasets.load(
+        "mine",
+        {"source": "imagefolder", "root": str(tmp_path / "in"), "masks": str(tmp_path / "m")},
+        tmp_path / "s",
+    )
     check(table, tmp_path / "s")
     assert table.groupby("split").size().to_dict() == {"train": 6, "val": 6, "test": 6}
     assert table.loc[table["mask_path"] != "", "image_id"].tolist() == ["train/cat/0.png"]
@@ -122,11 +142,12 @@ def test_one_bad_file_never_loses_the_rest(tmp_path):
     (root / "cat" / ".DS_Store").write_bytes(b"x")
     picture(5, 200, 200).save(root / "dog" / "cut.jpg", quality=95)
     cut = (root / "dog" / "cut.jpg").read_bytes()
-    (root / "dog" / "cut.jpg").write_bytes(cut[:len(cut) // 2])
+    (root / "dog" / "cut.jpg").write_bytes(cut[: len(cut) // 2])
     (root / "dog" / "A").mkdir()
     picture(6).save(root / "dog" / "A" / "deep.png")
-    table, skipped = datasets.load("mine", {"source": "imagefolder", "root": str(root)},
-                                   tmp_path / "s")
+    table, skipped = datasets.load(
+        "mine", {"source": "imagefolder", "root": str(root)}, tmp_path / "s"
+    )
     check(table, tmp_path / "s")
     assert len(table) == 20
     reasons = dict(zip(skipped["file"], skipped["reason"], strict=True))
@@ -145,11 +166,16 @@ def test_csv_takes_any_class_name_and_names_bad_rows(tmp_path):
     Image.new("L", (23, 16)).save(tmp_path / "wrong.png")
     lines[1] = f"0train.png,{ODD[0]},wrong.png,train"
     lines[2] = f"0val.png,{ODD[0]},none.png,val"
-    lines += ["0train.png,again,,test", "none.png,BMW,,train", "7test.png,,,test",
-              "1train.png ,x,,holdout"]
+    lines += [
+        "0train.png,again,,test",
+        "none.png,BMW,,train",
+        "7test.png,,,test",
+        "1train.png ,x,,holdout",
+    ]
     (tmp_path / "list.csv").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
-    table, skipped = datasets.load("mine", {"source": "csv", "path": str(tmp_path / "list.csv")},
-                                   tmp_path / "s")
+    table, skipped = datasets.load(
+        "mine", {"source": "csv", "path": str(tmp_path / "list.csv")}, tmp_path / "s"
+    )
     check(table, tmp_path / "s")
     assert len(table) == 3 * len(ODD) and set(table["class_name"]) == set(ODD)
     assert (table["mask_path"] == "").all()
@@ -170,15 +196,19 @@ def test_sizes_and_turned_photographs(tmp_path):
     mask.paste(255, (0, 0, 300, 50))  # the upper quarter as stored is the right one upright
     mask.save(tmp_path / "m/a/turned.png")
     picture(2, 100, 60).save(tmp_path / "in/a/small.png")
-    spec = {"source": "imagefolder", "root": str(tmp_path / "in"), "masks": str(tmp_path / "m"),
-            "max_size": 150}
+    spec = {
+        "source": "imagefolder",
+        "root": str(tmp_path / "in"),
+        "masks": str(tmp_path / "m"),
+        "max_size": 150,
+    }
     table, skipped = datasets.load("mine", spec, tmp_path / "s")
     check(table, tmp_path / "s")
     assert skipped.empty
     rows = table.set_index("image_id")
     assert rows.loc["a/turned.jpg", ["width", "height"]].tolist() == [100, 150]
     assert rows.loc["a/small.png", ["width", "height"]].tolist() == [100, 60]
-    kept = store.read_mask(tmp_path / "s" / rows.loc["a/turned.jpg", "mask_path"])
+    kept = storage.read_mask(tmp_path / "s" / rows.loc["a/turned.jpg", "mask_path"])
     assert (kept[:, 75:] == 255).all() and not kept[:, :75].any()
 
 
@@ -193,23 +223,42 @@ def test_caps_take_the_next_where_a_file_is_bad(tmp_path):
     assert len(table) == 12 and skipped["file"].tolist() == [first]
 
 
-@pytest.mark.parametrize("name, spec, words", [
-    ("mine", {"source": "imagfolder", "root": "."}, r"datasets\.mine\.source: got 'imagfolder'"),
-    ("mine", {"source": "imagefolder", "rot": "."}, r"mine\.rot: .* did you mean \['root'\]"),
-    ("mine", {"source": "imagefolder"}, r"needs \['root'\]"),
-    ("mine", {"source": "imagefolder", "root": "/none"}, r"/none is no folder"),
-    ("mine", {"source": "csv", "path": "/none.csv"}, r"/none\.csv: no such file"),
-    ("mine", {"source": "oxford_pets", "root": "/none"}, r"/none/annotations/trainval\.txt is not"),
-    ("My Set", {"source": "world"}, "lower-case letters"),
-    ("mine", {"source": "csv", "path": "x", "side": "left"}, "wanted longest or shortest"),
-    ("mine", WORLD | {"family": "boats"}, r"mine\.family: got 'boats', wanted one of \['cars'"),
-    ("mine", WORLD | {"val_per_class": "2"}, r"val_per_class: got '2', wanted a whole number"),
-    ("mine", WORLD | {"val_per_class": True}, r"val_per_class: got True, wanted a whole number"),
-    ("mine", WORLD | {"test_per_class": -1}, r"test_per_class: got -1, wanted a whole number"),
-    ("mine", {"source": "csv", "path": "x", "val_fraction": 1}, "wanted a number from 0 to below"),
-    ("mine", {"source": "csv", "path": "x", "max_size": 0}, "wanted a whole number of pixels"),
-    ("mine", {"source": "csv", "path": 3}, r"mine\.path: got 3, wanted a path"),
-])
+@pytest.mark.parametrize(
+    "name, spec, words",
+    [
+        (
+            "mine",
+            {"source": "imagfolder", "root": "."},
+            r"datasets\.mine\.source: got 'imagfolder'",
+        ),
+        ("mine", {"source": "imagefolder", "rot": "."}, r"mine\.rot: .* did you mean \['root'\]"),
+        ("mine", {"source": "imagefolder"}, r"needs \['root'\]"),
+        ("mine", {"source": "imagefolder", "root": "/none"}, r"/none is no folder"),
+        ("mine", {"source": "csv", "path": "/none.csv"}, r"/none\.csv: no such file"),
+        (
+            "mine",
+            {"source": "oxford_pets", "root": "/none"},
+            r"/none/annotations/trainval\.txt is not",
+        ),
+        ("My Set", {"source": "world"}, "lower-case letters"),
+        ("mine", {"source": "csv", "path": "x", "side": "left"}, "wanted longest or shortest"),
+        ("mine", WORLD | {"family": "boats"}, r"mine\.family: got 'boats', wanted one of \['cars'"),
+        ("mine", WORLD | {"val_per_class": "2"}, r"val_per_class: got '2', wanted a whole number"),
+        (
+            "mine",
+            WORLD | {"val_per_class": True},
+            r"val_per_class: got True, wanted a whole number",
+        ),
+        ("mine", WORLD | {"test_per_class": -1}, r"test_per_class: got -1, wanted a whole number"),
+        (
+            "mine",
+            {"source": "csv", "path": "x", "val_fraction": 1},
+            "wanted a number from 0 to below",
+        ),
+        ("mine", {"source": "csv", "path": "x", "max_size": 0}, "wanted a whole number of pixels"),
+        ("mine", {"source": "csv", "path": 3}, r"mine\.path: got 3, wanted a path"),
+    ],
+)
 def test_errors_name_data_set_key_and_value(tmp_path, name, spec, words):
     with pytest.raises(DatasetError, match=words):
         datasets.load(name, spec, tmp_path)
@@ -252,13 +301,22 @@ def test_oxford_pets_copes_with_gaps_and_missing_trimaps(tmp_path):
     table, skipped = datasets.load("pets", spec, tmp_path / "s")
     check(table, tmp_path / "s")
     assert table.drop_duplicates("label").sort_values("label")[
-        ["class_name", "official_id"]].to_numpy().tolist() == [["Basset Hound", 3], ["Birman", 9]]
+        ["class_name", "official_id"]
+    ].to_numpy().tolist() == [["Basset Hound", 3], ["Birman", 9]]
     assert table.groupby(["class_name", "split"]).size().to_dict() == {
-        ("Basset Hound", "test"): 3, ("Basset Hound", "train"): 4, ("Basset Hound", "val"): 1,
-        ("Birman", "test"): 3, ("Birman", "train"): 3, ("Birman", "val"): 1}
-    assert set(table.loc[table["mask_path"] == "", "image_id"]) == {"Birman_0", "Birman_1",
-                                                                   "Birman_2"}
-    mask = store.read_mask(tmp_path / "s" / table[table["mask_path"] != ""]["mask_path"].iloc[0])
+        ("Basset Hound", "test"): 3,
+        ("Basset Hound", "train"): 4,
+        ("Basset Hound", "val"): 1,
+        ("Birman", "test"): 3,
+        ("Birman", "train"): 3,
+        ("Birman", "val"): 1,
+    }
+    assert set(table.loc[table["mask_path"] == "", "image_id"]) == {
+        "Birman_0",
+        "Birman_1",
+        "Birman_2",
+    }
+    mask = storage.read_mask(tmp_path / "s" / table[table["mask_path"] != ""]["mask_path"].iloc[0])
     assert (mask[4:12, 6:18] == 255).all() and (mask == 255).sum() == 96
     reasons = skipped.set_index("file")["reason"]
     assert "cannot be read" in reasons["Birman_7"] and "not an image" in reasons["mask of Birman_1"]
@@ -267,22 +325,33 @@ def test_oxford_pets_copes_with_gaps_and_missing_trimaps(tmp_path):
 
 def test_oxford_pets_takes_another_split(tmp_path):
     root = mini_pets(tmp_path / "in")
-    lines = ["split,filename"] + [f"{s},Birman/Birman_{i}.jpg" for i, s in
-                                  enumerate(["train", "train", "val", "test"])]
+    lines = ["split,filename"] + [
+        f"{s},Birman/Birman_{i}.jpg" for i, s in enumerate(["train", "train", "val", "test"])
+    ]
     (tmp_path / "coop.csv").write_text("\n".join(lines))
-    table, skipped = datasets.load("pets", {"source": "oxford_pets", "root": str(root),
-                                            "split": str(tmp_path / "coop.csv")}, tmp_path / "s")
+    table, skipped = datasets.load(
+        "pets",
+        {"source": "oxford_pets", "root": str(root), "split": str(tmp_path / "coop.csv")},
+        tmp_path / "s",
+    )
     assert table["split"].tolist() == ["train", "train", "val", "test"]
     assert skipped["reason"].str.startswith("not in").sum() == 12
     (tmp_path / "coop.csv").write_text("split,filename\nhold,a.jpg\n")
     with pytest.raises(DatasetError, match="'hold' is missing or unknown"):
-        datasets.load("pets", {"source": "oxford_pets", "root": str(root),
-                               "split": str(tmp_path / "coop.csv")}, tmp_path / "s")
+        datasets.load(
+            "pets",
+            {"source": "oxford_pets", "root": str(root), "split": str(tmp_path / "coop.csv")},
+            tmp_path / "s",
+        )
 
 
 def test_limit_per_class_caps_every_split(tmp_path):
-    spec = {"source": "imagefolder", "root": str(folder(tmp_path / "in")), "limit_per_class": 1,
-            "train_per_class": 4}
+    spec = {
+        "source": "imagefolder",
+        "root": str(folder(tmp_path / "in")),
+        "limit_per_class": 1,
+        "train_per_class": 4,
+    }
     table, _ = datasets.load("mine", spec, tmp_path / "s")
     assert table.groupby("split").size().to_dict() == {"train": 8, "val": 2, "test": 2}
 
@@ -338,8 +407,9 @@ def test_bad_lines_cost_only_themselves(tmp_path):
     root = mini_pets(tmp_path / "in")
     lists = root / "oxford-iiit-pet/annotations/test.txt"
     lists.write_text(lists.read_text() + "Birman_3 9 1 1\nBirman_4\nBirman_5 nine 1 1\n")
-    table, skipped = datasets.load("pets", {"source": "oxford_pets", "root": str(root)},
-                                   tmp_path / "t")
+    table, skipped = datasets.load(
+        "pets", {"source": "oxford_pets", "root": str(root)}, tmp_path / "t"
+    )
     check(table, tmp_path / "t")
     reasons = skipped.set_index("file")["reason"]
     assert "listed twice" in reasons["Birman_3"] and len(table) == 15
@@ -351,16 +421,34 @@ def test_leaks_finds_copies_across_splits_only(tmp_path):
     wave = np.stack([128 + 100 * np.sin(x / 7 + y / 11)] * 3, 2).astype(np.uint8)
     copy = np.clip(wave.astype(int) + 2, 0, 255).astype(np.uint8)
     other = np.ascontiguousarray(wave.transpose(1, 0, 2))
-    named = {"a": (wave, "train"), "b": (wave, "test"), "c": (copy, "val"), "d": (wave, "train"),
-             "e": (other, "test")}
-    rows = [{"image_id": k, "split": s, "class_name": "x", "path": f"{k}.png",
-             "sha256": store.write_image(tmp_path / f"{k}.png", p)} for k, (p, s) in named.items()]
-    found = leaks.leaks(pd.DataFrame(rows), tmp_path)
+    named = {
+        "a": (wave, "train"),
+        "b": (wave, "test"),
+        "c": (copy, "val"),
+        "d": (wave, "train"),
+        "e": (other, "test"),
+    }
+    rows = [
+        {
+            "image_id": k,
+            "split": s,
+            "class_name": "x",
+            "path": f"{k}.png",
+            "sha256": storage.write_image(tmp_path / f"{k}.png", p),
+        }
+        for k, (p, s) in named.items()
+    ]
+    found = near_duplicates.leaks(pd.DataFrame(rows), tmp_path)
     pairs = {(r.image_id, r.other_id): r.kind for r in found.itertuples()}
-    assert pairs == {("a", "b"): "same", ("b", "d"): "same", ("a", "c"): "near",
-                     ("b", "c"): "near", ("c", "d"): "near"}
+    assert pairs == {
+        ("a", "b"): "same",
+        ("b", "d"): "same",
+        ("a", "c"): "near",
+        ("b", "c"): "near",
+        ("c", "d"): "near",
+    }
     assert found["kind"].tolist()[:2] == ["same", "same"]
-    assert leaks.leaks(pd.DataFrame(rows[:1]), tmp_path).empty
+    assert near_duplicates.leaks(pd.DataFrame(rows[:1]), tmp_path).empty
 
 
 @needs_pets
@@ -370,7 +458,7 @@ def test_real_photographs(tmp_path):
     table, skipped = datasets.load("pets", spec, tmp_path)
     check(table, tmp_path)
     assert len(table) == 520 and skipped.empty
-    found = leaks.leaks(table, tmp_path)
+    found = near_duplicates.leaks(table, tmp_path)
     assert (found["kind"] != "same").all() and len(found) <= 3
     assert table["class_name"].nunique() == 29 and table["official_id"].nunique() == 29
     assert table[["width", "height"]].max(axis=1).max() == 192

@@ -21,9 +21,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from varireal_utils import datasets, downloads, hub, sources, store
-from varireal_utils.downloads import Archive
-from varireal_utils.entry import DatasetError, DownloadError
+from varireal_utils.core import storage
+from varireal_utils.data import datasets, downloads, hub, sources
+from varireal_utils.data.downloads import Archive
+from varireal_utils.data.image_record import DatasetError, DownloadError
 
 FILE, FOLDER = "birds.tar.gz", "waterbird_complete95_forest2water2"
 
@@ -78,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        body = body[:fault[1]] if fault[0] in ("cut", "stall") else body
+        body = body[: fault[1]] if fault[0] in ("cut", "stall") else body
         server.sent += len(body)
         self.wfile.write(body)
         self.wfile.flush()
@@ -126,7 +127,7 @@ def tar(members: dict[str, bytes]) -> bytes:
 
 def png(seed: int, height: int = 12) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, 16, 3), dtype=np.uint8)
-    return store.png_bytes(pixels)
+    return storage.png_bytes(pixels)
 
 
 def packed() -> bytes:
@@ -136,8 +137,9 @@ def packed() -> bytes:
         rows.append(f"{i},a/{i}.png,{i % 2},{i // 2},{i % 2},x")
         members[f"{FOLDER}/a/{i}.png"] = png(i)
     noise = np.random.default_rng(0).bytes(20_000)
-    return tar({f"{FOLDER}/metadata.csv": "\n".join(rows).encode(), f"{FOLDER}/n": noise,
-                **members})
+    return tar(
+        {f"{FOLDER}/metadata.csv": "\n".join(rows).encode(), f"{FOLDER}/n": noise, **members}
+    )
 
 
 def archive() -> Archive:
@@ -147,8 +149,10 @@ def archive() -> Archive:
 def told_by_hand(text: str, root: Path) -> bool:
     """Whether a message says which file to put where, how to know it, and where else it lies."""
     known = f"{FILE} (md5 {archive().md5}, {archive().size:,} bytes)"
-    return (f"  {known} into {root / 'archives'}/, or what it holds into {root / FOLDER}" in text
-            and "hf://grodino/waterbirds" in text)
+    return (
+        f"  {known} into {root / 'archives'}/, or what it holds into {root / FOLDER}" in text
+        and "hf://grodino/waterbirds" in text
+    )
 
 
 def test_it_fetches_checks_keeps_and_unpacks_once(server, waits, tmp_path):
@@ -179,8 +183,11 @@ def test_it_goes_on_where_the_connection_broke(server, waits, tmp_path):
 def test_a_later_run_goes_on_behind_the_part(server, waits, tmp_path):
     server.faults[f"/{FILE}"] = [("cut", 5000), *[("status", 503, {})] * 3]
     part = tmp_path / "archives" / f"{FILE}.part"
-    with pytest.raises(DownloadError, match=r"503 Service Unavailable; the next run goes on behind "
-                                            rf"{re.escape(str(part))}") as error:
+    with pytest.raises(
+        DownloadError,
+        match=r"503 Service Unavailable; the next run goes on behind "
+        rf"{re.escape(str(part))}",
+    ) as error:
         downloads.fetch("waterbirds", tmp_path, tries=4)
     assert told_by_hand(str(error.value), tmp_path) and not (tmp_path / FOLDER).exists()
     assert part.stat().st_size == server.sent == 5000 and waits == [1.0, 2.0, 4.0]
@@ -196,10 +203,13 @@ def test_a_part_that_is_whole_needs_no_server(server, waits, tmp_path):
     assert not server.asked and (tmp_path / FOLDER / "metadata.csv").is_file()
 
 
-@pytest.mark.parametrize("part, spans", [
-    (b"x" * 100, ["bytes=100-", ""]),  # the beginning of another file: seen by its md5
-    (b"x" * 99_999, ["bytes=99999-", ""]),  # longer than the file: the server says 416
-])
+@pytest.mark.parametrize(
+    "part, spans",
+    [
+        (b"x" * 100, ["bytes=100-", ""]),  # the beginning of another file: seen by its md5
+        (b"x" * 99_999, ["bytes=99999-", ""]),  # longer than the file: the server says 416
+    ],
+)
 def test_a_part_of_another_file_is_begun_anew(server, waits, tmp_path, part, spans):
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / f"{FILE}.part").write_bytes(part)
@@ -225,9 +235,11 @@ def test_a_dead_link_is_asked_once(server, waits, tmp_path):
 
 def test_it_waits_as_long_as_the_server_asks(server, waits, tmp_path):
     date = formatdate(time.time() + 90, usegmt=True)
-    server.faults[f"/{FILE}"] = [("status", 429, {"Retry-After": "7"}),
-                                 ("status", 429, {"Retry-After": date}),
-                                 ("status", 503, {"Retry-After": "soon"})]
+    server.faults[f"/{FILE}"] = [
+        ("status", 429, {"Retry-After": "7"}),
+        ("status", 429, {"Retry-After": date}),
+        ("status", 503, {"Retry-After": "soon"}),
+    ]
     downloads.fetch("waterbirds", tmp_path)
     assert waits[0] == 7 and 80 < waits[1] <= 90 and waits[2] == 4
     assert server.sent == archive().size
@@ -262,7 +274,7 @@ def test_no_server_at_all(server, waits, tmp_path, monkeypatch):
 @pytest.mark.parametrize("cut, words", [(0, "has md5 "), (1, "has 2[0-9],[0-9]{3} bytes")])
 def test_what_the_server_damages_is_refused(server, waits, tmp_path, cut, words):
     data = server.files[f"/{FILE}"]
-    server.files[f"/{FILE}"] = data[:5000] + b"!" + data[5001:len(data) - cut]
+    server.files[f"/{FILE}"] = data[:5000] + b"!" + data[5001 : len(data) - cut]
     with pytest.raises(DownloadError, match=rf"{FILE}: {words}.*; wanted {FILE}.*another") as error:
         downloads.fetch("waterbirds", tmp_path)
     assert told_by_hand(str(error.value), tmp_path) and len(server.asked) == 1
@@ -272,15 +284,19 @@ def test_what_the_server_damages_is_refused(server, waits, tmp_path, cut, words)
 def test_a_wrong_local_archive_is_named_and_kept(server, waits, tmp_path):
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / FILE).write_bytes(b"mine")
-    with pytest.raises(DownloadError, match=r"archives/birds\.tar\.gz: has 4 bytes; wanted .* "
-                                            r"Remove this file and run again") as error:
+    with pytest.raises(
+        DownloadError,
+        match=r"archives/birds\.tar\.gz: has 4 bytes; wanted .* "
+        r"Remove this file and run again",
+    ) as error:
         downloads.fetch("waterbirds", tmp_path)
     assert told_by_hand(str(error.value), tmp_path) and not server.asked
     assert (tmp_path / "archives" / FILE).read_bytes() == b"mine"
 
 
-def test_without_a_checksum_the_archive_must_unpack_to_its_end(server, waits, tmp_path,
-                                                               monkeypatch):
+def test_without_a_checksum_the_archive_must_unpack_to_its_end(
+    server, waits, tmp_path, monkeypatch
+):
     monkeypatch.setitem(downloads.ARCHIVES, "waterbirds", (replace(archive(), md5="", size=0),))
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / FILE).write_bytes(server.files[f"/{FILE}"][:-9])
@@ -294,15 +310,19 @@ def test_without_a_checksum_the_archive_must_unpack_to_its_end(server, waits, tm
         downloads.fetch("waterbirds", tmp_path / "other")
 
 
-@pytest.mark.parametrize("members, words", [
-    ({f"{FOLDER}/metadata.csv": b"x", "../evil": b"x"}, "cannot be unpacked: .*evil"),
-    ({"birds/metadata.csv": b"x"}, rf"holds \['birds'\], wanted {FOLDER}"),
-    ({f"{FOLDER}/readme": b"x"}, r"is there, but without \['metadata\.csv'\]"),
-])
+@pytest.mark.parametrize(
+    "members, words",
+    [
+        ({f"{FOLDER}/metadata.csv": b"x", "../evil": b"x"}, "cannot be unpacked: .*evil"),
+        ({"birds/metadata.csv": b"x"}, rf"holds \['birds'\], wanted {FOLDER}"),
+        ({f"{FOLDER}/readme": b"x"}, r"is there, but without \['metadata\.csv'\]"),
+    ],
+)
 def test_an_archive_of_something_else(server, waits, tmp_path, monkeypatch, members, words):
     server.files[f"/{FILE}"] = data = tar(members)
-    monkeypatch.setitem(downloads.ARCHIVES, "waterbirds",
-                        (replace(archive(), md5=md5(data), size=len(data)),))
+    monkeypatch.setitem(
+        downloads.ARCHIVES, "waterbirds", (replace(archive(), md5=md5(data), size=len(data)),)
+    )
     with pytest.raises(DownloadError, match=words):
         downloads.fetch("waterbirds", tmp_path / "in")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]  # nothing beside it
@@ -317,8 +337,9 @@ def test_what_a_killed_run_left_is_cleared(server, waits, tmp_path):
 
 
 def test_two_at_once_fetch_once(server, waits, tmp_path):
-    both = [threading.Thread(target=downloads.fetch, args=("waterbirds", tmp_path))
-            for _ in range(2)]
+    both = [
+        threading.Thread(target=downloads.fetch, args=("waterbirds", tmp_path)) for _ in range(2)
+    ]
     for thread in both:
         thread.start()
     for thread in both:
@@ -326,24 +347,36 @@ def test_two_at_once_fetch_once(server, waits, tmp_path):
     assert server.sent == archive().size and (tmp_path / FOLDER / "metadata.csv").is_file()
 
 
-def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(server, waits, tmp_path,
-                                                                      monkeypatch):
+def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(
+    server, waits, tmp_path, monkeypatch
+):
     real = downloads.ARCHIVES["stanford_cars"]
-    monkeypatch.setitem(downloads.ARCHIVES, "stanford_cars",
-                        tuple(replace(a, url=f"{server.url}/{a.file}") for a in real))
+    monkeypatch.setitem(
+        downloads.ARCHIVES,
+        "stanford_cars",
+        tuple(replace(a, url=f"{server.url}/{a.file}") for a in real),
+    )
     with pytest.raises(DownloadError, match="404") as error:
         downloads.fetch("stanford_cars", tmp_path)
     for a in real:
-        assert (f"  {a.file} (md5 {a.md5}, {a.size:,} bytes) into {tmp_path / 'archives'}/, or what"
-                f" it holds into {tmp_path / 'stanford_cars' / a.makes}") in str(error.value)
+        assert (
+            f"  {a.file} (md5 {a.md5}, {a.size:,} bytes) into {tmp_path / 'archives'}/, or what"
+            f" it holds into {tmp_path / 'stanford_cars' / a.makes}"
+        ) in str(error.value)
     assert "kaggle.com/datasets/rickyyyyyyy/torchvision-stanford-cars" in str(error.value)
     assert "hf://tanganke/stanford_cars" in str(error.value)
     members = {"devkit/cars_train_annos.mat": b"1", "devkit/cars_meta.mat": b"2"}
-    files = {"car_devkit.tgz": tar(members), "cars_train.tgz": tar({"cars_train/1.jpg": b"3"}),
-             "cars_test.tgz": tar({"cars_test/1.jpg": b"4"}),
-             "cars_test_annos_withlabels.mat": b"5"}
-    monkeypatch.setitem(downloads.ARCHIVES, "stanford_cars", tuple(
-        replace(a, md5=md5(files[a.file]), size=len(files[a.file])) for a in real))
+    files = {
+        "car_devkit.tgz": tar(members),
+        "cars_train.tgz": tar({"cars_train/1.jpg": b"3"}),
+        "cars_test.tgz": tar({"cars_test/1.jpg": b"4"}),
+        "cars_test_annos_withlabels.mat": b"5",
+    }
+    monkeypatch.setitem(
+        downloads.ARCHIVES,
+        "stanford_cars",
+        tuple(replace(a, md5=md5(files[a.file]), size=len(files[a.file])) for a in real),
+    )
     for file, data in files.items():
         (tmp_path / "archives" / file).write_bytes(data)
     asked = len(server.asked)
@@ -360,12 +393,13 @@ def test_addresses_and_checksums_are_torchvisions():
     ours = {(a.url, a.md5) for a in downloads.ARCHIVES["oxford_pets"]}
     assert ours == set(OxfordIIITPet._RESOURCES)
     assert [a.url for a in downloads.ARCHIVES["fgvc_aircraft"]] == [FGVCAircraft._URL]
-    assert set(downloads.ARCHIVES) == set(downloads.MIRRORS) == set(downloads.official.HOMES)
+    assert set(downloads.ARCHIVES) == set(downloads.MIRRORS) == set(downloads.dataset_readers.HOMES)
     for a in (a for row in downloads.ARCHIVES.values() for a in row):
         assert re.fullmatch(r"[0-9a-f]{32}|", a.md5) and a.file
 
 
 # --- through the data sets' door
+
 
 def test_a_data_set_is_fetched_where_the_spec_says_so(server, waits, tmp_path):
     spec = {"source": "waterbirds", "root": str(tmp_path / "in")}
@@ -375,7 +409,10 @@ def test_a_data_set_is_fetched_where_the_spec_says_so(server, waits, tmp_path):
     assert not server.asked
     table, skipped = datasets.load("birds", spec | {"download": True}, tmp_path / "s")
     assert skipped.empty and table.groupby("split").size().to_dict() == {
-        "train": 2, "val": 2, "test": 2}
+        "train": 2,
+        "val": 2,
+        "test": 2,
+    }
     again, _ = datasets.load("birds", spec | {"download": True}, tmp_path / "t")
     pd.testing.assert_frame_equal(table, again)
     assert len(server.asked) == 1
@@ -387,12 +424,14 @@ def test_a_data_set_is_fetched_where_the_spec_says_so(server, waits, tmp_path):
 
 # --- the hub
 
+
 def write_parquet(path: Path, rows: list[dict], names: dict[str, list[str]] | None = None) -> None:
     """A parquet file as `datasets` writes it: image bytes, and class names in its metadata."""
     table = pyarrow.Table.from_pylist(rows)
     features = {c: {"names": n, "_type": "ClassLabel"} for c, n in (names or {}).items()}
     table = table.replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})})
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, path)
 
@@ -432,14 +471,17 @@ def test_a_mirror_of_parquet_files(mirror, tmp_path):
         table, skipped = datasets.load("birds", spec, tmp_path / "s")
     assert skipped.empty and set(table["place"]) == {"water"}
     assert table.groupby(["split", "class_name"]).size().to_dict() == {
-        (s, c): 2 for s in ("train", "val", "test") for c in ("landbird", "waterbird")}
+        (s, c): 2 for s in ("train", "val", "test") for c in ("landbird", "waterbird")
+    }
     assert table["image_id"].tolist()[:2] == ["train-00000", "train-00001"]
     assert table["source_path"].str.fullmatch(r"images/(train|val|test)-0000[0-3]\.img").all()
-    seen = [store.read_image(tmp_path / "s" / p) for p in table["path"]]
-    want = [np.asarray(Image.open(io.BytesIO(png(i))))
-            for i in (0, 1, 10, 11, 100, 101, 110, 111, 200, 201, 210, 211)]
+    seen = [storage.read_image(tmp_path / "s" / p) for p in table["path"]]
+    want = [
+        np.asarray(Image.open(io.BytesIO(png(i))))
+        for i in (0, 1, 10, 11, 100, 101, 110, 111, 200, 201, 210, 211)
+    ]
     assert all((a == b).all() for a, b in zip(seen, want))
-    place = tmp_path / "cache" / "varireal" / store.slug("who/birds") / "abc123"
+    place = tmp_path / "cache" / "varireal" / storage.slug("who/birds") / "abc123"
     made = (place / "mirror.csv").stat().st_ino
     with pytest.warns(UserWarning, match="contrast"):
         assert downloads.fetch("waterbirds", "hf://who/birds") == place
@@ -448,10 +490,20 @@ def test_a_mirror_of_parquet_files(mirror, tmp_path):
 
 def test_a_mirror_of_aircraft_has_levels_and_the_banner(mirror, tmp_path):
     for split in ("train", "test"):
-        rows = [{"image": {"bytes": png(i + 1, height=40), "path": "x.jpg"}, "family": i,
-                 "variant": i, "bounds": {"xmin": 1}} for i in (0, 1, -1)]
-        write_parquet(mirror / split / "0000.parquet", rows,
-                      {"family": ["F-16", "Yak"], "variant": ["F-16A/B", "F/A-18"]})
+        rows = [
+            {
+                "image": {"bytes": png(i + 1, height=40), "path": "x.jpg"},
+                "family": i,
+                "variant": i,
+                "bounds": {"xmin": 1},
+            }
+            for i in (0, 1, -1)
+        ]
+        write_parquet(
+            mirror / split / "0000.parquet",
+            rows,
+            {"family": ["F-16", "Yak"], "variant": ["F-16A/B", "F/A-18"]},
+        )
     spec = {"source": "fgvc_aircraft", "root": "hf://who/birds", "val_fraction": 0}
     table, skipped = datasets.load("planes", spec, tmp_path / "s")
     assert sorted(set(table["class_name"])) == ["F-16A/B", "F/A-18"]
@@ -464,25 +516,39 @@ def test_a_mirror_of_aircraft_has_levels_and_the_banner(mirror, tmp_path):
 def test_a_mirror_with_official_names_takes_a_split_file(mirror, tmp_path):
     names = {"label": ["abyssinian", "basset_hound"]}
     for split, start in (("train", 0), ("test", 4)):
-        rows = [{"image": {"bytes": png(i), "path": None}, "label": i % 2,
-                 "image_id": f"{('Abyssinian', 'basset_hound')[i % 2]}_{i}"}
-                for i in range(start, start + 4)]
+        rows = [
+            {
+                "image": {"bytes": png(i), "path": None},
+                "label": i % 2,
+                "image_id": f"{('Abyssinian', 'basset_hound')[i % 2]}_{i}",
+            }
+            for i in range(start, start + 4)
+        ]
         write_parquet(mirror / "data" / f"{split}-00000-of-00001.parquet", rows, names)
     split = tmp_path / "coop.csv"
-    split.write_text("split,filename\ntrain,Abyssinian_0.jpg\nval,Abyssinian_2.jpg\n"
-                     "test,basset_hound_5.jpg\n")
-    table, skipped = datasets.load("pets", {"source": "oxford_pets", "root": "hf://who/birds",
-                                            "split": str(split)}, tmp_path / "s")
+    split.write_text(
+        "split,filename\ntrain,Abyssinian_0.jpg\nval,Abyssinian_2.jpg\ntest,basset_hound_5.jpg\n"
+    )
+    table, skipped = datasets.load(
+        "pets",
+        {"source": "oxford_pets", "root": "hf://who/birds", "split": str(split)},
+        tmp_path / "s",
+    )
     assert dict(zip(table["image_id"], table["split"])) == {
-        "Abyssinian_0": "train", "Abyssinian_2": "val", "basset_hound_5": "test"}
+        "Abyssinian_0": "train",
+        "Abyssinian_2": "val",
+        "basset_hound_5": "test",
+    }
     assert set(table["class_name"]) == {"Abyssinian", "Basset Hound"}
     assert skipped["reason"].str.startswith("not in").sum() == 5
 
 
 def test_names_that_two_splits_share_are_no_official_names(mirror, tmp_path):
     for split in ("train", "test"):
-        rows = [{"image": {"bytes": png(i), "path": f"0000{i}.jpg"}, "label": "Audi TTS Coupe 2012"}
-                for i in (1, 2)]
+        rows = [
+            {"image": {"bytes": png(i), "path": f"0000{i}.jpg"}, "label": "Audi TTS Coupe 2012"}
+            for i in (1, 2)
+        ]
         write_parquet(mirror / "data" / f"{split}-00000-of-00001.parquet", rows)
     ids, _ = sources_of("stanford_cars")
     assert sorted(ids) == ["test-00000", "test-00001", "train-00000", "train-00001"]
@@ -499,18 +565,31 @@ def sources_of(source: str, **more) -> tuple[list[str], list[str]]:
     return [e.image_id for e in found], [s["reason"] for s in skipped]
 
 
-@pytest.mark.parametrize("files, words", [
-    ({"train/0.parquet": [bird(0)]}, r"has the splits \['train'\]; without the official test"),
-    ({"test/0.parquet": [bird(0)]}, "has numbers in label and no names to them"),
-    ({"test/0.parquet": [{"image": {"bytes": png(1), "path": ""}, "kind": "x"}]},
-     r"has the columns \['kind', 'path', 'split', 'name'\], wanted one of \['label'"),
-    ({"test/0.parquet": [{"image": "http://x/a.jpg", "label": 1}]}, "none of them images with byt"),
-    ({"a/test/0.parquet": [bird(0)], "b/test/0.parquet": [bird(0)]},
-     r"holds 2 tables, in \['a', 'b'\]; name one: hf://who/birds/b"),
-    ({"test/0.parquet": []}, "hold no image"),
-    ({"notes.txt": []}, r"holds neither parquet .* but \['notes\.txt'\]; name another mirror, e\.g"
-                        r"\. hf://grodino"),
-])
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({"train/0.parquet": [bird(0)]}, r"has the splits \['train'\]; without the official test"),
+        ({"test/0.parquet": [bird(0)]}, "has numbers in label and no names to them"),
+        (
+            {"test/0.parquet": [{"image": {"bytes": png(1), "path": ""}, "kind": "x"}]},
+            r"has the columns \['kind', 'path', 'split', 'name'\], wanted one of \['label'",
+        ),
+        (
+            {"test/0.parquet": [{"image": "http://x/a.jpg", "label": 1}]},
+            "none of them images with byt",
+        ),
+        (
+            {"a/test/0.parquet": [bird(0)], "b/test/0.parquet": [bird(0)]},
+            r"holds 2 tables, in \['a', 'b'\]; name one: hf://who/birds/b",
+        ),
+        ({"test/0.parquet": []}, "hold no image"),
+        (
+            {"notes.txt": []},
+            r"holds neither parquet .* but \['notes\.txt'\]; name another mirror, e\.g"
+            r"\. hf://grodino",
+        ),
+    ],
+)
 def test_a_mirror_that_is_none(mirror, tmp_path, files, words):
     for file, rows in files.items():
         if file.endswith(".txt"):
@@ -537,17 +616,31 @@ def test_a_mirror_of_the_official_layout_or_of_its_archives(mirror, server, wait
 def test_one_folder_of_a_mirror_and_a_revision(mirror, monkeypatch):
     asked = []
     fake = huggingface_hub.snapshot_download
-    monkeypatch.setattr(huggingface_hub, "snapshot_download",
-                        lambda repo, **keys: (asked.append((repo, keys)), fake(repo, **keys))[1])
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda repo, **keys: (asked.append((repo, keys)), fake(repo, **keys))[1],
+    )
     folder, place = hub.snapshot("hf://who/birds/b/c@refs/convert/parquet")
     assert folder == mirror / "b/c" and place.parent.name == "abc123"
-    assert asked == [("who/birds", {"repo_type": "dataset", "revision": "refs/convert/parquet",
-                                    "allow_patterns": ["b/c/**"]})]
+    assert asked == [
+        (
+            "who/birds",
+            {
+                "repo_type": "dataset",
+                "revision": "refs/convert/parquet",
+                "allow_patterns": ["b/c/**"],
+            },
+        )
+    ]
     for address in ("hf://birds", "hf://", "hf://who/bi rds", "hf://who/birds@"):
         with pytest.raises(DownloadError, match=rf"{address}: wanted hf://owner/name of a data"):
             hub.snapshot(address)
-    with pytest.raises(DownloadError, match=r"hf://who/cats: not fetched from the hub: FileNotFound"
-                                            r".*404: no data set .*check the id and the network"):
+    with pytest.raises(
+        DownloadError,
+        match=r"hf://who/cats: not fetched from the hub: FileNotFound"
+        r".*404: no data set .*check the id and the network",
+    ):
         hub.snapshot("hf://who/cats")
 
 

@@ -5,44 +5,60 @@ import pandas as pd
 import pytest
 import torch
 
-from varireal_utils import edit, guidance, prompts
-from varireal_utils.params import load_params
-from varireal_utils.world import render
+from microworld import render
+from varireal_utils.core.params import load_params
+from varireal_utils.editing import guidance, pipeline
+from varireal_utils.prompts import phrase_bank
 
-FAST = {"edit.color.steps": 3, "edit.color.refine_steps": 3, "precision": "float32",
-        "edit.color.strength": 0.7, "edit.color.refine_strength": 0.7, "device": "cpu"}
+FAST = {
+    "edit.color.steps": 3,
+    "edit.color.refine_steps": 3,
+    "precision": "float32",
+    "edit.color.strength": 0.7,
+    "edit.color.refine_strength": 0.7,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
 def setting():
     params = load_params("params/micro.yaml", FAST)
     names = list(render.class_names("cars"))
-    return params, prompts.load_bank(params["prompts"], "cars", {}, names)
+    return params, phrase_bank.load_bank(params["prompts"], "cars", {}, names)
 
 
 @pytest.fixture(scope="module")
 def pipes(setting):
-    return edit.load(setting[0], "color")
+    return pipeline.load(setting[0], "color")
 
 
-def source(index: int, attribute: str = "color") -> edit.Source:
+def source(index: int, attribute: str = "color") -> pipeline.Source:
     p = render.photograph("cars", "val", index)
-    return edit.Source(p.image, p.mask, edit.editable_mask(attribute, p.mask, p.paint),
-                       guidance.canny(p.image, p.mask))
+    return pipeline.Source(
+        p.image,
+        p.mask,
+        pipeline.editable_mask(attribute, p.mask, p.paint),
+        guidance.canny(p.image, p.mask),
+    )
 
 
 def row(bank, index: int, phrase: str) -> dict:
-    return {"attribute": "color", "phrase": phrase, "seed": 1000 + index, "class_name": "alvera",
-            "prompt": prompts.edit_prompt(bank, "color", phrase, "alvera")}
+    return {
+        "attribute": "color",
+        "phrase": phrase,
+        "seed": 1000 + index,
+        "class_name": "alvera",
+        "prompt": phrase_bank.edit_prompt(bank, "color", phrase, "alvera"),
+    }
 
 
 def test_outside_is_untouched_and_batches_do_not_matter(setting, pipes):
     params, bank = setting
     sources = [source(i) for i in range(3)]
     rows = [row(bank, i, p) for i, p in enumerate(("red", "purple", "teal"))]
-    together = edit.edit_batch(pipes, sources, rows, {}, bank, params, 0)
-    turned = edit.edit_batch(pipes, sources[::-1], rows[::-1], {}, bank, params, 0)[::-1]
-    alone = edit.edit_batch(pipes, sources[1:2], rows[1:2], {}, bank, params, 0)[0]
+    together = pipeline.edit_batch(pipes, sources, rows, {}, bank, params, 0)
+    turned = pipeline.edit_batch(pipes, sources[::-1], rows[::-1], {}, bank, params, 0)[::-1]
+    alone = pipeline.edit_batch(pipes, sources[1:2], rows[1:2], {}, bank, params, 0)[0]
     for s, made in zip(sources, together, strict=True):
         outside = s.editable == 0
         assert (made[outside] == s.image[outside]).all()
@@ -50,24 +66,31 @@ def test_outside_is_untouched_and_batches_do_not_matter(setting, pipes):
     for a, b in zip(together, turned, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 2  # kernels may round otherwise, noise may not
     assert np.abs(alone.astype(int) - together[1]).max() <= 2
-    again = edit.edit_batch(pipes, sources, rows, {}, bank, params, 1)
+    again = pipeline.edit_batch(pipes, sources, rows, {}, bank, params, 1)
     assert any((a != b).any() for a, b in zip(together, again, strict=True))
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting, pipes):
     params, bank = setting
     params = params | {"edit": params["edit"] | {"batch_size": 3, "max_attempts": 1}}
-    rows = pd.DataFrame([row(bank, i, p) | {"image_id": str(i), "edit_id": str(i)}
-                         for i, p in enumerate(("red", "purple", "teal"))])
+    rows = pd.DataFrame(
+        [
+            row(bank, i, p) | {"image_id": str(i), "edit_id": str(i)}
+            for i, p in enumerate(("red", "purple", "teal"))
+        ]
+    )
 
     def run():
-        return next(edit.run(pipes, rows, lambda i: source(int(i)), {}, bank, params, accept,
-                             lambda n: False))[1]
+        return next(
+            pipeline.run(
+                pipes, rows, lambda i: source(int(i)), {}, bank, params, accept, lambda n: False
+            )
+        )[1]
 
     def accept(pictures, rows, sources):
         return pd.DataFrame({"worst_margin": [1.0] * len(rows), "accepted": True})
 
-    whole, honest, sizes = run(), edit.edit_batch, []
+    whole, honest, sizes = run(), pipeline.edit_batch, []
 
     def tight(pipes, sources, *others, **more):
         sizes.append(len(sources))
@@ -75,7 +98,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
             raise torch.OutOfMemoryError("CUDA out of memory")
         return honest(pipes, sources, *others, **more)
 
-    monkeypatch.setattr(edit, "edit_batch", tight)
+    monkeypatch.setattr(pipeline, "edit_batch", tight)
     with pytest.warns(UserWarning, match="batch of 3 did not fit"):
         halves = run()
     assert sizes == [3, 2, 1] and len(halves) == 3
@@ -84,48 +107,70 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
 
 
 def test_noise_belongs_to_the_edit():
-    a, b = edit.generators([5, 6], "inpaint", 0)
-    c = edit.generators([6], "inpaint", 0)[0]
+    a, b = pipeline.generators([5, 6], "inpaint", 0)
+    c = pipeline.generators([6], "inpaint", 0)[0]
     assert torch.equal(torch.randn(4, generator=b), torch.randn(4, generator=c))
-    d = edit.generators([5], "inpaint", 1)[0]
+    d = pipeline.generators([5], "inpaint", 1)[0]
     assert not torch.equal(torch.randn(4, generator=a), torch.randn(4, generator=d))
 
 
 def test_arms_are_paired(setting):
     params, bank = setting
-    images = pd.DataFrame({"image_id": [f"i{n}" for n in range(20)], "label": 0,
-                           "class_name": "alvera", "color": ["red"] * 20})
-    one = edit.plan(images, bank, "color", "feasible", params)
-    two = edit.plan(images, bank, "color", "infeasible", params)
+    images = pd.DataFrame(
+        {
+            "image_id": [f"i{n}" for n in range(20)],
+            "label": 0,
+            "class_name": "alvera",
+            "color": ["red"] * 20,
+        }
+    )
+    one = pipeline.plan(images, bank, "color", "feasible", params)
+    two = pipeline.plan(images, bank, "color", "infeasible", params)
     assert (one["seed"] == two["seed"]).all() and "red" not in set(one["phrase"])
-    lists = prompts.lists(bank, "color", "alvera")
+    lists = phrase_bank.lists(bank, "color", "alvera")
     ranks = [lists["feasible"].index(p) for p in one["phrase"]]
     assert ranks == [lists["infeasible"].index(p) for p in two["phrase"]]
-    shuffled = edit.plan(images.iloc[::-1], bank, "color", "feasible", params)
+    shuffled = pipeline.plan(images.iloc[::-1], bank, "color", "feasible", params)
     assert dict(zip(one["edit_id"], one["phrase"], strict=True)) == dict(
-        zip(shuffled["edit_id"], shuffled["phrase"], strict=True))
+        zip(shuffled["edit_id"], shuffled["phrase"], strict=True)
+    )
 
 
 def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, setting):
     params, bank = setting
     params = params | {"edit": params["edit"] | {"batch_size": 2, "max_attempts": 3}}
-    blank = edit.Source(*(np.zeros((8, 8), np.uint8),) * 4)
-    monkeypatch.setattr(edit, "edit_batch", lambda pipes, sources, rows, prior_of, bank, params,
-                        attempt: [np.full((8, 8, 3), attempt, np.uint8) for _ in rows])
+    blank = pipeline.Source(*(np.zeros((8, 8), np.uint8),) * 4)
+    monkeypatch.setattr(
+        pipeline,
+        "edit_batch",
+        lambda pipes, sources, rows, prior_of, bank, params, attempt: [
+            np.full((8, 8, 3), attempt, np.uint8) for _ in rows
+        ],
+    )
     asked = []
 
     def verify(pictures, rows, sources):
         asked.append([r["edit_id"] for r in rows])
-        score = [{"a": -1.0, "b": 0.5, "c": [-3.0, -1.0, -2.0][int(p[0, 0, 0])]}[r["edit_id"]]
-                 for p, r in zip(pictures, rows, strict=True)]
+        score = [
+            {"a": -1.0, "b": 0.5, "c": [-3.0, -1.0, -2.0][int(p[0, 0, 0])]}[r["edit_id"]]
+            for p, r in zip(pictures, rows, strict=True)
+        ]
         return pd.DataFrame({"worst_margin": score, "accepted": [s > 0 for s in score]})
 
     rows = pd.DataFrame({"edit_id": list("abc"), "image_id": list("abc"), "attribute": "color"})
-    done = {n: (p, d) for n, p, d in edit.run(None, rows, lambda i: blank, {}, bank, params, verify,
-                                              lambda n: False)}
+    done = {
+        n: (p, d)
+        for n, p, d in pipeline.run(
+            None, rows, lambda i: blank, {}, bank, params, verify, lambda n: False
+        )
+    }
     assert asked == [["a", "b"], ["a"], ["a"], ["c"], ["c"], ["c"]]
     assert list(done[0][1]["attempt"]) == [0, 0] and list(done[0][1]["accepted"]) == [False, True]
     assert done[1][1]["attempt"].item() == 1 and done[1][0][0][0, 0, 0] == 1
-    left = [n for n, _, _ in edit.run(None, rows, lambda i: blank, {}, bank, params, verify,
-                                      lambda n: n == 0)]
+    left = [
+        n
+        for n, _, _ in pipeline.run(
+            None, rows, lambda i: blank, {}, bank, params, verify, lambda n: n == 0
+        )
+    ]
     assert left == [1]

@@ -6,8 +6,10 @@ import torch
 
 from tests import checkpoints
 from tests.unit.test_paper_models import CHANGES, STEPS, bank, rows, sources  # noqa: F401
-from varireal_utils import conditioning, edit, editors, plan, prompts
-from varireal_utils.params import ParameterError, load_params
+from varireal_utils.core.params import ParameterError, load_params
+from varireal_utils.editing import conditioning, editors, pipeline
+from varireal_utils.prompts import phrase_bank
+from varireal_utils.workflow import plan
 
 
 @pytest.fixture(scope="module")
@@ -17,18 +19,28 @@ def params(tmp_path_factory) -> dict:
     out["models"] = out["models"] | {
         "instruct": {"path": str(checkpoints.instruct(folder / "instruct"))},
         "prior": {"path": str(checkpoints.sd21(folder / "prior"))},
-        "inpaint": {"path": str(checkpoints.flux_fill(folder / "inpaint"))}}
-    own = {a: STEPS | {"dilate": 2, "alpha": 0.5, "prior_steps": 1, "prior_guidance_scale": 2.0,
-                       "prompt_weight": 1.0} for a in ("background", "color", "texture")}
+        "inpaint": {"path": str(checkpoints.flux_fill(folder / "inpaint"))},
+    }
+    own = {
+        a: STEPS
+        | {
+            "dilate": 2,
+            "alpha": 0.5,
+            "prior_steps": 1,
+            "prior_guidance_scale": 2.0,
+            "prompt_weight": 1.0,
+        }
+        for a in ("background", "color", "texture")
+    }
     out["edit"] = out["edit"] | {"canvas": 32, "prior_variants": 1, **own}
     return out
 
 
 def made(params, bank, attribute, **changes):  # noqa: F811
     params = params | {"edit": params["edit"] | changes}
-    pipes, asked = edit.load(params, attribute), rows(bank, attribute)
-    prior = edit.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
-    return edit.edit_batch(pipes, sources(attribute), asked, prior, bank, params, 0)
+    pipes, asked = pipeline.load(params, attribute), rows(bank, attribute)
+    prior = pipeline.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
+    return pipeline.edit_batch(pipes, sources(attribute), asked, prior, bank, params, 0)
 
 
 @pytest.mark.parametrize("editor", sorted(editors.EDITORS))
@@ -47,13 +59,16 @@ def test_another_editor_paints_all_over_or_only_where_it_may(params, bank, edito
 
 def test_instruct_is_asked_by_an_instruction(bank):  # noqa: F811
     import pandas as pd
+
     images = pd.DataFrame([{"image_id": "a", "label": 0, "class_name": "alvera"}])
     params = load_params("params/micro.yaml", CHANGES)
     params["edit"] = params["edit"] | {"editor": "instruct"}
-    row = edit.plan(images, bank, "color", "feasible", params).iloc[0]
+    row = pipeline.plan(images, bank, "color", "feasible", params).iloc[0]
     assert row["prompt"] == f"make the alvera {row['phrase']}"
     own = {**bank, "templates": {"color": {"instruct": "paint the {class} {phrase}"}}}
-    assert prompts.edit_prompt(own, "color", "red", "alvera", "instruct") == "paint the alvera red"
+    assert (
+        phrase_bank.edit_prompt(own, "color", "red", "alvera", "instruct") == "paint the alvera red"
+    )
 
 
 @pytest.mark.parametrize("attribute", ["background", "color", "texture"])
@@ -67,7 +82,9 @@ def test_flux_fill_in_the_place_of_the_inpainting_model(params, bank, attribute)
 
 
 def test_flux_embeds_once_and_refuses_weights(params):
-    pipe = edit.load(params | {"edit": params["edit"] | {"color": {"steps": 1}}}, "color").inpaint
+    pipe = pipeline.load(
+        params | {"edit": params["edit"] | {"color": {"steps": 1}}}, "color"
+    ).inpaint
     one = conditioning.encode(pipe, "a red car")
     both = conditioning.arguments([one, one], conditioning.unconditional(pipe))
     assert set(both) == {"prompt_embeds", "pooled_prompt_embeds"}
@@ -87,5 +104,7 @@ def test_parameter_files_of_other_editors_are_complete():
         plan.complete(params)
     with pytest.raises(ParameterError, match="edit.editor"):
         load_params("params/micro.yaml", {"edit.editor": "photoshop"})
-    assert np.isclose(plan.edit_tflop(load_params("params/baseline_instruct_pets.yaml"), "color",
-                                      "feasible"), 2 * 75 * 0.80)
+    assert np.isclose(
+        plan.edit_tflop(load_params("params/baseline_instruct_pets.yaml"), "color", "feasible"),
+        2 * 75 * 0.80,
+    )

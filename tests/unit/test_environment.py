@@ -22,10 +22,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 EXTRAS = [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
 # Module -> distribution, where the names differ.
-DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml",
-                "skia": "skia-python", "open_clip": "open-clip-torch",
-                "IPython": "ipykernel", "jupyter_client": "nbclient",
-                "jupyter_core": "nbclient"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "yaml": "pyyaml",
+    "skia": "skia-python",
+    "open_clip": "open-clip-torch",
+    "IPython": "ipykernel",
+    "jupyter_client": "nbclient",
+    "jupyter_core": "nbclient",
+}
 
 
 def pins() -> list[tuple[str, str, str, int]]:
@@ -71,16 +77,25 @@ def test_environment_reads_the_same_lock() -> None:
 
 def test_every_import_is_a_declared_dependency() -> None:
     import sys
+
     declared = {canonicalize_name(Requirement(r).name) for r in [*PROJECT["dependencies"], *EXTRAS]}
     missing = set()
     for path in (ROOT / "varireal_utils").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = ([a.name for a in node.names] if isinstance(node, ast.Import) else
-                     [node.module] if isinstance(node, ast.ImportFrom) and not node.level else [])
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else []
+            )
             for name in (n.split(".")[0] for n in names):
                 distribution = canonicalize_name(DISTRIBUTION.get(name, name))
-                if name not in sys.stdlib_module_names and name != "varireal_utils" \
-                        and distribution not in declared:
+                if (
+                    name not in sys.stdlib_module_names
+                    and name not in ("varireal_utils", "microworld")
+                    and distribution not in declared
+                ):
                     missing.add(f"{path.relative_to(ROOT)}: {name}")
     assert not missing
 
@@ -110,7 +125,8 @@ def test_set_up_has_compiled_the_packages() -> None:
         compiled = [f for f in files if Path(importlib.util.cache_from_source(str(f))).is_file()]
         assert len(compiled) > 0.98 * len(files) > 500, (  # templates do not compile
             f"{name}: {len(compiled)} of {len(files)} files compiled; an environment of an older "
-            "Makefile? `make clean`, then again")
+            "Makefile? `make clean`, then again"
+        )
 
 
 def test_no_registry_address_in_the_repository() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests import study_folder
-from varireal_utils import export, store
+from varireal_utils.core import storage
+from varireal_utils.reporting import export
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_imagefolder_has_every_image_once_and_equal_columns(study: Path, tmp_pat
             columns.add(tuple((k, type(v)) for k, v in row.items()))
             file = meta.parent / row["file_name"]
             assert file.resolve().is_relative_to(meta.parent.resolve())
-            assert store.sha256_file(file) == row["sha256"]
+            assert storage.sha256_file(file) == row["sha256"]
             assert row["class_name"] == study_folder.CLASSES[row["label"]]
             seen.append(file)
     assert len(columns) == 1  # `datasets` refuses splits whose columns differ
@@ -37,7 +38,8 @@ def test_imagefolder_has_every_image_once_and_equal_columns(study: Path, tmp_pat
 
 
 def test_webdataset_shards_hold_samples_whole_and_twice_the_same(
-        study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "SHARD", 500)
     for out in ("a", "b"):
         assert export.export(study, "webdataset", tmp_path / out) == 14
@@ -66,7 +68,8 @@ def test_adapters_go_with_a_card(study: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["imagefolder", "webdataset"])
 def test_a_changed_or_missing_image_ends_the_export_and_leaves_nothing(
-        study: Path, tmp_path: Path, kind: str) -> None:
+    study: Path, tmp_path: Path, kind: str
+) -> None:
     picture = next((study / "edits").rglob("*.png"))
     picture.write_bytes(picture.read_bytes() + b"x")
     with pytest.raises(export.ExportError, match="not the image that its table names"):

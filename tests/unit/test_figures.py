@@ -8,80 +8,214 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from varireal_utils import charts, drawing, figures, sheets
+from varireal_utils.reporting import diagnostic_figures, figures, image_grids, style
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-MAIN = pd.DataFrame([
-    {"dataset": "d", "attribute": a, "training": t, "arm": m, "mean": 60.0 + i, "low": 58.0 + i,
-     "high": 62.0 + i, "seeds": 2, "n": 100, "recipe": f"{a} {t} {m}"}
-    for i, (a, t, m) in enumerate([("", "none", "zero-shot"), ("", "real", "real"),
-                                   ("color", "edited only", "feasible"),
-                                   ("color", "edited only", "infeasible"),
-                                   ("color", "real + edited", "mixed"),
-                                   ("", "edited only", "datadream cls")])])
-SEEDS = pd.DataFrame([{"dataset": "d", "recipe": r, "seed": s, "top1": 0.5 + 0.1 * s}
-                      for r in MAIN["recipe"] for s in (0, 1)])
-EFFECTS = pd.DataFrame([
-    {"dataset": d, "attribute": "color", "training": "edited only", "difference": 0.1, "low": low,
-     "high": 0.7, "low90": -0.2, "high90": 0.28, "verdict": "equivalent", "cells": cells}
-    for d, low, cells in (("d", -0.5, 1), ("e", -90.0, 1), ("pooled", -0.4, 2))])
-ACCEPTED = pd.DataFrame({"attribute": ["color"] * 2, "feasibility": ["feasible", "infeasible"],
-                         "edits": [4, 4], "accepted": [0.0, 0.75]})
-CURVES = pd.DataFrame([{"attribute": a, "arm": m, "training": t, "seed": s, "step": k,
-                        "quantity": q, "value": 0.5 + 0.1 * k + s}
-                       for a, m, t in (("", "real", "real"), ("color", "mixed", "real + edited"))
-                       for s in (0, 1) for k in (1, 2) for q in ("loss", "val_top1")])
-MASKS = pd.DataFrame({"area": [0.1, 0.12, 0.4, 0.01], "touches": ["", "left", "left top", None],
-                      "verdict": ["ok", "ok", "ok", "tiny"]})
+MAIN = pd.DataFrame(
+    [
+        {
+            "dataset": "d",
+            "attribute": a,
+            "training": t,
+            "arm": m,
+            "mean": 60.0 + i,
+            "low": 58.0 + i,
+            "high": 62.0 + i,
+            "seeds": 2,
+            "n": 100,
+            "recipe": f"{a} {t} {m}",
+        }
+        for i, (a, t, m) in enumerate(
+            [
+                ("", "none", "zero-shot"),
+                ("", "real", "real"),
+                ("color", "edited only", "feasible"),
+                ("color", "edited only", "infeasible"),
+                ("color", "real + edited", "mixed"),
+                ("", "edited only", "datadream cls"),
+            ]
+        )
+    ]
+)
+SEEDS = pd.DataFrame(
+    [
+        {"dataset": "d", "recipe": r, "seed": s, "top1": 0.5 + 0.1 * s}
+        for r in MAIN["recipe"]
+        for s in (0, 1)
+    ]
+)
+EFFECTS = pd.DataFrame(
+    [
+        {
+            "dataset": d,
+            "attribute": "color",
+            "training": "edited only",
+            "difference": 0.1,
+            "low": low,
+            "high": 0.7,
+            "low90": -0.2,
+            "high90": 0.28,
+            "verdict": "equivalent",
+            "cells": cells,
+        }
+        for d, low, cells in (("d", -0.5, 1), ("e", -90.0, 1), ("pooled", -0.4, 2))
+    ]
+)
+ACCEPTED = pd.DataFrame(
+    {
+        "attribute": ["color"] * 2,
+        "feasibility": ["feasible", "infeasible"],
+        "edits": [4, 4],
+        "accepted": [0.0, 0.75],
+    }
+)
+CURVES = pd.DataFrame(
+    [
+        {
+            "attribute": a,
+            "arm": m,
+            "training": t,
+            "seed": s,
+            "step": k,
+            "quantity": q,
+            "value": 0.5 + 0.1 * k + s,
+        }
+        for a, m, t in (("", "real", "real"), ("color", "mixed", "real + edited"))
+        for s in (0, 1)
+        for k in (1, 2)
+        for q in ("loss", "val_top1")
+    ]
+)
+MASKS = pd.DataFrame(
+    {
+        "area": [0.1, 0.12, 0.4, 0.01],
+        "touches": ["", "left", "left top", None],
+        "verdict": ["ok", "ok", "ok", "tiny"],
+    }
+)
 
 
-CLASSES = pd.DataFrame([{"dataset": "d", "class_name": f"c{i}", "difference": 1.0 - i,
-                         "low": -1.0 - i, "high": 2.5 - i, "n": 9} for i in range(30)])
-BALANCE = pd.DataFrame([{"dataset": d, "attribute": "color", "metric": m, "effect": e,
-                         "uneven": u} for d in "de" for m, e, u in (("identity", -0.5, True),
-                                                                  ("phrase_gain", 0.1, False))])
-MAP = pd.DataFrame([{"dataset": "d", "group": g, "row": i, "x": 0.1 * i, "y": 0.2 - i}
-                    for g in ("real", "color feasible", "color infeasible") for i in range(3)])
-SHOTS = pd.DataFrame([{"dataset": d, "attribute": "" if arm == "real" else "all",
-                       "training": training, "arm": arm, "shots": float(n), "mean": 50.0 + n + k,
-                       "low": 40.0, "high": 80.0, "seeds": 2, "n": 9}
-                      for d in "de" for n in (2, 4, 16) for k, (arm, training) in enumerate((
-                          ("real", "real"), ("feasible", "edited only"),
-                          ("infeasible", "edited only"),
-                          ("feasible − infeasible", "edited only")))])
-RUNS = pd.DataFrame({"stage": ["04_edit", "04_edit", "06_classify"], "seconds": [60.0, 30.0, 20.0],
-                     "outputs": [10, 11, 3]})
-NAMED = pd.DataFrame({"stage": ["04_edit"] * 3 + ["05_datadream"],
-                      "seconds": [60.0, 30.0, 9.0, 7.0], "outputs": [10, 11, 12, 9],
-                      "what": ["color d feasible", "color e feasible", "color d infeasible",
-                               "d dset"]})
-SETS = pd.DataFrame([{"dataset": d, "set": s, "images": 8} for d in "de" for s in (
-    "real", "color feasible", "color infeasible", "texture feasible", "datadream dset")])
+CLASSES = pd.DataFrame(
+    [
+        {
+            "dataset": "d",
+            "class_name": f"c{i}",
+            "difference": 1.0 - i,
+            "low": -1.0 - i,
+            "high": 2.5 - i,
+            "n": 9,
+        }
+        for i in range(30)
+    ]
+)
+BALANCE = pd.DataFrame(
+    [
+        {"dataset": d, "attribute": "color", "metric": m, "effect": e, "uneven": u}
+        for d in "de"
+        for m, e, u in (("identity", -0.5, True), ("phrase_gain", 0.1, False))
+    ]
+)
+MAP = pd.DataFrame(
+    [
+        {"dataset": "d", "group": g, "row": i, "x": 0.1 * i, "y": 0.2 - i}
+        for g in ("real", "color feasible", "color infeasible")
+        for i in range(3)
+    ]
+)
+SHOTS = pd.DataFrame(
+    [
+        {
+            "dataset": d,
+            "attribute": "" if arm == "real" else "all",
+            "training": training,
+            "arm": arm,
+            "shots": float(n),
+            "mean": 50.0 + n + k,
+            "low": 40.0,
+            "high": 80.0,
+            "seeds": 2,
+            "n": 9,
+        }
+        for d in "de"
+        for n in (2, 4, 16)
+        for k, (arm, training) in enumerate(
+            (
+                ("real", "real"),
+                ("feasible", "edited only"),
+                ("infeasible", "edited only"),
+                ("feasible − infeasible", "edited only"),
+            )
+        )
+    ]
+)
+RUNS = pd.DataFrame(
+    {
+        "stage": ["04_edit", "04_edit", "06_classify"],
+        "seconds": [60.0, 30.0, 20.0],
+        "outputs": [10, 11, 3],
+    }
+)
+NAMED = pd.DataFrame(
+    {
+        "stage": ["04_edit"] * 3 + ["05_datadream"],
+        "seconds": [60.0, 30.0, 9.0, 7.0],
+        "outputs": [10, 11, 12, 9],
+        "what": ["color d feasible", "color e feasible", "color d infeasible", "d dset"],
+    }
+)
+SETS = pd.DataFrame(
+    [
+        {"dataset": d, "set": s, "images": 8}
+        for d in "de"
+        for s in (
+            "real",
+            "color feasible",
+            "color infeasible",
+            "texture feasible",
+            "datadream dset",
+        )
+    ]
+)
 
 
 def grid() -> list[dict]:
-    return [{"name": "alvera", "source": PICTURE, "color": {
-        "feasible": (PICTURE, "red"), "infeasible": (255 - PICTURE, "a very long phrase " * 4)}}]
+    return [
+        {
+            "name": "alvera",
+            "source": PICTURE,
+            "color": {
+                "feasible": (PICTURE, "red"),
+                "infeasible": (255 - PICTURE, "a very long phrase " * 4),
+            },
+        }
+    ]
 
 
-STRIPS = [{"title": "color, infeasible", "phrase": "red", "steps": {
-    "result": PICTURE, "source": PICTURE, "mask": PICTURE[..., 0]}}]
+STRIPS = [
+    {
+        "title": "color, infeasible",
+        "phrase": "red",
+        "steps": {"result": PICTURE, "source": PICTURE, "mask": PICTURE[..., 0]},
+    }
+]
 DRAW = {
     "accuracy": lambda: figures.accuracy_by_arm(MAIN),
     "accuracy, seeds": lambda: figures.accuracy_by_arm(MAIN, SEEDS),
     "forest": lambda: figures.effect_forest(EFFECTS, 0.3),
-    "grid": lambda: sheets.qualitative_grid(grid()),
-    "strip": lambda: sheets.pipeline_strip(STRIPS),
+    "grid": lambda: image_grids.qualitative_grid(grid()),
+    "strip": lambda: image_grids.pipeline_strip(STRIPS),
     "acceptance": lambda: figures.acceptance(ACCEPTED),
     "curves": lambda: figures.learning_curves(CURVES),
-    "share": lambda: charts.infeasible_share(MAIN),
-    "shots": lambda: charts.accuracy_by_shots(SHOTS, 0.3),
-    "shots, no pairs": lambda: charts.accuracy_by_shots(SHOTS[SHOTS["arm"] == "real"], 0.3),
-    "classes": lambda: charts.effect_by_class(CLASSES),
-    "balance": lambda: charts.quality_balance(BALANCE),
-    "map": lambda: charts.embedding_map(MAP),
-    "cost": lambda: charts.cost(RUNS),
-    "cost, arms": lambda: charts.cost(NAMED, SETS),
+    "share": lambda: diagnostic_figures.infeasible_share(MAIN),
+    "shots": lambda: diagnostic_figures.accuracy_by_shots(SHOTS, 0.3),
+    "shots, no pairs": lambda: diagnostic_figures.accuracy_by_shots(
+        SHOTS[SHOTS["arm"] == "real"], 0.3
+    ),
+    "classes": lambda: diagnostic_figures.effect_by_class(CLASSES),
+    "balance": lambda: diagnostic_figures.quality_balance(BALANCE),
+    "map": lambda: diagnostic_figures.embedding_map(MAP),
+    "cost": lambda: diagnostic_figures.cost(RUNS),
+    "cost, arms": lambda: diagnostic_figures.cost(NAMED, SETS),
     "masks": lambda: figures.attribute_mask_quality(MASKS),
 }
 
@@ -97,13 +231,16 @@ def no_figure_stays_open():
 def test_saved_with_their_numbers_and_without_dates(tmp_path, name):
     for folder in ("a", "b"):
         fig, table = DRAW[name]()
-        paths = drawing.save(fig, tmp_path / folder, "name", table, ["run 2", "run 1"], "to see")
+        paths = style.save(fig, tmp_path / folder, "name", table, ["run 2", "run 1"], "to see")
     assert [p.suffix for p in paths] == [".png", ".pdf", ".svg", ".csv", ".json"]
     for kind in ("png", "pdf", "svg", "csv", "json"):
-        assert (tmp_path / f"a/name.{kind}").read_bytes() == \
-            (tmp_path / f"b/name.{kind}").read_bytes()
-    pd.testing.assert_frame_equal(pd.read_csv(paths[3], keep_default_na=False).astype(str),
-                                  table.astype(object).where(table.notna(), "").astype(str))
+        assert (tmp_path / f"a/name.{kind}").read_bytes() == (
+            tmp_path / f"b/name.{kind}"
+        ).read_bytes()
+    pd.testing.assert_frame_equal(
+        pd.read_csv(paths[3], keep_default_na=False).astype(str),
+        table.astype(object).where(table.notna(), "").astype(str),
+    )
     assert json.loads(paths[4].read_text()) == {"caption": "to see", "runs": ["run 1", "run 2"]}
 
 
@@ -112,7 +249,7 @@ def test_the_look_is_the_same_whatever_the_caller_has_set_and_leaves_no_trace(tm
     for size in (7, 20):
         with matplotlib.rc_context({"font.size": size, "savefig.dpi": 30 * size}):
             fig, table = figures.effect_forest(EFFECTS, 0.3)
-            images.append(drawing.save(fig, tmp_path, f"{size}", table, [], "")[0].read_bytes())
+            images.append(style.save(fig, tmp_path, f"{size}", table, [], "")[0].read_bytes())
             assert matplotlib.rcParams["font.size"] == size
     assert images[0] == images[1]
 
@@ -161,8 +298,10 @@ def test_learning_curves_draw_every_seed_and_the_mean():
 
 def test_the_legend_of_learning_curves_lies_inside_with_every_arm_there_is():
     arms = ["feasible", "mixed", "mixed 0.25", "mixed 0.75", "infeasible", "datadream dset"]
-    curves = pd.concat([CURVES.assign(arm=a, attribute="" if "dream" in a else "color")
-                        for a in arms] + [CURVES.assign(arm="real", attribute="")])
+    curves = pd.concat(
+        [CURVES.assign(arm=a, attribute="" if "dream" in a else "color") for a in arms]
+        + [CURVES.assign(arm="real", attribute="")]
+    )
     fig, _ = figures.learning_curves(curves)
     fig.canvas.draw()
     box = fig.legends[0].get_window_extent()
@@ -184,18 +323,24 @@ def test_wilson_at_its_ends():
 
 
 def test_sample_size_for_captions():
-    assert drawing.sample_size(MAIN) == "2 seeds, 100 test images a data set"
+    assert style.sample_size(MAIN) == "2 seeds, 100 test images a data set"
     mixed = MAIN.assign(seeds=[1, 1, 5, 5, 5, 5])
-    assert drawing.sample_size(mixed) == "1-5 seeds, 100 test images a data set"
+    assert style.sample_size(mixed) == "1-5 seeds, 100 test images a data set"
 
 
-@pytest.mark.parametrize("draw, table, column", [
-    (lambda t: figures.effect_forest(t, 0.3), EFFECTS, "low90"),
-    (figures.accuracy_by_arm, MAIN, "mean"),
-    (lambda t: figures.accuracy_by_arm(t, SEEDS), MAIN, "recipe"),
-    (lambda t: figures.accuracy_by_arm(MAIN, t), SEEDS, "seed"),
-    (figures.acceptance, ACCEPTED, "edits"), (figures.learning_curves, CURVES, "quantity"),
-    (figures.attribute_mask_quality, MASKS, "touches"), (drawing.sample_size, MAIN, "n")])
+@pytest.mark.parametrize(
+    "draw, table, column",
+    [
+        (lambda t: figures.effect_forest(t, 0.3), EFFECTS, "low90"),
+        (figures.accuracy_by_arm, MAIN, "mean"),
+        (lambda t: figures.accuracy_by_arm(t, SEEDS), MAIN, "recipe"),
+        (lambda t: figures.accuracy_by_arm(MAIN, t), SEEDS, "seed"),
+        (figures.acceptance, ACCEPTED, "edits"),
+        (figures.learning_curves, CURVES, "quantity"),
+        (figures.attribute_mask_quality, MASKS, "touches"),
+        (style.sample_size, MAIN, "n"),
+    ],
+)
 def test_a_missing_column_is_named(draw, table, column):
     with pytest.raises(ValueError, match=rf"lacks column {column}\b"):
         draw(table.drop(columns=column))
@@ -205,25 +350,33 @@ def test_other_bad_input_is_named():
     with pytest.raises(ValueError, match="no row"):
         figures.effect_forest(EFFECTS.head(0), 0.3)
     with pytest.raises(ValueError, match="sharpened"):
-        sheets.pipeline_strip([{**STRIPS[0], "steps": {"sharpened": PICTURE}}])
+        image_grids.pipeline_strip([{**STRIPS[0], "steps": {"sharpened": PICTURE}}])
     with pytest.raises(ValueError, match="float64"):
-        sheets.qualitative_grid([{**grid()[0], "source": PICTURE / 255}])
+        image_grids.qualitative_grid([{**grid()[0], "source": PICTURE / 255}])
     with pytest.raises(ValueError, match="one data set at a time, not a, b"):
         figures.learning_curves(CURVES.assign(dataset=["a", "b"] * (len(CURVES) // 2)))
     with pytest.raises(KeyError, match="plausible"):
-        drawing.arm_color("plausible")
+        style.arm_color("plausible")
 
 
 # Linear RGB as seen without L or M cones (Machado, Oliveira and Fernandes 2009, severity 1).
-BLIND = {"protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-                    [-0.003882, -0.048116, 1.051998]],
-         "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-                    [-0.011820, 0.042940, 0.968881]]}
+BLIND = {
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
 
 
 @pytest.mark.parametrize("kind", BLIND)
 def test_arms_stay_apart_for_colour_blind_readers(kind):
-    colors = [drawing.arm_color(a) for a in ("feasible", "infeasible", "mixed", "real")]
+    colors = [style.arm_color(a) for a in ("feasible", "infeasible", "mixed", "real")]
     seen = np.clip([np.array(BLIND[kind]) @ np.array(to_rgb(c)) ** 2.2 for c in colors], 0, 1)
     seen = seen ** (1 / 2.2)
     gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(colors), 1)]
@@ -231,19 +384,21 @@ def test_arms_stay_apart_for_colour_blind_readers(kind):
 
 
 def test_charts_store_what_they_draw():
-    fig, table = charts.infeasible_share(MAIN)
+    fig, table = diagnostic_figures.infeasible_share(MAIN)
     assert list(table["share"]) == [0.0, 1.0]  # the mixed arm there is real + edited
     assert set(table["mean"]) <= set(np.concatenate([drawn(a)[:, 1] for a in fig.axes]))
-    fig, table = charts.accuracy_by_shots(SHOTS, 0.3)
+    fig, table = diagnostic_figures.accuracy_by_shots(SHOTS, 0.3)
     assert len(table) == len(SHOTS) and set(SHOTS["mean"]) <= set(
-        np.concatenate([drawn(a)[:, 1] for a in fig.axes]))
-    _, table = charts.effect_by_class(CLASSES)
+        np.concatenate([drawn(a)[:, 1] for a in fig.axes])
+    )
+    _, table = diagnostic_figures.effect_by_class(CLASSES)
     assert len(table) == 24 and set(CLASSES["class_name"]) - set(table["class_name"]) == {
-        f"c{i}" for i in range(12, 18)}
-    _, table = charts.cost(RUNS)
+        f"c{i}" for i in range(12, 18)
+    }
+    _, table = diagnostic_figures.cost(RUNS)
     assert table.loc[table["stage"] == "04_edit", "hours"].item() == pytest.approx(0.025)
     assert table["jobs"].tolist() == [2, 1] and table["files"].tolist() == [21, 3]
-    _, table = charts.cost(NAMED, SETS)
+    _, table = diagnostic_figures.cost(NAMED, SETS)
     arms = table[table["arm"] != ""].set_index("arm")
     assert list(arms.index) == ["color feasible", "color infeasible", "datadream dset"]
     assert list(arms["images"]) == [16] * 3 and list(arms["jobs"]) == [2, 1, 1]

@@ -7,59 +7,98 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from varireal_utils import gallery, provenance, readme, store
+from varireal_utils.core import storage
+from varireal_utils.reporting import publishing, readme
+from varireal_utils.workflow import provenance
 
 
-def test_a_publication_replaces_the_one_before(tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_replaces_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     study = tmp_path / "runs/mine"
     monkeypatch.setattr(readme, "SHOWN", "mine")
     for name in ("claims.csv", "answers.parquet", "pictures/a.png", "run.sha256"):
-        store.write_text(study / "results" / name, name)
-    for name in ("04_edit-cars-color-feasible", "04_edit-cars-color-infeasible",
-                 "04_edit-cars-texture-infeasible", "04_edit-pets-color-infeasible", "01_data-cars",
-                 "06_classify-cars-0", "06_classify-cars-1", "07_claims", "07_quality-cars",
-                 "07_quality-cars2", "01_data-cars.failed", "explore"):
-        store.write_text(study / f"notebooks/{name}.ipynb", name)
+        storage.write_text(study / "results" / name, name)
+    for name in (
+        "04_edit-cars-color-feasible",
+        "04_edit-cars-color-infeasible",
+        "04_edit-cars-texture-infeasible",
+        "04_edit-pets-color-infeasible",
+        "01_data-cars",
+        "06_classify-cars-0",
+        "06_classify-cars-1",
+        "07_claims",
+        "07_quality-cars",
+        "07_quality-cars2",
+        "01_data-cars.failed",
+        "explore",
+    ):
+        storage.write_text(study / f"notebooks/{name}.ipynb", name)
         provenance.seal(study / f"notebooks/{name}.ipynb")
     for name in ("cars", "pets"):
-        store.write_text(study / f"data/{name}/images.parquet", "")
-    store.write_text(Path("results/mine/old.csv"), "of another time")
-    store.write_text(Path("results/other/kept.csv"), "of another study")
-    gallery.publish(study, study / "results", [])
+        storage.write_text(study / f"data/{name}/images.parquet", "")
+    storage.write_text(Path("results/mine/old.csv"), "of another time")
+    storage.write_text(Path("results/other/kept.csv"), "of another study")
+    publishing.publish(study, study / "results", [])
     home = Path("results/mine")
     assert {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()} == {
-        "claims.csv", "answers.parquet", "pictures/a.png",
-        *(f"notebooks/{n}.{end}" for end in ("ipynb", "sha256") for n in (
-            "01_data-cars", "04_edit-cars-color-infeasible", "04_edit-cars-texture-infeasible",
-            "06_classify-cars-0", "07_claims", "07_quality-cars"))}
+        "claims.csv",
+        "answers.parquet",
+        "pictures/a.png",
+        *(
+            f"notebooks/{n}.{end}"
+            for end in ("ipynb", "sha256")
+            for n in (
+                "01_data-cars",
+                "04_edit-cars-color-infeasible",
+                "04_edit-cars-texture-infeasible",
+                "06_classify-cars-0",
+                "07_claims",
+                "07_quality-cars",
+            )
+        ),
+    }
     assert Path("results/other/kept.csv").exists()
-    gallery.publish(study, home, [home / "pictures/a.png"])  # redrawn from there: figures alone
+    publishing.publish(study, home, [home / "pictures/a.png"])  # redrawn from there: figures alone
     assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
     Path("figures/a.png").unlink()
     monkeypatch.setattr(readme, "SHOWN", "another")  # of which figures/ is, and most notebooks
-    gallery.publish(study, study / "results", [home / "pictures/a.png"])
+    publishing.publish(study, study / "results", [home / "pictures/a.png"])
     assert not Path("figures/a.png").exists()
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
-        "07_claims.ipynb"]
+        "07_claims.ipynb"
+    ]
 
 
 def test_strips_show_every_attribute_in_both_arms_of_data_sets_by_turns(tmp_path: Path) -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
-    for dataset, attribute in (("a", "background"), ("a", "color"), ("a", "texture"),
-                               ("b", "background"), ("b", "color"), ("b", "texture"),
-                               ("c", "background"), ("c", "texture")):
+    for dataset, attribute in (
+        ("a", "background"),
+        ("a", "color"),
+        ("a", "texture"),
+        ("b", "background"),
+        ("b", "color"),
+        ("b", "texture"),
+        ("c", "background"),
+        ("c", "texture"),
+    ):
         for arm in ("feasible", "infeasible"):
             folder = tmp_path / f"edits/{dataset}/{attribute}/{arm}/strip"
-            store.write_json(folder / "about.json", {"attribute": attribute, "feasibility": arm,
-                                                     "phrase": dataset})
+            storage.write_json(
+                folder / "about.json",
+                {"attribute": attribute, "feasibility": arm, "phrase": dataset},
+            )
             for number, name in ((0, "source"), (1, "mask"), (10, "result"), (2, "canny")):
-                store.write_image(folder / f"{number}_{name}.png", picture)
-    found = gallery.strips(tmp_path)
+                storage.write_image(folder / f"{number}_{name}.png", picture)
+    found = publishing.strips(tmp_path)
     assert [(s["title"], s["phrase"]) for s in found] == [
-        ("background, feasible", "a"), ("background, infeasible", "a"),
-        ("color, feasible", "b"), ("color, infeasible", "b"),
-        ("texture, feasible", "c"), ("texture, infeasible", "c")]
+        ("background, feasible", "a"),
+        ("background, infeasible", "a"),
+        ("color, feasible", "b"),
+        ("color, infeasible", "b"),
+        ("texture, feasible", "c"),
+        ("texture, infeasible", "c"),
+    ]
     assert list(found[0]["steps"]) == ["source", "mask", "canny", "result"]
     assert found[0]["steps"]["mask"].ndim == 2

@@ -9,13 +9,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from varireal_utils import compose, datasets, guidance, priors, store
+from varireal_utils.core import storage
+from varireal_utils.data import datasets
+from varireal_utils.editing import compositing, guidance, priors
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
 PETS = SHARED / "data" / "oxford_pets_mini"
-needs_pets = pytest.mark.skipif(not PETS.is_dir(), reason=f"{PETS} is not there; VARIREAL_SHARED "
-                                "names the folder that holds data/oxford_pets_mini")
+needs_pets = pytest.mark.skipif(
+    not PETS.is_dir(),
+    reason=f"{PETS} is not there; VARIREAL_SHARED "
+    "names the folder that holds data/oxford_pets_mini",
+)
 SETTINGS = {"canny_blur": 5, "canny_low": 0.7, "canny_high": 255}
 
 
@@ -43,8 +48,9 @@ def test_canny_follows_the_papers_rule():
     image = cv2.GaussianBlur(rng.integers(0, 256, (60, 60, 3), dtype=np.uint8), (9, 9), 0)
     mask = np.zeros((60, 60), np.uint8)
     mask[10:50, 10:50] = 255
-    grey = cv2.cvtColor(np.where(mask[..., None] > 0, image, 255).astype(np.uint8),
-                        cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(
+        np.where(mask[..., None] > 0, image, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY
+    )
     grey = cv2.GaussianBlur(grey, (5, 5), 0)
     wanted = cv2.Canny(grey, 0.7 * float(np.median(grey[mask > 0])), 255)
     assert (guidance.canny(image, mask) == wanted).all()
@@ -64,14 +70,14 @@ def test_guide_uses_the_given_mask_and_says_where_it_did_not(tmp_path):
     image[8:24, 12:36] = (220, 60, 30)
     mask = np.zeros((32, 48), np.uint8)
     mask[8:24, 12:36] = 255
-    store.write_image(tmp_path / "a.png", image)
-    store.write_image(tmp_path / "m.png", mask)
+    storage.write_image(tmp_path / "a.png", image)
+    storage.write_image(tmp_path / "m.png", mask)
     base = {"image_id": "Class A/a.jpg", "path": "a.png", "split": "train"}
     out = tmp_path / "guidance"
     row = guidance.guide(base | {"mask_path": "m.png"}, tmp_path, out, SETTINGS)
     assert row["origin"] == "given" and row["verdict"] == "ok"
-    assert (store.read_mask(tmp_path / row["mask_path"]) == mask).all()
-    assert store.read_mask(tmp_path / row["canny_path"]).any()
+    assert (storage.read_mask(tmp_path / row["mask_path"]) == mask).all()
+    assert storage.read_mask(tmp_path / row["canny_path"]).any()
     for missing in ({}, {"mask_path": ""}, {"mask_path": None}, {"mask_path": float("nan")}):
         assert guidance.guide(base | missing, tmp_path, out, SETTINGS)["origin"] == "grabcut"
 
@@ -84,15 +90,27 @@ def test_iou_by_hand():
 
 
 def test_the_quality_table_and_the_worst_masks():
-    maps = pd.DataFrame({
-        "image_id": list("abcd"), "path": list("abcd"), "mask_path": list("abcd"),
-        "canny_path": list("wxyz"),
-        "origin": ["given", "given", "sam2", "grabcut"], "area": [0.2, 0.4, 0.3, 0.95],
-        "verdict": ["ok", "ok", "ok", "huge"]})
-    compared = pd.DataFrame({
-        "image_id": ["a", "b"], "path": ["a", "b"], "found_path": ["fa", "fb"],
-        "given_path": ["ga", "gb"],
-        "origin": ["sam2", "grabcut"], "iou": [0.9, 0.3]})
+    maps = pd.DataFrame(
+        {
+            "image_id": list("abcd"),
+            "path": list("abcd"),
+            "mask_path": list("abcd"),
+            "canny_path": list("wxyz"),
+            "origin": ["given", "given", "sam2", "grabcut"],
+            "area": [0.2, 0.4, 0.3, 0.95],
+            "verdict": ["ok", "ok", "ok", "huge"],
+        }
+    )
+    compared = pd.DataFrame(
+        {
+            "image_id": ["a", "b"],
+            "path": ["a", "b"],
+            "found_path": ["fa", "fb"],
+            "given_path": ["ga", "gb"],
+            "origin": ["sam2", "grabcut"],
+            "iou": [0.9, 0.3],
+        }
+    )
     table = guidance.quality(maps, compared)
     assert list(table.index) == ["given", "sam2", "grabcut"]
     assert table.loc["given", "masks"] == 2 and table.loc["given", "compared"] == 0
@@ -112,13 +130,23 @@ def test_the_quality_table_and_the_worst_masks():
 def test_comparing_uses_given_masks_alone_in_an_order_of_their_own(tmp_path):
     image, mask = np.full((20, 20, 3), 9, np.uint8), np.zeros((20, 20), np.uint8)
     mask[5:15, 5:15] = 255
-    store.write_image(tmp_path / "p.png", image)
-    store.write_image(tmp_path / "m.png", mask)
-    table = pd.DataFrame([{"image_id": f"i{n}", "class_name": "cat", "path": "p.png",
-                           "mask_path": "m.png" if n % 2 else ""} for n in range(10)])
+    storage.write_image(tmp_path / "p.png", image)
+    storage.write_image(tmp_path / "m.png", mask)
+    table = pd.DataFrame(
+        [
+            {
+                "image_id": f"i{n}",
+                "class_name": "cat",
+                "path": "p.png",
+                "mask_path": "m.png" if n % 2 else "",
+            }
+            for n in range(10)
+        ]
+    )
 
     def find(picture, class_name):
-        from varireal_utils.detect import Found
+        from varireal_utils.editing.segmentation import Found
+
         assert class_name == "cat"
         return Found(np.where(np.arange(20) < 10, mask, 0).astype(np.uint8), "sam2", None, 0.7)
 
@@ -127,8 +155,19 @@ def test_comparing_uses_given_masks_alone_in_an_order_of_their_own(tmp_path):
     assert set(got["image_id"]) < {"i1", "i3", "i5", "i7", "i9"}
     none = guidance.compare(table.assign(mask_path=""), tmp_path, find, 3)
     assert none.empty and none["iou"].dtype == float
-    maps = pd.DataFrame([{"origin": "grabcut", "verdict": "ok", "area": 0.3, "image_id": "a",
-                          "path": "p", "mask_path": "m", "canny_path": "c"}])
+    maps = pd.DataFrame(
+        [
+            {
+                "origin": "grabcut",
+                "verdict": "ok",
+                "area": 0.3,
+                "image_id": "a",
+                "path": "p",
+                "mask_path": "m",
+                "canny_path": "c",
+            }
+        ]
+    )
     assert np.isnan(guidance.quality(maps, none).loc["grabcut", "iou"])
     assert list(guidance.worst(maps, none)["note"]) == ["grabcut, ok, 30%"]
     again = guidance.compare(table.iloc[::-1], tmp_path, find, 3)
@@ -138,8 +177,13 @@ def test_comparing_uses_given_masks_alone_in_an_order_of_their_own(tmp_path):
 @pytest.fixture(scope="module")
 def pets(tmp_path_factory):
     study = tmp_path_factory.mktemp("study")
-    spec = {"source": "oxford_pets", "root": str(PETS), "train_per_class": 3, "val_per_class": 0,
-            "test_per_class": 0}
+    spec = {
+        "source": "oxford_pets",
+        "root": str(PETS),
+        "train_per_class": 3,
+        "val_per_class": 0,
+        "test_per_class": 0,
+    }
     return datasets.load("pets", spec, study)[0], study
 
 
@@ -149,8 +193,9 @@ def test_guidance_of_real_photographs(pets):
     table, study = pets
     has = table["mask_path"] != ""
     some = pd.concat([table[has].head(6), table[~has].head(2)])
-    rows = [guidance.guide(r, study, study / "guidance/pets", SETTINGS)
-            for r in some.to_dict("records")]
+    rows = [
+        guidance.guide(r, study, study / "guidance/pets", SETTINGS) for r in some.to_dict("records")
+    ]
     assert [r["origin"] for r in rows] == ["given"] * 6 + ["grabcut"] * 2
     for row in rows:
         with Image.open(study / row["path"]) as picture:
@@ -170,13 +215,15 @@ def test_priors_of_real_photographs_change_nothing_outside(pets):
     rng = np.random.default_rng(0)
     tile = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
     for row in table[table["mask_path"] != ""].head(8).itertuples():
-        image, mask = store.read_image(study / row.path), store.read_mask(study / row.mask_path)
-        for made in (priors.color_prior(image, mask, (90, 40, 160), 0.5),
-                     priors.texture_prior(image, mask, tile, 0.5)):
-            assert compose.changed_outside(image, made, mask) == 0
+        image, mask = storage.read_image(study / row.path), storage.read_mask(study / row.mask_path)
+        for made in (
+            priors.color_prior(image, mask, (90, 40, 160), 0.5),
+            priors.texture_prior(image, mask, tile, 0.5),
+        ):
+            assert compositing.changed_outside(image, made, mask) == 0
             assert (made != image).any()
         made, editable = priors.background_prior(image, mask, tile, 12)
-        assert compose.changed_outside(image, made, editable) == 0
-        boxed, box = compose.letterbox(image, 512)
-        back = compose.compose(image, compose.unletterbox(boxed, box), editable)
-        assert compose.changed_outside(image, back, editable) == 0
+        assert compositing.changed_outside(image, made, editable) == 0
+        boxed, box = compositing.letterbox(image, 512)
+        back = compositing.compose(image, compositing.unletterbox(boxed, box), editable)
+        assert compositing.changed_outside(image, back, editable) == 0

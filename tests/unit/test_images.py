@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from varireal_utils import images
-from varireal_utils.images import ImageProblem
+from varireal_utils.data import images
+from varireal_utils.data.images import ImageProblem
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -56,13 +56,17 @@ def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path):
 
 def test_rgb_of_16_bits(tmp_path):
     def chunk(kind, data):
-        return (struct.pack(">I", len(data)) + kind + data
-                + struct.pack(">I", zlib.crc32(kind + data)))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     line = b"\0" + struct.pack(">6H", 0, 32896, 65535, 257, 514, 771)
     (tmp_path / "a.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(line)) + chunk(b"IEND", b""))
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(line))
+        + chunk(b"IEND", b"")
+    )
     assert read(tmp_path / "a.png").tolist() == [[[0, 128, 255], [1, 2, 3]]]
 
 
@@ -115,11 +119,16 @@ def jpeg() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("data, reason", [
-    (b"", "empty file"), (b"<html>404</html>", "not an image"),
-    (jpeg()[:400], "not an image|truncated"),
-    (jpeg()[:-2000], "truncated or damaged"), (jpeg()[:len(jpeg()) // 2], "truncated or damaged"),
-])
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "empty file"),
+        (b"<html>404</html>", "not an image"),
+        (jpeg()[:400], "not an image|truncated"),
+        (jpeg()[:-2000], "truncated or damaged"),
+        (jpeg()[: len(jpeg()) // 2], "truncated or damaged"),
+    ],
+)
 def test_bad_files_are_named_with_the_reason(tmp_path, data, reason):
     (tmp_path / "bad file.jpg").write_bytes(data)
     with pytest.raises(ImageProblem, match=rf"bad file\.jpg: .*({reason})"):
@@ -135,7 +144,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
 def test_a_truncated_png_and_a_bomb(tmp_path, monkeypatch):
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "b.png").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageProblem, match="truncated or damaged"):
         images.open_image(tmp_path / "b.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
@@ -220,8 +229,8 @@ def test_contact_sheet_holds_every_picture_and_wraps_captions():
     assert 3 * 9 <= one.height - plain.height <= 3 * 16
     assert images.contact_sheet([], [], 8, 64).width > 64
     titled = images.contact_sheet([blue], [words], 3, 64, title="Cars")
-    below = np.asarray(titled)[titled.height - one.height + 4:]  # the same sheet, moved down
+    below = np.asarray(titled)[titled.height - one.height + 4 :]  # the same sheet, moved down
     assert titled.height > one.height and (below == np.asarray(one)[4:]).all()
-    assert (np.asarray(titled)[:titled.height - one.height] < 128).any()
+    assert (np.asarray(titled)[: titled.height - one.height] < 128).any()
     with pytest.raises(ValueError, match="2 pictures but 1 labels"):
         images.contact_sheet([blue, blue], ["a"])

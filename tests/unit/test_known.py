@@ -6,68 +6,86 @@ import pytest
 
 from tests.unit.test_simulations import studies
 from tests.unit.test_tables import arms, study
-from varireal_utils import crosscheck, known, tables
-from varireal_utils.params import ParameterError
+from varireal_utils.analysis import published, robustness, tables
+from varireal_utils.core.params import ParameterError
 
 
 def test_known_numbers_stand_beside_ours():
     df = study(arms("color", 0.0, 0.0), datasets=("oxford_pets", "micro_cars"))
     main = tables.main_table(df, resamples=50)
-    got = known.beside(main).set_index(["dataset", "recipe"])
+    got = published.beside(main).set_index(["dataset", "recipe"])
     pets = got.loc[("oxford_pets", "real")]
     assert pets["published"] == 94.0 and pets["mark"] == "[V2]" and "16" in pets["conditions"]
-    assert pets["ours"] == pytest.approx(main.loc[(main["dataset"] == "oxford_pets") & (
-        main["recipe"] == "real"), "mean"].item())
-    assert got.loc[("stanford_cars", "zero_shot"), "ours"] != got.loc[
-        ("stanford_cars", "zero_shot"), "ours"]  # not run here
+    assert pets["ours"] == pytest.approx(
+        main.loc[(main["dataset"] == "oxford_pets") & (main["recipe"] == "real"), "mean"].item()
+    )
+    assert (
+        got.loc[("stanford_cars", "zero_shot"), "ours"]
+        != got.loc[("stanford_cars", "zero_shot"), "ours"]
+    )  # not run here
     assert got.loc[("oxford_pets", "edit(color,feasible)"), "mark"] == "not found"
     assert got.loc[("micro_cars", "real"), "mark"] == "not published"
-    assert got["published"].notna().sum() == len(known.load())
-    assert len(got) == len(known.load()) + len(main) - 2  # zero-shot and real of pets are joined
+    assert got["published"].notna().sum() == len(published.load())
+    assert (
+        len(got) == len(published.load()) + len(main) - 2
+    )  # zero-shot and real of pets are joined
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("known: [{dataset: a}]", r"\$.known\[0\].*required"),
-    ("known: [{dataset: a, recipe: real, top1: 940, mark: '[V]', source: s, conditions: c}]",
-     r"top1.*940 is greater"),
-    ("known: [{dataset: a, recipe: real, top1: 9, mark: sure, source: s, conditions: c}]", "mark"),
-    ("known: [{dataset: a, recipe: rael, top1: 9, mark: '[V]', source: s, conditions: c}]", "rael"),
-    ("known: [", "not valid YAML")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("known: [{dataset: a}]", r"\$.known\[0\].*required"),
+        (
+            "known: [{dataset: a, recipe: real, top1: 940, mark: '[V]', source: s, conditions: c}]",
+            r"top1.*940 is greater",
+        ),
+        (
+            "known: [{dataset: a, recipe: real, top1: 9, mark: sure, source: s, conditions: c}]",
+            "mark",
+        ),
+        (
+            "known: [{dataset: a, recipe: rael, top1: 9, mark: '[V]', source: s, conditions: c}]",
+            "rael",
+        ),
+        ("known: [", "not valid YAML"),
+    ],
+)
 def test_a_wrong_file_is_refused_by_row_and_key(tmp_path, text, message):
     path = tmp_path / "known.yaml"
     path.write_text(text)
     with pytest.raises(ParameterError, match=f"(?s)known.yaml.*{message}"):
-        known.load(path)
+        published.load(path)
     with pytest.raises(ParameterError, match="not there"):
-        known.load(tmp_path / "other.yaml")
+        published.load(tmp_path / "other.yaml")
 
 
 def test_all_methods_agree_on_the_pooled_effect():
     df = study(arms("color", 0.05, 0.0) | arms("texture", 0.05, 0.0), seeds=5)
     effects, model = tables.effects(df, 0.3, resamples=300), tables.mixed_model(df)
-    got = crosscheck.compare(df, effects, model)
+    got = robustness.compare(df, effects, model)
     assert set(got["method"]) == {"two-level bootstrap", "clustered regression", "mixed model"}
     assert got["agrees"].all()
     for _, rows in got.groupby("attribute"):
         assert np.ptp(rows["estimate"]) < 1e-6
     shifted = got.iloc[0][["low", "high"]] + 50
-    assert not crosscheck._agrees(got.iloc[0], {"estimate": 50, **shifted})
+    assert not robustness._agrees(got.iloc[0], {"estimate": 50, **shifted})
     alone = study(arms("color", 0.05, 0.0), seeds=1)
-    one = crosscheck.compare(alone, tables.effects(alone, 0.3, resamples=50),
-                             tables.mixed_model(alone))
+    one = robustness.compare(
+        alone, tables.effects(alone, 0.3, resamples=50), tables.mixed_model(alone)
+    )
     assert one.loc[one["method"] != "two-level bootstrap", "note"].str.contains("one seed").any()
 
 
 def test_clustered_regression_and_bootstrap_have_the_same_error():
     """Two estimates of one standard error, over simulated studies of eight seeds."""
-    from varireal_utils import stats
+    from varireal_utils.analysis import bootstrap
 
     ratios = []
     for a, b in studies(8, 300, 0.04, 0.02, 3, count=40):
         d = a.astype(float) - b
         table = pd.DataFrame(d, index=range(8), columns=[f"i{k}" for k in range(300)])
-        fit = crosscheck.clustered({("pets", "color"): table})
-        want = stats.interval(d, resamples=200)
+        fit = robustness.clustered({("pets", "color"): table})
+        want = bootstrap.interval(d, resamples=200)
         assert fit["estimate"] == pytest.approx(want.mean)
         ratios.append((fit["high"] - fit["low"]) / (want.high - want.low))
     assert 0.8 < np.median(ratios) < 1.25

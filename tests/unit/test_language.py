@@ -12,48 +12,74 @@ import pytest
 import yaml
 
 from tests.wordserver import COLORS, KEY, PLACES, answer, spec
-from varireal_utils import ask, endpoint, language, prompts, store, study, wording
-from varireal_utils.endpoint import LanguageError
+from varireal_utils.core import storage
+from varireal_utils.prompts import chat, llm_phrases, openai_client, phrase_bank, phrase_checks
+from varireal_utils.prompts.openai_client import LanguageError
+from varireal_utils.workflow import study
 
 
 @pytest.fixture
 def waits(monkeypatch):
     out: list[float] = []
-    monkeypatch.setattr(endpoint, "_pause", out.append)
+    monkeypatch.setattr(openai_client, "_pause", out.append)
     return out
 
 
 def params(server, **more) -> dict:
-    return {"seed": 7, "device": "cpu", "datasets": {"mine": {}},
-            "attributes": ["background", "color"],
-            "prompts": {"source": "llm", "base": "params/prompts/custom.yaml", "subject": "pets",
-                        "counts": {"background": 2, "color": 2}, "model": spec(server)} | more}
+    return {
+        "seed": 7,
+        "device": "cpu",
+        "datasets": {"mine": {}},
+        "attributes": ["background", "color"],
+        "prompts": {
+            "source": "llm",
+            "base": "params/prompts/custom.yaml",
+            "subject": "pets",
+            "counts": {"background": 2, "color": 2},
+            "model": spec(server),
+        }
+        | more,
+    }
 
 
 def proposal(server, folder: Path, attempts: int = 2, count: int = 2, attribute="background"):
-    about = {"subject": "pets", "classes": '["pug"]', "attribute": attribute,
-             "what": "place", "sentence": "a photo of a CLASS ____"}
-    model = language.open_model(spec(server), {"seed": 7})
-    return ask.propose(model, about, count, folder, attempts)
+    about = {
+        "subject": "pets",
+        "classes": '["pug"]',
+        "attribute": attribute,
+        "what": "place",
+        "sentence": "a photo of a CLASS ____",
+    }
+    model = chat.open_model(spec(server), {"seed": 7})
+    return llm_phrases.propose(model, about, count, folder, attempts)
 
 
 def dialogue(folder: Path) -> dict:
-    path, = folder.glob("*.json")
-    return store.read_json(path)
+    (path,) = folder.glob("*.json")
+    return storage.read_json(path)
 
 
 def test_a_bank_is_asked_for_judged_and_read_like_any_other(server, tmp_path):
-    got = ask.phrase_bank(params(server), "mine", ["pug", "{class}"], tmp_path)
-    bank = prompts.load_bank(got.path, "mine", {}, ["pug", "{class}"])
-    prompts.check_bank(bank)
-    assert prompts.lists(bank, "background", "pug") == PLACES
-    assert prompts.rgb(bank, "rust") == (150, 75, 40)
-    assert prompts.rgb(bank, "white") == (240, 240, 236) and "black" not in bank["colors"]
+    got = llm_phrases.prepare_phrases(params(server), "mine", ["pug", "{class}"], tmp_path)
+    bank = phrase_bank.load_bank(got.path, "mine", {}, ["pug", "{class}"])
+    phrase_bank.check_bank(bank)
+    assert phrase_bank.lists(bank, "background", "pug") == PLACES
+    assert phrase_bank.rgb(bank, "rust") == (150, 75, 40)
+    assert phrase_bank.rgb(bank, "white") == (240, 240, 236) and "black" not in bank["colors"]
     assert got.disagreements[["phrase", "proposed", "judged", "reason"]].values.tolist() == [
-        ["in lava", "infeasible", "feasible", "seen there"]]
-    assert got.metrics == {"answers": 4, "asked_now": 4, "refused": 0, "prompt_tokens": 400,
-                           "completion_tokens": 40, "uncounted": 0, "judged": 8,
-                           "disagreements": 1, "cost": pytest.approx(400e-6 + 160e-6)}
+        ["in lava", "infeasible", "feasible", "seen there"]
+    ]
+    assert got.metrics == {
+        "answers": 4,
+        "asked_now": 4,
+        "refused": 0,
+        "prompt_tokens": 400,
+        "completion_tokens": 40,
+        "uncounted": 0,
+        "judged": 8,
+        "disagreements": 1,
+        "cost": pytest.approx(400e-6 + 160e-6),
+    }
     assert all(p.is_file() for p in got.files) and len(got.files) == 6
     assert [path for path, *_ in server.seen] == ["/v1/chat/completions"] * 4
     body = server.seen[0][2]
@@ -64,38 +90,54 @@ def test_a_bank_is_asked_for_judged_and_read_like_any_other(server, tmp_path):
 
 def test_the_judge_sees_neither_arm_nor_order(server, tmp_path):
     swapped = {"feasible": PLACES["infeasible"], "infeasible": PLACES["feasible"]}
-    about = {"subject": "pets", "classes": '["pug"]', "attribute": "background", "what": "place",
-             "sentence": "____"}
-    model = language.open_model(spec(server), {"seed": 7})
+    about = {
+        "subject": "pets",
+        "classes": '["pug"]',
+        "attribute": "background",
+        "what": "place",
+        "sentence": "____",
+    }
+    model = chat.open_model(spec(server), {"seed": 7})
     for number, lists in enumerate((PLACES, swapped)):
-        rows, _ = ask.judge(model, about, lists, tmp_path / str(number), 7, 1)
+        rows, _ = llm_phrases.judge(model, about, lists, tmp_path / str(number), 7, 1)
         assert [r["proposed"] for r in rows] == ["feasible"] * 2 + ["infeasible"] * 2
         assert {r["phrase"]: r["judged"] for r in rows} == {
-            "in a park": "feasible", "on a beach": "feasible", "on the moon": "infeasible",
-            "in lava": "feasible"}
-    shown = [json.loads(re.search(r"^\{.*\}$", body["messages"][1]["content"], re.MULTILINE)[0])
-             for *_, body in server.seen]
+            "in a park": "feasible",
+            "on a beach": "feasible",
+            "on the moon": "infeasible",
+            "in lava": "feasible",
+        }
+    shown = [
+        json.loads(re.search(r"^\{.*\}$", body["messages"][1]["content"], re.MULTILINE)[0])
+        for *_, body in server.seen
+    ]
     assert list(shown[0].values()) != PLACES["feasible"] + PLACES["infeasible"]
-    strip = [server.seen[i][2]["messages"][1]["content"].replace(json.dumps(shown[i]), "")
-             for i in (0, 1)]
+    strip = [
+        server.seen[i][2]["messages"][1]["content"].replace(json.dumps(shown[i]), "")
+        for i in (0, 1)
+    ]
     assert strip[0] == strip[1]
 
 
 def test_disagreements_can_be_dropped(server, tmp_path):
-    got = ask.phrase_bank(params(server, disagreements="drop"), "mine", ["pug"], tmp_path)
-    bank = prompts.load_bank(got.path, "mine", {}, ["pug"])
-    assert prompts.lists(bank, "background", "pug")["infeasible"] == ["on the moon"]
-    prompts.check_bank(prompts.balance(bank, 0))
+    got = llm_phrases.prepare_phrases(
+        params(server, disagreements="drop"), "mine", ["pug"], tmp_path
+    )
+    bank = phrase_bank.load_bank(got.path, "mine", {}, ["pug"])
+    assert phrase_bank.lists(bank, "background", "pug")["infeasible"] == ["on the moon"]
+    phrase_bank.check_bank(phrase_bank.balance(bank, 0))
     server.answer = lambda body: answer(body).replace('"infeasible", "rea', '"feasible", "rea')
     with pytest.raises(LanguageError, match="leaves no infeasible phrase of background"):
-        ask.phrase_bank(params(server, disagreements="drop"), "mine", ["pug"], tmp_path / "b")
+        llm_phrases.prepare_phrases(
+            params(server, disagreements="drop"), "mine", ["pug"], tmp_path / "b"
+        )
 
 
 def test_lists_of_each_class_whatever_its_name(server, tmp_path):
     names = ["groups", "feasible", "F-16A/B"]
-    got = ask.phrase_bank(params(server, per_class=True), "mine", names, tmp_path)
-    bank = prompts.load_bank(got.path, "mine", {}, names)
-    assert len(prompts.check_bank(bank)) == 12 and len(server.seen) == 12
+    got = llm_phrases.prepare_phrases(params(server, per_class=True), "mine", names, tmp_path)
+    bank = phrase_bank.load_bank(got.path, "mine", {}, names)
+    assert len(phrase_bank.check_bank(bank)) == 12 and len(server.seen) == 12
     assert list(got.judgements["class"].unique()) == names
 
 
@@ -103,32 +145,35 @@ def places(**change) -> str:
     return json.dumps(PLACES | change)
 
 
-@pytest.mark.parametrize("bad, fault", [
-    ("Sure! Here they are", "not one JSON object"),
-    ("[1, 2]", r"is not of type 'object'|not of type"),
-    (places(feasible=["in a park"]), "feasible: 1 items, wanted 2"),
-    (places(feasible=["in a park", "on a beach", "at sea"]), "feasible: 3 items, wanted 2"),
-    (places(feasible=["in a park", "In A Park"]), r"feasible\[1\]: 'In A Park' is repeated"),
-    (places(infeasible=["on the moon", "in a park"]), r"infeasible\[1\].*in both arms"),
-    (places(note="hi"), "Additional properties"),
-    (places(feasible=["in a park", 3]), r"feasible\[1\]: 3 is not of type"),
-    ('{"feasible": [], "feasible": []}', "a key is given twice"),
-    ('{"feasible": NaN}', "NaN is no number"),
-    ("[" * 100_000, "nested too deep"),
-    (places(feasible=["in a park", "../../x"]), r"path separator \(U\+002F\)"),
-    (places(feasible=["in a park", "a\\b"]), r"path separator \(U\+005C\)"),
-    (places(feasible=["in a park", "<script>alert(1)</script>"]), r"markup \(U\+003C\)"),
-    (places(feasible=["in a park", "by\nnight"]), r"line break \(U\+000A\)"),
-    (places(feasible=["in a park", "by\u202enight"]), r"invisible character \(U\+202E\)"),
-    (places(feasible=["in a park", "\u05d0\u05d1"]), r"right-to-left character \(U\+05D0\)"),
-    (places(feasible=["in a park", "\ud800"]), r"invisible character \(U\+D800\)"),
-    (places(feasible=["in a park", "x" * 300]), "has 300 characters, at most 80"),
-    (places(feasible=["in a park", "on {class}"]), r"placeholder \(U\+007B\)"),
-    (places(feasible=["in a park", "(on mars)1.5"]), r"holds U\+0028"),
-    (places(feasible=["in a park", "on mars++"]), r"holds U\+002B"),
-    (places(feasible=["in a park", "--on mars"]), "is not words"),
-    (places(feasible=["in a park", "  "]), "is not words"),
-])
+@pytest.mark.parametrize(
+    "bad, fault",
+    [
+        ("Sure! Here they are", "not one JSON object"),
+        ("[1, 2]", r"is not of type 'object'|not of type"),
+        (places(feasible=["in a park"]), "feasible: 1 items, wanted 2"),
+        (places(feasible=["in a park", "on a beach", "at sea"]), "feasible: 3 items, wanted 2"),
+        (places(feasible=["in a park", "In A Park"]), r"feasible\[1\]: 'In A Park' is repeated"),
+        (places(infeasible=["on the moon", "in a park"]), r"infeasible\[1\].*in both arms"),
+        (places(note="hi"), "Additional properties"),
+        (places(feasible=["in a park", 3]), r"feasible\[1\]: 3 is not of type"),
+        ('{"feasible": [], "feasible": []}', "a key is given twice"),
+        ('{"feasible": NaN}', "NaN is no number"),
+        ("[" * 100_000, "nested too deep"),
+        (places(feasible=["in a park", "../../x"]), r"path separator \(U\+002F\)"),
+        (places(feasible=["in a park", "a\\b"]), r"path separator \(U\+005C\)"),
+        (places(feasible=["in a park", "<script>alert(1)</script>"]), r"markup \(U\+003C\)"),
+        (places(feasible=["in a park", "by\nnight"]), r"line break \(U\+000A\)"),
+        (places(feasible=["in a park", "by\u202enight"]), r"invisible character \(U\+202E\)"),
+        (places(feasible=["in a park", "\u05d0\u05d1"]), r"right-to-left character \(U\+05D0\)"),
+        (places(feasible=["in a park", "\ud800"]), r"invisible character \(U\+D800\)"),
+        (places(feasible=["in a park", "x" * 300]), "has 300 characters, at most 80"),
+        (places(feasible=["in a park", "on {class}"]), r"placeholder \(U\+007B\)"),
+        (places(feasible=["in a park", "(on mars)1.5"]), r"holds U\+0028"),
+        (places(feasible=["in a park", "on mars++"]), r"holds U\+002B"),
+        (places(feasible=["in a park", "--on mars"]), "is not words"),
+        (places(feasible=["in a park", "  "]), "is not words"),
+    ],
+)
 def test_a_bad_answer_is_refused_by_name_and_asked_for_again(server, tmp_path, bad, fault):
     server.answers = [bad, places()]
     lists, _, row = proposal(server, tmp_path)
@@ -142,18 +187,27 @@ def test_a_bad_answer_is_refused_by_name_and_asked_for_again(server, tmp_path, b
     assert again[-1]["content"] == first["correction"] and first["faults"][0] in first["correction"]
     (tmp_path / "b").mkdir()
     server.answers = [bad] * 2
-    with pytest.raises(LanguageError, match=rf"(?s)no usable answer in 2 attempts.*({fault}).*"
-                                            r"dialogue is in .*json.*prompts\.attempts"):
+    with pytest.raises(
+        LanguageError,
+        match=rf"(?s)no usable answer in 2 attempts.*({fault}).*"
+        r"dialogue is in .*json.*prompts\.attempts",
+    ):
         proposal(server, tmp_path / "b")
 
 
-@pytest.mark.parametrize("change, fault", [
-    ({"rgb": [0, 0, 256]}, "256 is greater than the maximum"), ({"rgb": [0, 0]}, "2 items"),
-    ({"rgb": [0, 0, True]}, "True is not of type"),
-    ({"rgb": [242, 120, 182]}, r"same red, green and blue as feasible\[0\]")])
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"rgb": [0, 0, 256]}, "256 is greater than the maximum"),
+        ({"rgb": [0, 0]}, "2 items"),
+        ({"rgb": [0, 0, True]}, "True is not of type"),
+        ({"rgb": [242, 120, 182]}, r"same red, green and blue as feasible\[0\]"),
+    ],
+)
 def test_colours_come_with_colours(server, tmp_path, change, fault):
-    server.answers = [json.dumps(COLORS | {"feasible": [COLORS["feasible"][1] | change,
-                                                        COLORS["feasible"][0]]})]
+    server.answers = [
+        json.dumps(COLORS | {"feasible": [COLORS["feasible"][1] | change, COLORS["feasible"][0]]})
+    ]
     _, colors, _ = proposal(server, tmp_path, attribute="color")
     assert re.search(fault, "; ".join(dialogue(tmp_path)["exchanges"][0]["faults"]))
     assert colors["lime"] == [120, 250, 40]
@@ -168,10 +222,11 @@ def test_fences_and_thoughts_are_no_fault(server, tmp_path, form):
 def test_every_phrase_is_judged(server, tmp_path):
     verdict = {"verdict": "feasible", "reason": "x"}
     server.answers = [places(), json.dumps({"1": verdict, "2": verdict, "4": {"verdict": "maybe"}})]
-    got = ask.phrase_bank(params(server) | {"attributes": ["background"]}, "mine", ["pug"],
-                          tmp_path)
+    got = llm_phrases.prepare_phrases(
+        params(server) | {"attributes": ["background"]}, "mine", ["pug"], tmp_path
+    )
     assert got.metrics["refused"] == 1 and len(got.judgements) == 4
-    kept = [store.read_json(p) for p in (tmp_path / "dialogue").glob("*.json")]
+    kept = [storage.read_json(p) for p in (tmp_path / "dialogue").glob("*.json")]
     said = " ".join(f for d in kept for e in d["exchanges"] for f in e["faults"])
     assert "'3' is a required property" in said and "'maybe' is not one of" in said
 
@@ -194,9 +249,9 @@ def test_time_outs_and_cut_lines_are_tried_again(server, waits):
     short = spec(server, timeout=0.3, retries=1)
     server.answers = [1.0, (200, {"Content-Length": "999"}, "{")]
     with pytest.raises(LanguageError, match="given up after 2 tries"):
-        endpoint.ask(short, [], {})
+        openai_client.ask(short, [], {})
     server.answers = [1.0, "at last"]
-    assert endpoint.ask(short, [], {}).text == "at last"
+    assert openai_client.ask(short, [], {}).text == "at last"
 
 
 def test_a_server_that_drips_is_cut_off(server):
@@ -220,23 +275,29 @@ def test_a_server_that_drips_is_cut_off(server):
         thread.start()
         url = f"http://127.0.0.1:{line.getsockname()[1]}/v1"
         with pytest.raises(LanguageError, match="took longer than 0.5 seconds"):
-            endpoint.ask(spec(server, url=url, timeout=0.5, retries=0), [], {})
+            openai_client.ask(spec(server, url=url, timeout=0.5, retries=0), [], {})
         ended.set()
         thread.join(5)
 
 
-@pytest.mark.parametrize("said, words", [
-    ((404, {}, "no such model"), r"HTTP 404: 'no such model'; check `url` and the model's `name`"),
-    ((400, {}, "response_format?"), "set structured: json_object or none"),
-    ((200, {}, "<html>"), "not as chat completions do: '<html>'"),
-    ((200, {}, '{"choices": []}'), "not as chat completions do"),
-    ((200, {}, "x" * 4_000_001), "more than 4,000,000 bytes"),
-    ((401, {}, ""), "HTTP 401; it wants a key: name its environment variable"),
-])
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        (
+            (404, {}, "no such model"),
+            r"HTTP 404: 'no such model'; check `url` and the model's `name`",
+        ),
+        ((400, {}, "response_format?"), "set structured: json_object or none"),
+        ((200, {}, "<html>"), "not as chat completions do: '<html>'"),
+        ((200, {}, '{"choices": []}'), "not as chat completions do"),
+        ((200, {}, "x" * 4_000_001), "more than 4,000,000 bytes"),
+        ((401, {}, ""), "HTTP 401; it wants a key: name its environment variable"),
+    ],
+)
 def test_what_no_patience_helps_ends_at_once(server, waits, said, words):
     server.answers = [said]
     with pytest.raises(LanguageError, match=words):
-        endpoint.ask(spec(server), [], {})
+        openai_client.ask(spec(server), [], {})
     assert len(server.seen) == 1 and waits == []
 
 
@@ -244,8 +305,10 @@ def test_answers_cut_off_or_refused_say_so(server, tmp_path):
     def body(message, finish):
         return 200, {}, json.dumps({"choices": [{"message": message, "finish_reason": finish}]})
 
-    server.answers = [body({"content": places()}, "length"),
-                      body({"content": None, "refusal": "I cannot"}, "stop")]
+    server.answers = [
+        body({"content": places()}, "length"),
+        body({"content": None, "refusal": "I cannot"}, "stop"),
+    ]
     with pytest.raises(LanguageError, match=r"\(no text\) I cannot"):
         proposal(server, tmp_path)
     first, _ = dialogue(tmp_path)["exchanges"]
@@ -255,8 +318,18 @@ def test_answers_cut_off_or_refused_say_so(server, tmp_path):
 @pytest.mark.parametrize("kind", ["json_object", "none"])
 def test_other_kinds_of_structure(server, kind):
     server.answers = ["x"]
-    endpoint.ask(spec(server, structured=kind, max_tokens_field="max_completion_tokens",
-                      max_tokens=9, seed=3, temperature=0.5), [], {"type": "object"})
+    openai_client.ask(
+        spec(
+            server,
+            structured=kind,
+            max_tokens_field="max_completion_tokens",
+            max_tokens=9,
+            seed=3,
+            temperature=0.5,
+        ),
+        [],
+        {"type": "object"},
+    )
     body = server.seen[0][2]
     assert body.get("response_format") == ({"type": kind} if kind != "none" else None)
     assert body["max_completion_tokens"] == 9 and "max_tokens" not in body
@@ -276,13 +349,16 @@ def test_the_key_is_sent_and_kept_nowhere(server, tmp_path, monkeypatch, capsys)
 
     server.answer = echo
     server.answers = [f"Is it {KEY}?"]
-    got = ask.phrase_bank(p, "mine", ["pug"], tmp_path)
+    got = llm_phrases.prepare_phrases(p, "mine", ["pug"], tmp_path)
     assert all(h["Authorization"] == f"Bearer {KEY}" for _, h, _ in server.seen)
-    for said in ((401, {}, f"bad key {KEY}"), (500, {}, json.dumps(KEY).replace("/", "\\/")),
-                 (200, {}, KEY)):
+    for said in (
+        (401, {}, f"bad key {KEY}"),
+        (500, {}, json.dumps(KEY).replace("/", "\\/")),
+        (200, {}, KEY),
+    ):
         server.answers = [said]
         with pytest.raises(LanguageError) as error:
-            endpoint.ask(p["prompts"]["model"] | {"retries": 0}, [], {})
+            openai_client.ask(p["prompts"]["model"] | {"retries": 0}, [], {})
         assert "secret" not in str(error.value)
         assert error.value.__cause__ is None and "[key]" in str(error.value)
     print(got)
@@ -295,10 +371,10 @@ def test_no_key_no_question(server, monkeypatch):
     asked = spec(server, api_key_env="WORDS_KEY")
     monkeypatch.delenv("WORDS_KEY", raising=False)
     with pytest.raises(LanguageError, match="WORDS_KEY .* is not set; .*export WORDS_KEY="):
-        endpoint.ask(asked, [], {})
+        openai_client.ask(asked, [], {})
     monkeypatch.setenv("WORDS_KEY", "two words secret")
     with pytest.raises(LanguageError, match="WORDS_KEY") as error:
-        endpoint.ask(asked, [], {})
+        openai_client.ask(asked, [], {})
     assert "secret" not in str(error.value) and server.seen == []
 
 
@@ -306,33 +382,33 @@ def test_redirects_do_not_take_the_key_elsewhere(server, monkeypatch):
     monkeypatch.setenv("WORDS_KEY", KEY)
     server.answers = [(307, {"Location": f"{server.url}/elsewhere"}, "")]
     with pytest.raises(LanguageError, match="HTTP 307; redirects are not followed"):
-        endpoint.ask(spec(server, api_key_env="WORDS_KEY"), [], {})
+        openai_client.ask(spec(server, api_key_env="WORDS_KEY"), [], {})
     assert len(server.seen) == 1
 
 
 def test_what_was_answered_is_not_asked_again(server, tmp_path):
-    first = ask.phrase_bank(params(server), "mine", ["pug"], tmp_path)
+    first = llm_phrases.prepare_phrases(params(server), "mine", ["pug"], tmp_path)
     files = {p: p.read_bytes() for p in first.files}
     cheap = params(server)
     cheap["prompts"]["model"] |= {"price_input": 0.0, "retries": 0}
-    again = ask.phrase_bank(cheap, "mine", ["pug"], tmp_path)
+    again = llm_phrases.prepare_phrases(cheap, "mine", ["pug"], tmp_path)
     assert len(server.seen) == 4 and again.metrics["asked_now"] == 0
     assert again.metrics["prompt_tokens"] == 400
     assert {p: p.read_bytes() for p in again.files} == files
-    ask.phrase_bank(params(server) | {"seed": 8}, "mine", ["pug"], tmp_path)
+    llm_phrases.prepare_phrases(params(server) | {"seed": 8}, "mine", ["pug"], tmp_path)
     assert len(server.seen) == 6  # the judge's order is another one
     more = params(server)
     more["prompts"]["model"]["temperature"] = 1.0
-    ask.phrase_bank(more, "mine", ["pug"], tmp_path)
+    llm_phrases.prepare_phrases(more, "mine", ["pug"], tmp_path)
     assert len(server.seen) == 10
 
 
 def test_a_kept_answer_is_checked_again(server, tmp_path):
     proposal(server, tmp_path)
-    path, = tmp_path.glob("*.json")
-    kept = store.read_json(path)
+    (path,) = tmp_path.glob("*.json")
+    kept = storage.read_json(path)
     kept["answer"]["feasible"][0] = "<b>"
-    store.write_json(path, kept)
+    storage.write_json(path, kept)
     assert proposal(server, tmp_path)[0] == PLACES and len(server.seen) == 2
     path.write_text("{")
     with pytest.raises(ValueError, match="not valid JSON.*delete it"):
@@ -358,16 +434,25 @@ def test_uncounted_tokens_make_the_cost_unknown(server, tmp_path):
     assert row["uncounted"] == 1 and row["cost"] is None and row["prompt_tokens"] == 0
 
 
-@pytest.mark.parametrize("phrase", ["on a rocky beach", "at the artist's caf\u00e9",
-                                    "red, white and blue", "16th-century stone", "yes", "null"])
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "on a rocky beach",
+        "at the artist's caf\u00e9",
+        "red, white and blue",
+        "16th-century stone",
+        "yes",
+        "null",
+    ],
+)
 def test_good_phrases_pass_and_come_back_from_the_file(phrase):
-    assert wording.fault(phrase) == ""
+    assert phrase_checks.fault(phrase) == ""
     assert yaml.safe_load(yaml.safe_dump([phrase], allow_unicode=True)) == [phrase]
 
 
 def test_a_phrase_file_asks_nobody(tmp_path):
     p = {"prompts": "params/prompts/micro.yaml", "datasets": {"a": {"family": "cars"}}}
-    got = ask.phrase_bank(p, "a", ["x"], tmp_path)
+    got = llm_phrases.prepare_phrases(p, "a", ["x"], tmp_path)
     assert got.path.as_posix() == p["prompts"] and got.files == [] and got.metrics == {}
     assert got.disagreements.empty and got.subject == "cars" and not list(tmp_path.iterdir())
 
@@ -375,8 +460,8 @@ def test_a_phrase_file_asks_nobody(tmp_path):
 def test_a_base_without_the_sentence_is_named(server, tmp_path):
     base = tmp_path / "base.yaml"
     base.write_text("{families: {}, templates: {}, verify: {}}")
-    with pytest.raises(prompts.PhraseError, match=r"base\.yaml: templates\.background\.edit"):
-        ask.phrase_bank(params(server, base=str(base)), "mine", ["pug"], tmp_path)
+    with pytest.raises(phrase_bank.PhraseError, match=r"base\.yaml: templates\.background\.edit"):
+        llm_phrases.prepare_phrases(params(server, base=str(base)), "mine", ["pug"], tmp_path)
 
 
 def test_a_stage_runs_again_when_the_block_or_its_base_changes(server, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varireal_utils import memory
+from varireal_utils.core import oom_retry
 
 
 def small(limit: int, seen: list[int]):
@@ -19,6 +19,7 @@ def small(limit: int, seen: list[int]):
         if len(lists[0]) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
         return [sum(items) for items in zip(*lists, strict=True)]
+
     return work
 
 
@@ -28,24 +29,29 @@ def test_halves_give_what_the_whole_gives(count: int, limit: int) -> None:
     a, b, seen = list(range(count)), list(range(100, 100 + count)), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert memory.in_parts(small(limit, seen), a, b) == [x + y for x, y in zip(a, b,
-                                                                                 strict=True)]
+        assert oom_retry.in_parts(small(limit, seen), a, b) == [
+            x + y for x, y in zip(a, b, strict=True)
+        ]
     assert sum(n for n in seen if n <= limit) == count  # nothing is made twice
 
 
 def test_one_item_that_is_too_much_fails() -> None:
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="in halves"):
-        memory.in_parts(small(0, []), [1, 2, 3])
+        oom_retry.in_parts(small(0, []), [1, 2, 3])
 
 
 def test_tensors_are_sliced_like_lists() -> None:
     with pytest.warns(UserWarning, match="batch of 5"):
-        got = memory.in_parts(lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError())
-                              if len(x) > 2 else x * 2, torch.arange(5))
+        got = oom_retry.in_parts(
+            lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError()) if len(x) > 2 else x * 2,
+            torch.arange(5),
+        )
     assert np.array_equal(torch.stack(got), [0, 2, 4, 6, 8])
 
 
 def test_a_training_step_names_the_key() -> None:
-    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory.*; raise accumulate"), \
-            memory.named("raise accumulate"):
+    with (
+        pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory.*; raise accumulate"),
+        oom_retry.named("raise accumulate"),
+    ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried\nlong list of segments")

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from varireal_utils import datasets, official, sources, store
-from varireal_utils.entry import DatasetError, Entry
+from varireal_utils.core import storage
+from varireal_utils.data import dataset_readers, datasets, sources
+from varireal_utils.data.image_record import DatasetError, Entry
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared")) / "data"
@@ -20,14 +21,18 @@ SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared")) / "data
 
 def needs(folder: str):
     """The test runs where the official lists lie outside the repository."""
-    absent = pytest.mark.skipif(not (SHARED / folder).is_dir(), reason=f"{SHARED / folder} is not "
-                                f"there; VARIREAL_SHARED names the folder that holds data/{folder}")
+    absent = pytest.mark.skipif(
+        not (SHARED / folder).is_dir(),
+        reason=f"{SHARED / folder} is not "
+        f"there; VARIREAL_SHARED names the folder that holds data/{folder}",
+    )
     return lambda test: pytest.mark.shared(absent(test))
 
 
 def picture(seed: int, width: int = 24, height: int = 16) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(
-        0, 200, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 200, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def write_split(path: Path, lists: dict[str, list]) -> Path:
@@ -44,8 +49,18 @@ def read(name: str, **spec) -> tuple[pd.DataFrame, dict[str, str]]:
     """Entries as a table, and the skipped files with their reasons."""
     skipped = []
     found = sources.entries("it", {"source": name, **spec}, skipped)
-    table = pd.DataFrame([{"image_id": e.image_id, "file": e.file, "class_name": e.class_name,
-                           "split": e.split, **dict(e.extra)} for e in found])
+    table = pd.DataFrame(
+        [
+            {
+                "image_id": e.image_id,
+                "file": e.file,
+                "class_name": e.class_name,
+                "split": e.split,
+                **dict(e.extra),
+            }
+            for e in found
+        ]
+    )
     return table, {s["file"]: s["reason"] for s in skipped}
 
 
@@ -74,8 +89,9 @@ def aircraft(root: Path, banner: int = 20) -> Path:
 
 def test_aircraft_keeps_odd_names_and_loses_its_banner(tmp_path):
     aircraft(tmp_path / "in")
-    table, skipped = datasets.load("planes", {"source": "fgvc_aircraft", "root": tmp_path / "in"},
-                                   tmp_path / "s")
+    table, skipped = datasets.load(
+        "planes", {"source": "fgvc_aircraft", "root": tmp_path / "in"}, tmp_path / "s"
+    )
     assert skipped.empty and set(table["class_name"]) == set(ODD)
     assert table.groupby("split").size().to_dict() == {"train": 6, "val": 6, "test": 6}
     assert table["image_id"].tolist()[:2] == ["0000000", "0000001"]
@@ -83,7 +99,7 @@ def test_aircraft_keeps_odd_names_and_loses_its_banner(tmp_path):
     assert (table["height"] == 30).all() and (table["width"] == 40).all()
     for path in table["path"]:
         assert (tmp_path / "s" / path).parent == tmp_path / "s" / "data" / "planes" / "images"
-        assert store.read_image(tmp_path / "s" / path)[-3:].mean() < 150  # nothing white is left
+        assert storage.read_image(tmp_path / "s" / path)[-3:].mean() < 150  # nothing white is left
     assert table["source_path"].iloc[0] == "fgvc-aircraft-2013b/data/images/0000000.jpg"
 
 
@@ -102,12 +118,14 @@ def test_aircraft_levels_and_other_roots(tmp_path):
 def test_a_bad_line_or_picture_of_aircraft_costs_only_itself(tmp_path):
     data = aircraft(tmp_path)
     lines = (data / "images_variant_train.txt").read_text()
-    (data / "images_variant_train.txt").write_text(f"{lines}1111111\n2222222 F-16\n"
-                                                   f"0000010 {ODD[0]}\n")
+    (data / "images_variant_train.txt").write_text(
+        f"{lines}1111111\n2222222 F-16\n0000010 {ODD[0]}\n"
+    )
     picture(1, 40, 20).save(data / "images" / "0000003.jpg")
     (data / "images" / "0000004.jpg").unlink()
-    table, skipped = datasets.load("planes", {"source": "fgvc_aircraft", "root": tmp_path},
-                                   tmp_path / "s")
+    table, skipped = datasets.load(
+        "planes", {"source": "fgvc_aircraft", "root": tmp_path}, tmp_path / "s"
+    )
     reasons = skipped.set_index("file")["reason"]
     assert "wanted an image and its class, got the line '1111111'" in reasons["1111111"]
     assert "wanted a class of variants.txt, got the line '2222222 F-16'" in reasons["2222222"]
@@ -128,12 +146,15 @@ def test_a_mask_is_cut_with_its_photograph(tmp_path, monkeypatch, max_size):
         for mask in ("m.png", "short.png"):
             yield Entry(mask, tmp_path / "a.png", "x", "train", tmp_path / mask, crop_bottom=20)
 
-    monkeypatch.setitem(official._LISTS, "fgvc_aircraft", reader)
-    table, skipped = datasets.load("it", {"source": "fgvc_aircraft", "root": tmp_path, "side":
-                                          "shortest", "max_size": max_size}, tmp_path / "s")
+    monkeypatch.setitem(dataset_readers._LISTS, "fgvc_aircraft", reader)
+    table, skipped = datasets.load(
+        "it",
+        {"source": "fgvc_aircraft", "root": tmp_path, "side": "shortest", "max_size": max_size},
+        tmp_path / "s",
+    )
     row = table.set_index("image_id").loc["m.png"]
     height, width = min(30, max_size), min(40, max_size * 4 // 3)
-    kept = store.read_mask(tmp_path / "s" / row["mask_path"])
+    kept = storage.read_mask(tmp_path / "s" / row["mask_path"])
     assert (row["height"], row["width"]) == (height, width) == kept.shape
     third, half = height * 2 // 3, width // 2
     assert (kept[third:, :half] == 255).all()
@@ -143,8 +164,12 @@ def test_a_mask_is_cut_with_its_photograph(tmp_path, monkeypatch, max_size):
 
 # --- Stanford Cars
 
-MODELS = ("Audi TTS Coupe 2012", "Ram C/V Cargo Van Minivan 2012",
-          "Bugatti Veyron 16.4 Coupe 2009", "smart fortwo Convertible 2012")
+MODELS = (
+    "Audi TTS Coupe 2012",
+    "Ram C/V Cargo Van Minivan 2012",
+    "Bugatti Veyron 16.4 Coupe 2009",
+    "smart fortwo Convertible 2012",
+)
 
 
 def annotate(path: Path, rows: list[tuple[str, int]], labels: bool = True) -> None:
@@ -168,8 +193,10 @@ def devkit(home: Path, models: tuple[str, ...], train: list, test: list) -> None
 def cars(root: Path) -> Path:
     """Four models; train and test use the same file names for different pictures."""
     home = root / "stanford_cars"
-    rows = {"train": [(f"{i + 1:05d}.jpg", i % 4 + 1) for i in range(12)],
-            "test": [(f"{i + 1:05d}.jpg", 4 - i % 4) for i in range(8)]}
+    rows = {
+        "train": [(f"{i + 1:05d}.jpg", i % 4 + 1) for i in range(12)],
+        "test": [(f"{i + 1:05d}.jpg", 4 - i % 4) for i in range(8)],
+    }
     for part, files in rows.items():
         (home / f"cars_{part}").mkdir(parents=True)
         for i, (file, _) in enumerate(files):
@@ -180,19 +207,23 @@ def cars(root: Path) -> Path:
 
 def coop_cars() -> dict[str, list]:
     """The split of `cars` in CoOp's form: labels from 0, the year first."""
+
     def line(part: str, i: int, number: int) -> list:
         words = MODELS[number].split(" ")
         return [f"cars_{part}/{i + 1:05d}.jpg", number, " ".join([words[-1], *words[:-1]])]
 
-    return {"train": [line("train", i, i % 4) for i in range(8)],
-            "val": [line("train", i, i % 4) for i in range(8, 12)],
-            "test": [line("test", i, 3 - i % 4) for i in range(8)]}
+    return {
+        "train": [line("train", i, i % 4) for i in range(8)],
+        "val": [line("train", i, i % 4) for i in range(8, 12)],
+        "test": [line("test", i, 3 - i % 4) for i in range(8)],
+    }
 
 
 def test_cars_reads_the_devkit_whose_labels_start_at_one(tmp_path):
     cars(tmp_path / "in")
-    table, skipped = datasets.load("cars", {"source": "stanford_cars", "root": tmp_path / "in"},
-                                   tmp_path / "s")
+    table, skipped = datasets.load(
+        "cars", {"source": "stanford_cars", "root": tmp_path / "in"}, tmp_path / "s"
+    )
     assert skipped.empty and set(table["class_name"]) == set(MODELS)
     assert table.groupby("split").size().to_dict() == {"train": 8, "val": 4, "test": 8}
     assert [MODELS[i - 1] for i in table["official_id"]] == table["class_name"].tolist()
@@ -235,8 +266,10 @@ def test_cars_split_files_of_both_forms_agree_with_and_without_the_devkit(tmp_pa
     alone, skipped = read("stanford_cars", root=tmp_path, split=split)
     assert not skipped
     order = ["image_id", "file", "class_name", "split", "official_id"]
-    pd.testing.assert_frame_equal(table.sort_values("image_id")[order].reset_index(drop=True),
-                                  alone.sort_values("image_id")[order].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        table.sort_values("image_id")[order].reset_index(drop=True),
+        alone.sort_values("image_id")[order].reset_index(drop=True),
+    )
     (home / "cars_train").rename(home / "inner")
     (home / "cars_train").mkdir()
     (home / "inner").rename(home / "cars_train" / "cars_train")  # as a Kaggle mirror packs it
@@ -274,14 +307,21 @@ def test_waterbirds_reads_its_numbers_and_places(tmp_path):
     spec = {"source": "waterbirds", "root": tmp_path / "in"}
     table, skipped = datasets.load("birds", spec, tmp_path / "s")
     rows = [tuple(r) for r in table[["class_name", "split", "place", "label"]].to_numpy()]
-    assert sorted(rows) == [("landbird", "test", "land", 0), ("landbird", "train", "water", 0),
-                            ("waterbird", "train", "land", 1), ("waterbird", "val", "water", 1)]
+    assert sorted(rows) == [
+        ("landbird", "test", "land", 0),
+        ("landbird", "train", "water", 0),
+        ("waterbird", "train", "land", 1),
+        ("waterbird", "val", "water", 1),
+    ]
     reasons = [r for f, r in zip(skipped["file"], skipped["reason"]) if "Ani" in f]
-    assert reasons == ["metadata.csv: y is '2', wanted 0 to 1",
-                       "metadata.csv: split is '3', wanted 0 to 2",
-                       "metadata.csv: place is '', wanted 0 to 1"]
-    split = write_split(tmp_path / "a.csv", {"test": [["001.Black_footed_Albatross/"
-                                                       "Black_0046_18.jpg"]]})
+    assert reasons == [
+        "metadata.csv: y is '2', wanted 0 to 1",
+        "metadata.csv: split is '3', wanted 0 to 2",
+        "metadata.csv: place is '', wanted 0 to 1",
+    ]
+    split = write_split(
+        tmp_path / "a.csv", {"test": [["001.Black_footed_Albatross/Black_0046_18.jpg"]]}
+    )
     table, skipped = read("waterbirds", root=home, split=split)
     assert table["image_id"].tolist() == ["001.Black_footed_Albatross/Black_0046_18.jpg"]
     assert table["split"].tolist() == ["test"]
@@ -293,15 +333,18 @@ def test_waterbirds_reads_its_numbers_and_places(tmp_path):
 
 # --- Oxford Pets, and split files
 
+
 def pets(root: Path, count: int = 4) -> Path:
     home = root / "oxford-iiit-pet"
     (home / "images").mkdir(parents=True)
     (home / "annotations").mkdir()
     for kind, start in (("trainval", 1), ("test", count + 1)):
-        stems = [f"{b}_{i}" for b in ("Birman", "basset_hound")
-                 for i in range(start, start + count)]
+        stems = [
+            f"{b}_{i}" for b in ("Birman", "basset_hound") for i in range(start, start + count)
+        ]
         (home / "annotations" / f"{kind}.txt").write_text(
-            "".join(f"{s} {7 if s[0] == 'B' else 5} 1 1\n" for s in stems))
+            "".join(f"{s} {7 if s[0] == 'B' else 5} 1 1\n" for s in stems)
+        )
         for i, stem in enumerate(stems):
             picture(i + start * 100).save(home / "images" / f"{stem}.jpg")
     return home
@@ -314,12 +357,15 @@ def test_pets_in_grey_in_cmyk_and_under_a_wrong_suffix(tmp_path):
     Image.new("CMYK", (24, 16), (0, 255, 255, 0)).save(home / "images/Birman_2.jpg", quality=95)
     Image.new("RGB", (24, 16), (10, 200, 30)).save(home / "images/Birman_5.jpg", format="PNG")
     Image.new("P", (24, 16), 1).save(home / "images/Birman_6.jpg", format="GIF")
-    table, skipped = datasets.load("pets", {"source": "oxford_pets", "root": tmp_path / "in"},
-                                   tmp_path / "s")
+    table, skipped = datasets.load(
+        "pets", {"source": "oxford_pets", "root": tmp_path / "in"}, tmp_path / "s"
+    )
     assert skipped.empty and len(table) == 16
     rows = table.set_index("image_id")
-    pixels = {i: store.read_image(tmp_path / "s" / rows.loc[i, "path"]).astype(int)
-              for i in ("Birman_1", "Birman_2", "Birman_5", "Birman_6")}
+    pixels = {
+        i: storage.read_image(tmp_path / "s" / rows.loc[i, "path"]).astype(int)
+        for i in ("Birman_1", "Birman_2", "Birman_5", "Birman_6")
+    }
     assert all(p.shape == (16, 24, 3) for p in pixels.values())
     assert (pixels["Birman_1"].std(axis=2) == 0).all()
     assert abs(pixels["Birman_1"][0, :, 0] - np.arange(0, 240, 10)).max() <= 4
@@ -331,28 +377,44 @@ def test_pets_in_grey_in_cmyk_and_under_a_wrong_suffix(tmp_path):
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_a_split_file_names_what_it_lacks_and_what_it_says_twice(tmp_path, suffix):
     pets(tmp_path)
-    lists = {"train": [["Birman_1.jpg", 1, "birman"], ["Birman/Birman_5.jpg", 1, "birman"],
-                       ["birman_2.jpg", 1, "birman"]],
-             "val": [["images/basset_hound_2.jpg", 0, "basset_hound"]],
-             "test": [["Birman_1.jpg", 1, "birman"], ["Birman_6.jpg", 1, "birman"]]}
+    lists = {
+        "train": [
+            ["Birman_1.jpg", 1, "birman"],
+            ["Birman/Birman_5.jpg", 1, "birman"],
+            ["birman_2.jpg", 1, "birman"],
+        ],
+        "val": [["images/basset_hound_2.jpg", 0, "basset_hound"]],
+        "test": [["Birman_1.jpg", 1, "birman"], ["Birman_6.jpg", 1, "birman"]],
+    }
     split = write_split(tmp_path / f"a.{suffix}", lists)
     table, skipped = read("oxford_pets", root=tmp_path, split=split)
     assert dict(zip(table["image_id"], table["split"])) == {
-        "Birman_1": "train", "Birman_5": "train", "basset_hound_2": "val", "Birman_6": "test"}
+        "Birman_1": "train",
+        "Birman_5": "train",
+        "basset_hound_2": "val",
+        "Birman_6": "test",
+    }
     assert f"a.{suffix} lists it twice, in train and in test" in skipped["Birman_1.jpg"]
     assert skipped["birman_2.jpg"] == f"in {split}, but in no official list"  # case counts
     assert skipped["Birman_2"] == f"not in {split}" and len(skipped) == 14
 
 
-@pytest.mark.parametrize("file, text, words", [
-    ("a.json", "{", r"a\.json: wanted CoOp's form .*it is not JSON"),
-    ("a.json", "[1]", "got list, wanted lists train, val and test"),
-    ("a.json", '{"train": [], "holdout": []}', r"got \['holdout', 'train'\]"),
-    ("a.json", '{"train": {"a": 1}}', r"got \['train'\], wanted lists"),
-    ("a.csv", "file,split\na,train\n", "wanted columns split .* and filename; 'filename' is miss"),
-    ("a.csv", "filename,split\na,hold\n", "'hold' is missing or unknown"),
-    ("none", "", r"it\.split: got .*b, wanted official or a CSV file .* or CoOp's split_zhou"),
-])
+@pytest.mark.parametrize(
+    "file, text, words",
+    [
+        ("a.json", "{", r"a\.json: wanted CoOp's form .*it is not JSON"),
+        ("a.json", "[1]", "got list, wanted lists train, val and test"),
+        ("a.json", '{"train": [], "holdout": []}', r"got \['holdout', 'train'\]"),
+        ("a.json", '{"train": {"a": 1}}', r"got \['train'\], wanted lists"),
+        (
+            "a.csv",
+            "file,split\na,train\n",
+            "wanted columns split .* and filename; 'filename' is miss",
+        ),
+        ("a.csv", "filename,split\na,hold\n", "'hold' is missing or unknown"),
+        ("none", "", r"it\.split: got .*b, wanted official or a CSV file .* or CoOp's split_zhou"),
+    ],
+)
 def test_a_split_file_of_no_known_form(tmp_path, file, text, words):
     pets(tmp_path)
     (tmp_path / file).write_text(text)
@@ -362,43 +424,55 @@ def test_a_split_file_of_no_known_form(tmp_path, file, text, words):
 
 def test_a_bad_line_of_coops_json_costs_only_itself(tmp_path):
     pets(tmp_path)
-    rows = [["Birman_1.jpg", 1, "birman"], ["Birman_2.jpg", "1", "birman"], ["Birman_3.jpg"],
-            "Birman_4.jpg"]
+    rows = [
+        ["Birman_1.jpg", 1, "birman"],
+        ["Birman_2.jpg", "1", "birman"],
+        ["Birman_3.jpg"],
+        "Birman_4.jpg",
+    ]
     split = write_split(tmp_path / "a.json", {"train": rows})
     table, skipped = read("oxford_pets", root=tmp_path, split=split)
     assert table["image_id"].tolist() == ["Birman_1"]
     assert sum(r == "a.json: wanted [path, label, class name]" for r in skipped.values()) == 3
 
 
-@pytest.mark.parametrize("source, part, words", [
-    ("oxford_pets", "annotations/test.txt", r"test\.txt is not there"),
-    ("fgvc_aircraft", "data/images_variant_val.txt", r"images_variant_val\.txt is not there"),
-    ("waterbirds", "metadata.csv", r"metadata\.csv is not there"),
-])
+@pytest.mark.parametrize(
+    "source, part, words",
+    [
+        ("oxford_pets", "annotations/test.txt", r"test\.txt is not there"),
+        ("fgvc_aircraft", "data/images_variant_val.txt", r"images_variant_val\.txt is not there"),
+        ("waterbirds", "metadata.csv", r"metadata\.csv is not there"),
+    ],
+)
 def test_a_missing_list_is_named_with_its_remedy(tmp_path, source, part, words):
-    home = {"oxford_pets": pets, "waterbirds": waterbirds,
-            "fgvc_aircraft": lambda root: aircraft(root).parent}[source](tmp_path)
+    home = {
+        "oxford_pets": pets,
+        "waterbirds": waterbirds,
+        "fgvc_aircraft": lambda root: aircraft(root).parent,
+    }[source](tmp_path)
     spec = {"source": source, "root": tmp_path}
-    assert not official.lacking(spec)
+    assert not dataset_readers.lacking(spec)
     (home / part).unlink()
-    assert official.lacking(spec) == [part.removeprefix("data/")]
+    assert dataset_readers.lacking(spec) == [part.removeprefix("data/")]
     with pytest.raises(DatasetError, match=words + rf".* root \({tmp_path}\) .*download: true"):
         read(source, root=tmp_path)
 
 
 # --- the complete official lists
 
+
 @pytest.mark.parametrize("level, classes", [("variant", 100), ("manufacturer", 30)])
 @needs("fgvc_aircraft_lists")
 def test_the_complete_lists_of_aircraft(level, classes):
-    table, skipped = read("fgvc_aircraft", root=SHARED / "fgvc_aircraft_lists",
-                          annotation_level=level)
+    table, skipped = read(
+        "fgvc_aircraft", root=SHARED / "fgvc_aircraft_lists", annotation_level=level
+    )
     assert not skipped and table["image_id"].str.fullmatch(r"\d{7}").all()
     assert Counter(table["split"]) == {"train": 3334, "val": 3333, "test": 3333}
     names = sorted(set(table["class_name"]))
     assert len(names) == classes
-    assert len({store.slug(n).casefold() for n in names}) == classes
-    assert [store.unslug(store.slug(n)) for n in names] == names
+    assert len({storage.slug(n).casefold() for n in names}) == classes
+    assert [storage.unslug(storage.slug(n)) for n in names] == names
     lists = SHARED / "fgvc_aircraft_lists" / "data"
     if level == "variant":
         assert set(names) == set((lists / "variants.txt").read_text().splitlines())
@@ -432,13 +506,16 @@ def test_the_complete_lists_of_cars(tmp_path):
     labels = pd.read_csv(lists / "disef_labels.csv").set_index("filename")["class_idx"]  # from 0
     train = pd.read_csv(lists / "cars_train_labels.csv")
     tests = [f for f in labels.index if f.startswith("test/")]
-    devkit(tmp_path, models,
-           [(Path(f).name, n) for f, n in zip(train["file"], train["official_class_id_1based"])],
-           [(Path(f).name, int(labels[f]) + 1) for f in tests])
+    devkit(
+        tmp_path,
+        models,
+        [(Path(f).name, n) for f, n in zip(train["file"], train["official_class_id_1based"])],
+        [(Path(f).name, int(labels[f]) + 1) for f in tests],
+    )
     table, skipped = read("stanford_cars", root=tmp_path)
     assert not skipped and Counter(table["split"]) == {"": 8144, "test": 8041}
     assert table["class_name"].nunique() == 196 and set(table["class_name"]) == set(models)
-    assert len({store.slug(n).casefold() for n in models}) == 196
+    assert len({storage.slug(n).casefold() for n in models}) == 196
     keys = table["image_id"].str.removeprefix("cars_") + ".jpg"
     assert (labels[keys].to_numpy() + 1 == table["official_id"]).all()  # two lists agree on 16,185
     split = lists / "disef_split_coop.csv"
@@ -449,8 +526,11 @@ def test_the_complete_lists_of_cars(tmp_path):
     for kind, file in pd.read_csv(split)[["split", "filename"]].to_numpy():
         *words, year = models[labels[file]].split(" ")
         rows[kind].append([f"cars_{file}", int(labels[file]), " ".join([year, *words])])
-    alone, skipped = read("stanford_cars", root=tmp_path,
-                          split=write_split(tmp_path / "split_zhou_StanfordCars.json", rows))
+    alone, skipped = read(
+        "stanford_cars",
+        root=tmp_path,
+        split=write_split(tmp_path / "split_zhou_StanfordCars.json", rows),
+    )
     assert not skipped
     both = coop.merge(alone, on=["image_id", "class_name", "split", "official_id", "file"])
     assert len(both) == len(alone) == 16185

@@ -4,15 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from microworld import render
 from tests import checkpoints
-from varireal_utils import conditioning, edit, guidance, models, prompts
-from varireal_utils.params import ParameterError, load_params
-from varireal_utils.world import render
+from varireal_utils.core.params import ParameterError, load_params
+from varireal_utils.editing import conditioning, guidance, pipeline
+from varireal_utils.models import loaders
+from varireal_utils.prompts import phrase_bank
 
 CHANGES = {"precision": "float32", "device": "cpu"}
 STEPS = {"steps": 3, "strength": 0.7, "guidance_scale": 3.0, "prompt_weight": 1.3}
-REFINE = {"refine_steps": 3, "refine_strength": 0.7, "refine_guidance_scale": 2.0,
-          "controlnet_scale": 0.5, "ip_scale": 0.6}
+REFINE = {
+    "refine_steps": 3,
+    "refine_strength": 0.7,
+    "refine_guidance_scale": 2.0,
+    "controlnet_scale": 0.5,
+    "ip_scale": 0.6,
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,66 +30,84 @@ def params(tmp_path_factory) -> dict:
     out["models"] = out["models"] | {
         "inpaint": {"path": str(checkpoints.sdxl_inpaint(folder / "inpaint"))},
         "prior": {"path": str(checkpoints.sd21(folder / "prior"))},
-        "refine": {"path": str(base)}, "controlnet": {"path": str(control)},
-        "ip_adapter": {"path": str(look), "weight_name": "adapter.safetensors"}}
+        "refine": {"path": str(base)},
+        "controlnet": {"path": str(control)},
+        "ip_adapter": {"path": str(look), "weight_name": "adapter.safetensors"},
+    }
     out["edit"] = out["edit"] | {
-        "canvas": 32, "prior_variants": 1,
+        "canvas": 32,
+        "prior_variants": 1,
         "background": STEPS | {"prior_steps": 2, "prior_guidance_scale": 2.0, "dilate": 2},
         "color": STEPS | REFINE | {"alpha": 0.5},
-        "texture": STEPS | REFINE | {"alpha": 0.5, "prior_steps": 2, "prior_guidance_scale": 2.0}}
+        "texture": STEPS | REFINE | {"alpha": 0.5, "prior_steps": 2, "prior_guidance_scale": 2.0},
+    }
     return out
 
 
 @pytest.fixture(scope="module")
 def bank():
-    return prompts.load_bank("params/prompts/micro.yaml", "cars", {},
-                             list(render.class_names("cars")))
+    return phrase_bank.load_bank(
+        "params/prompts/micro.yaml", "cars", {}, list(render.class_names("cars"))
+    )
 
 
-def sources(attribute: str) -> list[edit.Source]:
+def sources(attribute: str) -> list[pipeline.Source]:
     """A portrait and a landscape cut out of renderings."""
     out = []
     for index, cut in enumerate((np.s_[8:120, 24:104], np.s_[30:110, 4:124])):
         p = render.photograph("cars", "val", index)
         image, mask, paint = (np.ascontiguousarray(a[cut]) for a in (p.image, p.mask, p.paint))
-        out.append(edit.Source(image, mask, edit.editable_mask(attribute, mask, paint),
-                               guidance.canny(image, mask)))
+        out.append(
+            pipeline.Source(
+                image,
+                mask,
+                pipeline.editable_mask(attribute, mask, paint),
+                guidance.canny(image, mask),
+            )
+        )
     return out
 
 
 def rows(bank, attribute: str, arm: str = "feasible") -> list[dict]:
-    phrases = prompts.lists(bank, attribute, "alvera")[arm][:2]
-    return [{"attribute": attribute, "feasibility": arm, "phrase": p, "seed": i,
-             "prompt": prompts.edit_prompt(bank, attribute, p, "alvera")}
-            for i, p in enumerate(phrases)]
+    phrases = phrase_bank.lists(bank, attribute, "alvera")[arm][:2]
+    return [
+        {
+            "attribute": attribute,
+            "feasibility": arm,
+            "phrase": p,
+            "seed": i,
+            "prompt": phrase_bank.edit_prompt(bank, attribute, p, "alvera"),
+        }
+        for i, p in enumerate(phrases)
+    ]
 
 
 @pytest.mark.parametrize("attribute", ["background", "color", "texture"])
 def test_edits_of_any_shape_change_only_what_they_may(params, bank, attribute):
-    pipes = edit.load(params, attribute)
+    pipes = pipeline.load(params, attribute)
     these, asked = sources(attribute), rows(bank, attribute)
-    prior = edit.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
+    prior = pipeline.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
     assert all(p.shape == (32, 32, 3) for p in prior.values())
-    made = edit.edit_batch(pipes, these, asked, prior, bank, params, 0)
+    made = pipeline.edit_batch(pipes, these, asked, prior, bank, params, 0)
     for source, result in zip(these, made, strict=True):
         assert result.shape == source.image.shape
         assert (result[source.editable == 0] == source.image[source.editable == 0]).all()
         assert (result[source.editable > 0] != source.image[source.editable > 0]).any()
-    again = edit.edit_batch(pipes, these, asked, prior, bank, params, 0)
+    again = pipeline.edit_batch(pipes, these, asked, prior, bank, params, 0)
     assert all((a == b).all() for a, b in zip(made, again, strict=True))
-    steps = edit.strip(pipes, these[0], asked[0], prior, bank, params)
+    steps = pipeline.strip(pipes, these[0], asked[0], prior, bank, params)
     assert ("refined" in steps) == (attribute != "background")
     assert {s.shape[:2] for s in steps.values()} == {these[0].image.shape[:2]}
 
 
 def test_refinement_hears_lines_and_sees_its_own_object(params, bank):
-    pipes = edit.load(params, "color")
-    these, asked = [edit.boxed(s, 32)[0] for s in sources("color")], rows(bank, "color")
+    pipes = pipeline.load(params, "color")
+    these, asked = [pipeline.boxed(s, 32)[0] for s in sources("color")], rows(bank, "color")
     starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
-    settings = edit.settings_of(params, "color")
+    settings = pipeline.settings_of(params, "color")
 
     def refined(starts=starts, these=these, **changes):
-        return edit.refine(pipes, starts, these, texts, seeds, settings | changes, params)
+        return pipeline.refine(pipes, starts, these, texts, seeds, settings | changes, params)
 
     plain = refined()
     assert any((a != b).any() for a, b in zip(plain, refined(controlnet_scale=0.0), strict=True))
@@ -93,11 +118,11 @@ def test_refinement_hears_lines_and_sees_its_own_object(params, bank):
 
 @pytest.mark.parametrize("role", ["prior", "inpaint"])
 def test_weights_of_phrases(params, role):
-    pipe = models.load_pipeline(params, role)
+    pipe = loaders.load_pipeline(params, role)
     text = "a photo of a red car"
     plain = conditioning.encode(pipe, text)
     same = conditioning.encode(pipe, (("a photo of a ", 1.0), ("red", 1.0), (" car", 1.0)))
-    heavy = conditioning.encode(pipe, prompts.weighted(text, "red", 1.3))
+    heavy = conditioning.encode(pipe, phrase_bank.weighted(text, "red", 1.3))
     for name, value in plain.items():
         assert torch.equal(value, same[name])
     assert heavy["states"].shape == plain["states"].shape
@@ -107,7 +132,7 @@ def test_weights_of_phrases(params, role):
 
 
 def test_arms_of_their_own_belong_to_the_faithful_protocol(tmp_path):
-    text = ("include: {}\nprotocol: {}\nedit:\n  color: {{arms: {{infeasible: {{alpha: 0.9}}}}}}\n")
+    text = "include: {}\nprotocol: {}\nedit:\n  color: {{arms: {{infeasible: {{alpha: 0.9}}}}}}\n"
     path = tmp_path / "p.yaml"
     base = __import__("pathlib").Path("params/micro.yaml").resolve()
     path.write_text(text.format(base, "controlled"))
@@ -115,13 +140,15 @@ def test_arms_of_their_own_belong_to_the_faithful_protocol(tmp_path):
         load_params(path)
     path.write_text(text.format(base, "faithful"))
     params = load_params(path)
-    alpha = {arm: edit.settings_of(params, "color", arm)["alpha"]
-             for arm in ("feasible", "infeasible")}
+    alpha = {
+        arm: pipeline.settings_of(params, "color", arm)["alpha"]
+        for arm in ("feasible", "infeasible")
+    }
     assert alpha == {"feasible": params["edit"]["color"]["alpha"], "infeasible": 0.9}
 
 
 def test_sizes_that_make_no_batch_are_named(params, bank):
-    pipes = edit.load(params, "background")
+    pipes = pipeline.load(params, "background")
     wrong = params | {"edit": {**params["edit"], "canvas": 0}}
     with pytest.raises(ValueError, match=r"different sizes .*\(80, 120\).* edit.canvas"):
-        edit.paint(pipes, sources("background"), rows(bank, "background"), {}, bank, wrong, 0)
+        pipeline.paint(pipes, sources("background"), rows(bank, "background"), {}, bank, wrong, 0)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from varireal_utils import sources
-from varireal_utils.params import ParameterError, load_params, phrase_file
+from varireal_utils.core.params import ParameterError, load_params, phrase_file
+from varireal_utils.data import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,9 +39,18 @@ def test_every_shipped_file_is_good(path: Path) -> None:
         sources.check(name, spec)
 
 
-@pytest.mark.parametrize(("text", "wanted"), [
-    ("1e-4", 1e-4), ("1E5", 1e5), ("-1e3", -1e3), ("1.", 1.0), (".5", 0.5), ("5.0e-4", 5e-4),
-    ("3", 3)])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        ("-1e3", -1e3),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("5.0e-4", 5e-4),
+        ("3", 3),
+    ],
+)
 def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> None:
     file = write(params_file, classify__lr="LR")
     file.write_text(file.read_text().replace("lr: LR", f"lr: {text}"))
@@ -49,29 +58,32 @@ def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> Non
     assert value == wanted and type(value) is type(wanted)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"claim": 1}, "unknown key 'claim'; did you mean 'claims'"),
-    ({"claims__margn": 1}, "unknown key 'claims.margn'; did you mean 'margin'"),
-    ({"claims__margin": "a"}, r"claims.margin: got 'a' \(str\), wanted int or float"),
-    ({"claims__margin": float("nan")}, "claims.margin: got nan, wanted a finite number"),
-    ({"claims__margin": True}, "claims.margin: got True"),
-    ({"datasets": {}}, "name at least one data set"),
-    ({"datasets": {"a": {"x": float("nan")}}}, "a value is no text, finite number"),
-    ({"protocol": "controled"}, "protocol: got 'controled', wanted one of"),
-    ({"device": ["cpu"]}, "device: got"),
-    ({"classify__dropout": 1.5}, "classify.dropout: got 1.5, wanted a number from 0 to 1"),
-    ({"classify__seeds": [0, "1"]}, r"classify.seeds\[1\]: got '1' \(str\), wanted int"),
-    ({"classify__seeds": []}, "classify.seeds: got .*, wanted a list with an item"),
-    ({"classify__recipes": "real"}, "classify.recipes: got 'real', wanted a list"),
-    ({"classify__towers": ["img"]}, r"classify.towers\[0\]: got 'img', wanted one of"),
-    ({"edit__batch_size": 0}, "edit.batch_size: got 0 .*, wanted an int of at least 1"),
-    ({"edit__batch_size": 2.0}, "edit.batch_size: got 2.0 .*, wanted an int"),
-    ({"edit__batch_size": True}, "edit.batch_size: got True"),
-    ({"attributes": ["colour"]}, "'colour' has no settings under edit; did you mean 'color'"),
-    ({"attributes": ["batch_size"]}, "'batch_size' has no settings under edit"),
-    ({"attributes": [["color"]]}, "has no settings under edit"),
-    ({"guidance": 3}, "guidance: wanted keys and values, got 3"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"claim": 1}, "unknown key 'claim'; did you mean 'claims'"),
+        ({"claims__margn": 1}, "unknown key 'claims.margn'; did you mean 'margin'"),
+        ({"claims__margin": "a"}, r"claims.margin: got 'a' \(str\), wanted int or float"),
+        ({"claims__margin": float("nan")}, "claims.margin: got nan, wanted a finite number"),
+        ({"claims__margin": True}, "claims.margin: got True"),
+        ({"datasets": {}}, "name at least one data set"),
+        ({"datasets": {"a": {"x": float("nan")}}}, "a value is no text, finite number"),
+        ({"protocol": "controled"}, "protocol: got 'controled', wanted one of"),
+        ({"device": ["cpu"]}, "device: got"),
+        ({"classify__dropout": 1.5}, "classify.dropout: got 1.5, wanted a number from 0 to 1"),
+        ({"classify__seeds": [0, "1"]}, r"classify.seeds\[1\]: got '1' \(str\), wanted int"),
+        ({"classify__seeds": []}, "classify.seeds: got .*, wanted a list with an item"),
+        ({"classify__recipes": "real"}, "classify.recipes: got 'real', wanted a list"),
+        ({"classify__towers": ["img"]}, r"classify.towers\[0\]: got 'img', wanted one of"),
+        ({"edit__batch_size": 0}, "edit.batch_size: got 0 .*, wanted an int of at least 1"),
+        ({"edit__batch_size": 2.0}, "edit.batch_size: got 2.0 .*, wanted an int"),
+        ({"edit__batch_size": True}, "edit.batch_size: got True"),
+        ({"attributes": ["colour"]}, "'colour' has no settings under edit; did you mean 'color'"),
+        ({"attributes": ["batch_size"]}, "'batch_size' has no settings under edit"),
+        ({"attributes": [["color"]]}, "has no settings under edit"),
+        ({"guidance": 3}, "guidance: wanted keys and values, got 3"),
+    ],
+)
 def test_bad_value_is_named(params_file: Path, change: dict, message: str) -> None:
     file = write(params_file, **change)
     with pytest.raises(ParameterError, match=message) as error:
@@ -85,9 +97,15 @@ def test_missing_key_is_named(params_file: Path) -> None:
         load_params(params_file)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("a: [", "not valid YAML"), ("- a", "must hold keys and values, got list"),
-    ("", "got NoneType"), ("seed: 1\nseed: 2", "given twice: seed")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "must hold keys and values, got list"),
+        ("", "got NoneType"),
+        ("seed: 1\nseed: 2", "given twice: seed"),
+    ],
+)
 def test_what_is_no_parameter_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(ParameterError, match=message):
@@ -99,8 +117,10 @@ def test_what_is_no_parameter_file_is_named(tmp_path: Path, text: str, message: 
 def test_include_is_merged_relative_to_the_file(tmp_path: Path, params_file: Path) -> None:
     (tmp_path / "sub").mkdir()
     child = tmp_path / "sub/child.yaml"
-    child.write_text("include: ../tiny.yaml\nstudy: child\nclassify: {seeds: [0, 1]}\n"
-                     "datasets: {mine: {source: world}}\n")
+    child.write_text(
+        "include: ../tiny.yaml\nstudy: child\nclassify: {seeds: [0, 1]}\n"
+        "datasets: {mine: {source: world}}\n"
+    )
     params = load_params(child)
     assert params["study"] == "child" and params["seed"] == 7 and "include" not in params
     assert params["classify"]["seeds"] == [0, 1] and params["classify"]["rank"] == 2
@@ -115,12 +135,14 @@ def test_overrides_name_existing_keys_and_keep_the_type(params_file: Path) -> No
     assert params["edit"]["color"]["strength"] == 1.0 and params["classify"]["seeds"] == [3]
     assert isinstance(params["edit"]["color"]["strength"], float)
     for overrides, message in [
-            ({"edit.colour.strength": 0.5}, "no key 'colour'; did you mean 'color'"),
-            ({"edit.color.strength.x": 0.5}, "no key 'x'"),
-            ({"edit.color.strength": "0.5"}, r"is float \(0.8\), cannot become str"),
-            ({"edit.color.strength": 2.0}, "wanted a number from 0 to 1"),
-            ({"seed": 1.5}, "seed: got 1.5"), ({"seed": True}, "cannot become bool"),
-            ({"_file": "x"}, "no key '_file'")]:
+        ({"edit.colour.strength": 0.5}, "no key 'colour'; did you mean 'color'"),
+        ({"edit.color.strength.x": 0.5}, "no key 'x'"),
+        ({"edit.color.strength": "0.5"}, r"is float \(0.8\), cannot become str"),
+        ({"edit.color.strength": 2.0}, "wanted a number from 0 to 1"),
+        ({"seed": 1.5}, "seed: got 1.5"),
+        ({"seed": True}, "cannot become bool"),
+        ({"_file": "x"}, "no key '_file'"),
+    ]:
         with pytest.raises(ParameterError, match=message):
             load_params(params_file, overrides)
 
@@ -134,47 +156,74 @@ def test_digest_follows_the_values_alone(params_file: Path) -> None:
 
 
 ENDPOINT = {"kind": "endpoint", "url": "https://words.example/v1", "name": "m"}
-WORDS = {"source": "llm", "base": "params/prompts/custom.yaml", "subject": "cars",
-         "counts": {"color": 3}, "model": ENDPOINT}
+WORDS = {
+    "source": "llm",
+    "base": "params/prompts/custom.yaml",
+    "subject": "cars",
+    "counts": {"color": 3},
+    "model": ENDPOINT,
+}
 
 
 def test_a_language_model_under_prompts(params_file: Path) -> None:
     local = {"kind": "local", "path": "./model", "structured": "none", "dtype": "bfloat16"}
     near = ENDPOINT | {"url": "http://localhost:8000/v1", "api_key_env": "KEY"}
-    for more in ({}, {"judge": local}, {"model": local}, {"model": near},
-                 {"per_class": True, "attempts": 2, "disagreements": "drop"}):
+    for more in (
+        {},
+        {"judge": local},
+        {"model": local},
+        {"model": near},
+        {"per_class": True, "attempts": 2, "disagreements": "drop"},
+    ):
         params = load_params(write(params_file, prompts=WORDS | more))
         assert phrase_file(params) == "params/prompts/custom.yaml"
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"source": "gpt"}, r"prompts.source: got 'gpt', wanted one of \['llm'\]"),
-    ({"sorce": 1}, "unknown key 'prompts.sorce'; did you mean 'source'"),
-    ({"counts": {"texture": 3}}, "prompts.counts: no number of phrases for 'color'"),
-    ({"counts": {"color": 0}}, "prompts.counts.color: got 0"),
-    ({"attempts": 0}, "prompts.attempts: got 0"), ({"disagreements": "x"}, "wanted one of"),
-    ({"model": {"kind": "api"}}, r"prompts.model.kind: got 'api', wanted one of"),
-    ({"model": {"kind": ["local"]}}, r"prompts.model.kind: got \['local'\]"),
-    ({"judge": {"kind": "local"}}, "prompts.judge.path is missing"),
-    ({"model": ENDPOINT | {"api_key": "x"}}, "unknown key 'prompts.model.api_key'; did you mean"),
-    ({"model": ENDPOINT | {"structured": "yaml"}}, "prompts.model.structured: got 'yaml'"),
-    ({"model": ENDPOINT | {"timeout": 0}}, "prompts.model.timeout: got 0, wanted at least 0.1"),
-    ({"model": ENDPOINT | {"price_input": -1}}, "prompts.model.price_input: got -1"),
-    ({"model": ENDPOINT | {"temperature": 3}}, "prompts.model.temperature: got 3"),
-    ({"model": ENDPOINT | {"url": "words.example"}}, "prompts.model.url: got 'words.example'"),
-    ({"model": ENDPOINT | {"url": "file:///etc/x"}}, "prompts.model.url: got 'file"),
-    ({"model": ENDPOINT | {"url": "https://a:b/v1"}}, "prompts.model.url"),
-    ({"model": ENDPOINT | {"url": "http://words.example", "api_key_env": "K"}}, "in clear text"),
-])
-def test_a_bad_block_of_a_language_model_is_named(params_file: Path, change: dict,
-                                                  message: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": "gpt"}, r"prompts.source: got 'gpt', wanted one of \['llm'\]"),
+        ({"sorce": 1}, "unknown key 'prompts.sorce'; did you mean 'source'"),
+        ({"counts": {"texture": 3}}, "prompts.counts: no number of phrases for 'color'"),
+        ({"counts": {"color": 0}}, "prompts.counts.color: got 0"),
+        ({"attempts": 0}, "prompts.attempts: got 0"),
+        ({"disagreements": "x"}, "wanted one of"),
+        ({"model": {"kind": "api"}}, r"prompts.model.kind: got 'api', wanted one of"),
+        ({"model": {"kind": ["local"]}}, r"prompts.model.kind: got \['local'\]"),
+        ({"judge": {"kind": "local"}}, "prompts.judge.path is missing"),
+        (
+            {"model": ENDPOINT | {"api_key": "x"}},
+            "unknown key 'prompts.model.api_key'; did you mean",
+        ),
+        ({"model": ENDPOINT | {"structured": "yaml"}}, "prompts.model.structured: got 'yaml'"),
+        ({"model": ENDPOINT | {"timeout": 0}}, "prompts.model.timeout: got 0, wanted at least 0.1"),
+        ({"model": ENDPOINT | {"price_input": -1}}, "prompts.model.price_input: got -1"),
+        ({"model": ENDPOINT | {"temperature": 3}}, "prompts.model.temperature: got 3"),
+        ({"model": ENDPOINT | {"url": "words.example"}}, "prompts.model.url: got 'words.example'"),
+        ({"model": ENDPOINT | {"url": "file:///etc/x"}}, "prompts.model.url: got 'file"),
+        ({"model": ENDPOINT | {"url": "https://a:b/v1"}}, "prompts.model.url"),
+        (
+            {"model": ENDPOINT | {"url": "http://words.example", "api_key_env": "K"}},
+            "in clear text",
+        ),
+    ],
+)
+def test_a_bad_block_of_a_language_model_is_named(
+    params_file: Path, change: dict, message: str
+) -> None:
     with pytest.raises(ParameterError, match=message):
         load_params(write(params_file, prompts=WORDS | change))
 
 
-@pytest.mark.parametrize("change", [
-    {"api_key_env": "sk-secret"}, {"api_key_env": "secretsecret1"},
-    {"url": "https://u:secret@words.example/v1"}, {"url": "https://words.example/v1?key=secret"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"api_key_env": "sk-secret"},
+        {"api_key_env": "secretsecret1"},
+        {"url": "https://u:secret@words.example/v1"},
+        {"url": "https://words.example/v1?key=secret"},
+    ],
+)
 def test_a_key_put_into_the_file_is_not_shown(params_file: Path, change: dict) -> None:
     with pytest.raises(ParameterError, match="not shown") as error:
         load_params(write(params_file, prompts=WORDS | {"model": ENDPOINT | change}))

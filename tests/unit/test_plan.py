@@ -10,12 +10,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from varireal_utils import plan, store
-from varireal_utils.params import ParameterError, load_params
+from varireal_utils.core import storage
+from varireal_utils.core.params import ParameterError, load_params
+from varireal_utils.workflow import plan
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = sorted(p.name for p in (ROOT / "params").glob("*.yaml")
-                 if p.name not in ("paper.yaml", "datadream.yaml"))  # not a study by itself
+STUDIES = sorted(
+    p.name
+    for p in (ROOT / "params").glob("*.yaml")
+    if p.name not in ("paper.yaml", "datadream.yaml")
+)  # not a study by itself
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +32,15 @@ def cars(**overrides) -> dict:
 
 
 def test_the_command_prints_the_plan_and_loads_nothing():
-    code = ("import sys, json; from varireal_utils.__main__ import main\n"
-            "code = main(['plan', '--params', 'params/paper_stanford_cars.yaml'])\n"
-            "print(json.dumps([code, sorted(m for m in ('torch', 'diffusers', 'transformers', "
-            "'open_clip') if m in sys.modules)]))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
-                          timeout=600)
+    code = (
+        "import sys, json; from varireal_utils.__main__ import main\n"
+        "code = main(['plan', '--params', 'params/paper_stanford_cars.yaml'])\n"
+        "print(json.dumps([code, sorted(m for m in ('torch', 'diffusers', 'transformers', "
+        "'open_clip') if m in sys.modules)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600
+    )
     assert json.loads(done.stdout.strip().splitlines()[-1]) == [0, []], done.stderr[-2000:]
     for spec in cars()["models"].values():
         line = next(x for x in done.stdout.splitlines() if (spec.get("path") or spec["name"]) in x)
@@ -69,7 +76,9 @@ def test_models_name_revision_size_and_licence():
 def test_numbers_of_images_and_jobs():
     params, jobs = cars(), plan.jobs(cars())
     assert plan.sizes(params, "stanford_cars")[:2] == (
-        {"train": 6515, "val": 1629, "test": 8041}, 196)
+        {"train": 6515, "val": 1629, "test": 8041},
+        196,
+    )
     edits = [j for j in jobs if j.stage == "04_edit"]
     assert len(edits) == 6 and all(j.images == 5 * 6515 for j in edits)
     recipes = params["classify"]["recipes"]
@@ -86,16 +95,30 @@ def test_numbers_of_images_and_jobs():
 
 def test_a_table_that_is_there_counts_more_than_lists(tmp_path):
     params = cars(runs_dir=str(tmp_path))
-    table = pd.DataFrame({"split": ["train"] * 4 + ["val"] + ["test"] * 2,
-                          "label": [0, 1, 2, 0, 1, 1, 2]})
-    store.write_table(store.study_dir(params) / "data/stanford_cars/images.parquet", table)
+    table = pd.DataFrame(
+        {"split": ["train"] * 4 + ["val"] + ["test"] * 2, "label": [0, 1, 2, 0, 1, 1, 2]}
+    )
+    storage.write_table(storage.study_dir(params) / "data/stanford_cars/images.parquet", table)
     assert plan.sizes(params, "stanford_cars")[:2] == ({"train": 4, "val": 1, "test": 2}, 3)
 
 
 def test_jobs_are_those_of_the_snakefile():
-    done = subprocess.run([sys.executable, "-m", "varireal_utils", "plan", "--params",
-                           "params/micro.yaml", "--set", "runs_dir=nowhere"], cwd=ROOT,
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "varireal_utils",
+            "plan",
+            "--params",
+            "params/micro.yaml",
+            "--set",
+            "runs_dir=nowhere",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = (done.stdout + done.stderr).splitlines()
     total = next(int(x.split()[1]) for x in lines if x.startswith("total "))
@@ -116,10 +139,12 @@ def test_estimates_by_hand():
     color = params["edit"]["color"]
     assert plan.edit_tflop(params, "color", "feasible") == pytest.approx(
         2 * math.ceil(color["steps"] * color["strength"]) * 6.76
-        + 2 * math.ceil(color["refine_steps"] * color["refine_strength"]) * (6.76 + 3.02))
+        + 2 * math.ceil(color["refine_steps"] * color["refine_strength"]) * (6.76 + 3.02)
+    )
     own_arm = load_params("params/faithful_fgvc_aircraft.yaml")
-    assert plan.edit_tflop(own_arm, "texture", "infeasible") < \
-        plan.edit_tflop(own_arm, "texture", "feasible")
+    assert plan.edit_tflop(own_arm, "texture", "infeasible") < plan.edit_tflop(
+        own_arm, "texture", "feasible"
+    )
 
 
 def test_what_nobody_measured_is_not_made_up():
@@ -139,8 +164,10 @@ def test_measured_hours_come_before_estimates(tmp_path, monkeypatch):
     params = cars()
     (tmp_path / "params").symlink_to(ROOT / "params")
     (tmp_path / "models").symlink_to(ROOT / "models")
-    store.write_text(tmp_path / "results/paper_stanford_cars/runs.csv",
-                     "stage,what,seconds\n04_edit,color stanford_cars feasible,7200\n")
+    storage.write_text(
+        tmp_path / "results/paper_stanford_cars/runs.csv",
+        "stage,what,seconds\n04_edit,color stanford_cars feasible,7200\n",
+    )
     monkeypatch.chdir(tmp_path)
     found = {j.what: j for j in plan.jobs(params)}
     assert found["color stanford_cars feasible"].hours == (2.0, 2.0)
@@ -151,36 +178,68 @@ def test_measured_hours_come_before_estimates(tmp_path, monkeypatch):
 
 def changed(tmp_path: Path, change: dict) -> Path:
     file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump({"include": str(ROOT / "params/paper_stanford_cars.yaml")}
-                                   | change))
+    file.write_text(
+        yaml.safe_dump({"include": str(ROOT / "params/paper_stanford_cars.yaml")} | change)
+    )
     return file
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"models": {"inpaint": {"path": ""}}}, r"models.inpaint.path: got nothing, wanted a local"),
-    ({"models": {"prior": {"path": "./nowhere"}}}, r"models.prior.path: got 'nowhere', which is not"
-     " here; clone"),
-    ({"models": {"inpaintt": {"path": "x"}}}, "unknown key 'models.inpaintt'; did you mean"),
-    ({"models": {"clip": {"licnce": "MIT"}}}, "unknown key 'models.clip.licnce'.*'licence'"),
-    ({"models": {"verifier": {"dtype": "int4"}}}, "models.verifier.dtype: got 'int4', wanted one"),
-    ({"models": {"verifier": {"quantization": "4bit"}}}, "quantization: got '4bit', wanted one of"),
-    ({"models": {"verifier": {"kind": "vlm", "path": ""}}}, "models.verifier.path: got nothing"),
-    ({"models": {"verifier": {"role": "eye"}}}, "models.verifier.role: got 'eye', wanted a role"),
-    ({"prompts": "nowhere.yaml"}, "prompts: got 'nowhere.yaml', which is not there; wanted"),
-    ({"datasets": {"x": {"source": "stanford_car", "root": "r"}}}, "datasets.x.*stanford_cars"),
-    ({"datasets": {"x": {"source": "stanford_cars"}}}, r"datasets.x: .*needs \['root'\]"),
-    ({"datasets": {"x": {"source": "imagefolder", "root": "r"}}},
-     "stanford_cars.yaml has no phrases of background for 'x'; add them under families"),
-    ({"classify": {"recipes": ["reel"]}}, "classify.recipes: recipe 'reel' is not known. Wan"),
-    ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted more than 0"),
-    ({"verify": {"rule": "faithful"}}, "verify.rule: got 'faithful' with protocol 'controlled'"),
-    ({"verify": {"p_yes": 2}}, "verify.p_yes: got 2, wanted a number from 0 to 1"),
-    ({"guidance": {"box_treshold": 0.4}}, "unknown key 'guidance.box_treshold'.*box_threshold"),
-    ({"classify": {"recipes": ["edit(shape,feasible)"]}}, "recipes: .*attribute is 'shape', want"),
-    ({"classify": {"recipes": ["mix(color,1.5)"]}}, "recipes: .*'1.5', wanted a number from 0"),
-    ({"attributes": ["color"], "classify": {"recipes": ["edit(texture,feasible)"]}},
-     "needs edits of 'texture'; attributes has"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"models": {"inpaint": {"path": ""}}},
+            r"models.inpaint.path: got nothing, wanted a local",
+        ),
+        (
+            {"models": {"prior": {"path": "./nowhere"}}},
+            r"models.prior.path: got 'nowhere', which is not"
+            " here; clone",
+        ),
+        ({"models": {"inpaintt": {"path": "x"}}}, "unknown key 'models.inpaintt'; did you mean"),
+        ({"models": {"clip": {"licnce": "MIT"}}}, "unknown key 'models.clip.licnce'.*'licence'"),
+        (
+            {"models": {"verifier": {"dtype": "int4"}}},
+            "models.verifier.dtype: got 'int4', wanted one",
+        ),
+        (
+            {"models": {"verifier": {"quantization": "4bit"}}},
+            "quantization: got '4bit', wanted one of",
+        ),
+        (
+            {"models": {"verifier": {"kind": "vlm", "path": ""}}},
+            "models.verifier.path: got nothing",
+        ),
+        (
+            {"models": {"verifier": {"role": "eye"}}},
+            "models.verifier.role: got 'eye', wanted a role",
+        ),
+        ({"prompts": "nowhere.yaml"}, "prompts: got 'nowhere.yaml', which is not there; wanted"),
+        ({"datasets": {"x": {"source": "stanford_car", "root": "r"}}}, "datasets.x.*stanford_cars"),
+        ({"datasets": {"x": {"source": "stanford_cars"}}}, r"datasets.x: .*needs \['root'\]"),
+        (
+            {"datasets": {"x": {"source": "imagefolder", "root": "r"}}},
+            "stanford_cars.yaml has no phrases of background for 'x'; add them under families",
+        ),
+        ({"classify": {"recipes": ["reel"]}}, "classify.recipes: recipe 'reel' is not known. Wan"),
+        ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted more than 0"),
+        (
+            {"verify": {"rule": "faithful"}},
+            "verify.rule: got 'faithful' with protocol 'controlled'",
+        ),
+        ({"verify": {"p_yes": 2}}, "verify.p_yes: got 2, wanted a number from 0 to 1"),
+        ({"guidance": {"box_treshold": 0.4}}, "unknown key 'guidance.box_treshold'.*box_threshold"),
+        (
+            {"classify": {"recipes": ["edit(shape,feasible)"]}},
+            "recipes: .*attribute is 'shape', want",
+        ),
+        ({"classify": {"recipes": ["mix(color,1.5)"]}}, "recipes: .*'1.5', wanted a number from 0"),
+        (
+            {"attributes": ["color"], "classify": {"recipes": ["edit(texture,feasible)"]}},
+            "needs edits of 'texture'; attributes has",
+        ),
+    ],
+)
 def test_a_bad_file_is_refused_with_key_value_and_remedy(tmp_path, capsys, change, message):
     import re
 
@@ -192,9 +251,16 @@ def test_a_bad_file_is_refused_with_key_value_and_remedy(tmp_path, capsys, chang
     assert str(file) in said and re.search(message, said), said
 
 
-@pytest.mark.parametrize(("role", "why"), [
-    ("inpaint", "edits of"), ("prior", "edits of texture"), ("controlnet", "refine_steps"),
-    ("clip", "06_classify"), ("detector", "models.segmenter is there; name both")])
+@pytest.mark.parametrize(
+    ("role", "why"),
+    [
+        ("inpaint", "edits of"),
+        ("prior", "edits of texture"),
+        ("controlnet", "refine_steps"),
+        ("clip", "06_classify"),
+        ("detector", "models.segmenter is there; name both"),
+    ],
+)
 def test_an_incomplete_file_is_refused(role, why):
     params = cars()
     del params["models"][role]
@@ -207,18 +273,24 @@ def test_an_incomplete_file_is_refused(role, why):
 
 
 def test_what_is_said_of_a_model_reruns_nothing_and_what_loads_it_does():
-    from varireal_utils import study
+    from varireal_utils.workflow import study
 
     def digests(**changes):
         params = cars()
         for role, change in changes.items():
             params["models"][role] |= change
-        return [study.needs(stage, params, ROOT / "notebooks", "stanford_cars", "color")
-                for stage in ("03_guidance", "04_edit", "06_classify")]
+        return [
+            study.needs(stage, params, ROOT / "notebooks", "stanford_cars", "color")
+            for stage in ("03_guidance", "04_edit", "06_classify")
+        ]
 
     plain = digests()
-    assert digests(prior={"licence": "x", "size_gb": 1}, detector={"licence": "y"},
-                   clip={"tflop": 9.0}) == plain
+    assert (
+        digests(
+            prior={"licence": "x", "size_gb": 1}, detector={"licence": "y"}, clip={"tflop": 9.0}
+        )
+        == plain
+    )
     moved = digests(detector={"revision": "0123abc"})
     assert moved[0] != plain[0] and moved[2] == plain[2]
     assert digests(verifier={"revision": "0123abc"})[1] != plain[1]
@@ -227,8 +299,13 @@ def test_what_is_said_of_a_model_reruns_nothing_and_what_loads_it_does():
 def test_shards_are_jobs_of_the_snakefile(tmp_path):
     path = tmp_path / "shards.yaml"
     path.write_text(f"include: {ROOT}/params/micro.yaml\nruns_dir: nowhere\nedit: {{shards: 3}}\n")
-    done = subprocess.run([sys.executable, "-m", "varireal_utils", "plan", "--params", str(path)],
-                          cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-m", "varireal_utils", "plan", "--params", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     jobs = [x.split() for x in (done.stdout + done.stderr).splitlines()]
     assert ["edit_shard", "18"] in jobs and ["edit", "6"] in jobs

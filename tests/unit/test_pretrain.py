@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from varireal_utils.pretrain import contrastive, editor, judge, loop, vocabulary
-from varireal_utils.world import captions
+from microworld import captions
+from microworld.pretrain import attribute_classifier, contrastive, editor, trainer, vocabulary
 
 
 def trained(folder, stops: list[int]) -> torch.Tensor:
@@ -23,7 +23,7 @@ def trained(folder, stops: list[int]) -> torch.Tensor:
 
     for steps in stops:
         # the schedule follows the steps, so the limit is given as it will be in the end
-        loop.fit({"m": model}, sample, loss_of, steps, folder / "c.pt", 0.01, warmup=2, every=3)
+        trainer.fit({"m": model}, sample, loss_of, steps, folder / "c.pt", 0.01, warmup=2, every=3)
         torch.manual_seed(1)
     return model.weight.detach().clone()
 
@@ -38,8 +38,8 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path):
 
 
 def test_batches_are_functions_of_seed_and_step():
-    assert loop.batch_rng(1, 5).integers(1e9) == loop.batch_rng(1, 5).integers(1e9)
-    assert loop.batch_rng(1, 5).integers(1e9) != loop.batch_rng(1, 6).integers(1e9)
+    assert trainer.batch_rng(1, 5).integers(1e9) == trainer.batch_rng(1, 5).integers(1e9)
+    assert trainer.batch_rng(1, 5).integers(1e9) != trainer.batch_rng(1, 6).integers(1e9)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(tmp_path):
@@ -54,7 +54,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(tmp_path):
             loss = model(batch["x"]).square().mean()
             return loss * (np.nan if step >= bad_from else 1.0), {}
 
-        return loop.fit({"m": model}, sample, loss_of, steps, tmp_path / "c.pt", 0.01, every=10)
+        return trainer.fit({"m": model}, sample, loss_of, steps, tmp_path / "c.pt", 0.01, every=10)
 
     training(1000, 50, False)
     with pytest.raises(FloatingPointError, match="c: the loss is nan at step 70, and the batch is"):
@@ -71,12 +71,12 @@ def test_batches_made_ahead_are_those_of_their_steps():
     def sample(step, rng):
         return {"step": np.int64(step), "x": rng.standard_normal(3)}
 
-    ahead = loop.batches(sample, 7, range(4, 30), torch.device("cuda"))
+    ahead = trainer.batches(sample, 7, range(4, 30), torch.device("cuda"))
     assert ahead.num_workers > 0
-    here = loop.batches(sample, 7, range(4, 30), torch.device("cpu"))
+    here = trainer.batches(sample, 7, range(4, 30), torch.device("cpu"))
     for step, (a, b) in enumerate(zip(ahead, here, strict=True), 4):
         assert int(a["step"]) == step and torch.equal(a["x"], b["x"])
-        assert np.array_equal(a["x"], loop.batch_rng(7, step).standard_normal(3))
+        assert np.array_equal(a["x"], trainer.batch_rng(7, step).standard_normal(3))
 
 
 def test_tokens_equal_the_saved_tokenizers(tmp_path):
@@ -84,8 +84,9 @@ def test_tokens_equal_the_saved_tokenizers(tmp_path):
     tokenizer = vocabulary.build_tokenizer(words, tmp_path)
     texts = ["a photo of a car", "a scar on the moon", ""]
     ours = contrastive.tokens(texts, tokenizer.get_vocab())
-    theirs = tokenizer(texts, padding="max_length", max_length=vocabulary.MAX_LENGTH,
-                       return_tensors="pt")["input_ids"]
+    theirs = tokenizer(
+        texts, padding="max_length", max_length=vocabulary.MAX_LENGTH, return_tensors="pt"
+    )["input_ids"]
     assert torch.equal(ours, theirs)
 
 
@@ -116,7 +117,8 @@ def test_text2image_starts_from_the_inpainting_unet():
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     """250 renderings and their specs."""
-    from varireal_utils.pretrain import data
+    from microworld.pretrain import data
+
     return data.renderings(250, tmp_path_factory.mktemp("pictures"))
 
 
@@ -129,9 +131,21 @@ def test_whole_pictures_are_learned_from_words(few, tmp_path):
     before = net.conv_out.weight.detach().clone()
     bare = {"x0": latents[:4], "texts": np.array(["an empty scene", "a red brick surface"] * 2)}
     for near in (0.0, 1.0):  # whole pictures among scenes and surfaces; windows of surfaces
-        report = editor.train_text2image(net, text, {"x0": latents}, specs, bare, vocab,
-                                         tmp_path / f"{near}.pt", 2, 60, batch=4, near=near,
-                                         whole=0.6, hard=("brick",))
+        report = editor.train_text2image(
+            net,
+            text,
+            {"x0": latents},
+            specs,
+            bare,
+            vocab,
+            tmp_path / f"{near}.pt",
+            2,
+            60,
+            batch=4,
+            near=near,
+            whole=0.6,
+            hard=("brick",),
+        )
         assert report["step"] == 2
         assert not torch.equal(before, net.conv_out.weight)
         before = net.conv_out.weight.detach().clone()
@@ -142,6 +156,7 @@ def test_clip_goes_on_from_the_weights_that_lie_there(few, tmp_path):
     import shutil
 
     from safetensors.torch import load_file
+
     pixels, specs = few
     shutil.copytree("models/micro/clip", tmp_path / "clip")
     weights = tmp_path / "clip" / contrastive.WEIGHTS
@@ -149,8 +164,9 @@ def test_clip_goes_on_from_the_weights_that_lie_there(few, tmp_path):
     contrastive.train(pixels, specs, tmp_path / "clip", tmp_path / "c.pt", 0, 60, batch=8)
     after = load_file(weights)
     assert all(torch.equal(before[k], after[k]) for k in before)
-    _, report = contrastive.train(pixels, specs, tmp_path / "clip", tmp_path / "d.pt", 2, 60,
-                                  batch=8)
+    _, report = contrastive.train(
+        pixels, specs, tmp_path / "clip", tmp_path / "d.pt", 2, 60, batch=8
+    )
     assert report["step"] == 2
     assert any(not torch.equal(before[k], v) for k, v in load_file(weights).items())
 
@@ -169,12 +185,13 @@ def test_coverage_undoes_the_token_layout():
 def test_the_judge_reads_textures_off_the_object_alone():
     """What lies outside the object changes nothing of what its pooled inside says."""
     torch.manual_seed(0)
-    model = judge.Judge().eval()
+    model = attribute_classifier.Judge().eval()
     where = torch.zeros(1, 1, 128, 128)
     where[..., 32:96, 32:96] = 1
     seen = {}
-    model.heads["texture"].register_forward_hook(lambda m, x, y: seen.setdefault("x", []).append(
-        x[0]))
+    model.heads["texture"].register_forward_hook(
+        lambda m, x, y: seen.setdefault("x", []).append(x[0])
+    )
     image = torch.rand(1, 3, 128, 128)
     other = image.clone()
     other[..., :16, :] = -1.0  # far from the object: beyond the reach of the first stages

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from varireal_utils import compose, guidance, priors
+from varireal_utils.editing import compositing, guidance, priors
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -58,23 +58,23 @@ def test_fit_covers_and_crops():
 @pytest.mark.parametrize("feather", [0, 3])
 def test_compose_changes_nothing_outside(feather):
     edited = 255 - IMAGE
-    out = compose.compose(IMAGE, edited, MASK, feather)
-    assert compose.changed_outside(IMAGE, out, MASK) == 0
+    out = compositing.compose(IMAGE, edited, MASK, feather)
+    assert compositing.changed_outside(IMAGE, out, MASK) == 0
     assert (out[20, 27] == edited[20, 27]).all()
-    assert compose.changed_outside(IMAGE, edited, MASK) > 0
+    assert compositing.changed_outside(IMAGE, edited, MASK) > 0
     with pytest.raises(ValueError, match="sizes differ"):
-        compose.compose(IMAGE, edited[:-1], MASK)
+        compositing.compose(IMAGE, edited[:-1], MASK)
 
 
 @pytest.mark.parametrize("shape", [(97, 41), (41, 97), (64, 64), (3, 200)])
 def test_letterbox_returns_to_size(shape):
     picture = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    boxed, box = compose.letterbox(picture, 64)
+    boxed, box = compositing.letterbox(picture, 64)
     assert boxed.shape[0] % 8 == boxed.shape[1] % 8 == 0 and max(boxed.shape) == 64
-    assert compose.unletterbox(boxed, box).shape == picture.shape
-    mask, mask_box = compose.letterbox(np.full(shape, 255, np.uint8), 64)
+    assert compositing.unletterbox(boxed, box).shape == picture.shape
+    mask, mask_box = compositing.letterbox(np.full(shape, 255, np.uint8), 64)
     assert set(np.unique(mask)) <= {0, 255}
-    assert (compose.unletterbox(mask, mask_box) == 255).all()
+    assert (compositing.unletterbox(mask, mask_box) == 255).all()
 
 
 def test_canny_sees_the_object_only():
@@ -95,7 +95,11 @@ def test_mask_quality_names_what_is_wrong():
     assert quality(MASK)["verdict"] == "ok" and quality(MASK)["touches"] == ""
     assert quality(np.zeros_like(MASK))["verdict"] == "empty"
     assert quality(np.full_like(MASK, 255)) == {
-        "area": 1.0, "pieces": 1, "touches": "left right top bottom", "verdict": "huge"}
+        "area": 1.0,
+        "pieces": 1,
+        "touches": "left right top bottom",
+        "verdict": "huge",
+    }
     dotted = np.zeros((60, 60), np.uint8)
     dotted[5::15, 5::15] = 255
     dotted[6::15, 5::15] = 255

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import study_folder
-from varireal_utils import provenance, store
+from varireal_utils.core import storage
+from varireal_utils.workflow import provenance
 
 
 @pytest.fixture
@@ -33,7 +34,9 @@ def test_one_changed_byte_in_any_file_is_found_and_named(study: Path) -> None:
             path.write_bytes(broken)
             wrong = provenance.verify(study).wrong
             assert any(path.name in line or path.with_suffix("").name in line for line in wrong), (
-                path, at)
+                path,
+                at,
+            )
         path.write_bytes(whole)
     assert not provenance.verify(study).wrong
 
@@ -50,13 +53,23 @@ def test_a_missing_file_is_named_wherever_it_was(study: Path) -> None:
 
 def test_parameters_that_are_not_those_of_the_digest(study: Path) -> None:
     path = next(study.glob("classify/*/seed0/run.json"))
-    store.write_json(path, store.read_json(path) | {"parameters": {"seed": 2}})
+    storage.write_json(path, storage.read_json(path) | {"parameters": {"seed": 2}})
     provenance.seal(path)
     assert any("not those of its parameter_digest" in w for w in provenance.verify(study).wrong)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '{"outputs": 3}', '{"outputs": ["a"]}', "\xff",
-                                  '{"outputs": {"../../etc/passwd": 1, "\\u0000": 2, "": 3}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        '{"outputs": 3}',
+        '{"outputs": ["a"]}',
+        "\xff",
+        '{"outputs": {"../../etc/passwd": 1, "\\u0000": 2, "": 3}}',
+    ],
+)
 def test_a_broken_record_is_named(study: Path, text: str) -> None:
     (study / "odd").mkdir()
     (study / "odd/run.json").write_bytes(text.encode("latin-1"))
@@ -65,27 +78,39 @@ def test_a_broken_record_is_named(study: Path, text: str) -> None:
 
 def test_sums_are_those_of_sha256sum(study: Path) -> None:
     for sums in study.rglob(f"*{provenance.SUMS}"):
-        subprocess.run(["sha256sum", "--check", "--strict", sums.name], cwd=sums.parent, check=True,
-                       capture_output=True)
+        subprocess.run(
+            ["sha256sum", "--check", "--strict", sums.name],
+            cwd=sums.parent,
+            check=True,
+            capture_output=True,
+        )
 
 
 def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
     assert "is it a study's folder" in provenance.verify(tmp_path).wrong[0]
 
 
-def test_weights_are_named_for_the_stages_that_load_them(tmp_path: Path,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_named_for_the_stages_that_load_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("clip", "unet"):
-        store.write_text(tmp_path / f"m/{name}/w.safetensors", name)
-    params = {"models": {"clip": {"name": "local-dir:m/clip"}, "inpaint": {"path": "m/unet"},
-                         "prior": {"path": "owner/on-the-hub"}}}
-    assert list(provenance.weights("04_edit", params)) == ["m/clip/w.safetensors",
-                                                           "m/unet/w.safetensors"]
+        storage.write_text(tmp_path / f"m/{name}/w.safetensors", name)
+    params = {
+        "models": {
+            "clip": {"name": "local-dir:m/clip"},
+            "inpaint": {"path": "m/unet"},
+            "prior": {"path": "owner/on-the-hub"},
+        }
+    }
+    assert list(provenance.weights("04_edit", params)) == [
+        "m/clip/w.safetensors",
+        "m/unet/w.safetensors",
+    ]
     assert list(provenance.weights("06_classify", params)) == ["m/clip/w.safetensors"]
     assert provenance.weights("07_claims", params) == {}
     study_folder.record(tmp_path, "edits", [], weights=provenance.weights("04_edit", params))
-    store.write_text(tmp_path / "m/unet/w.safetensors", "other")
+    storage.write_text(tmp_path / "m/unet/w.safetensors", "other")
     assert "m/unet/w.safetensors" in provenance.verify(tmp_path).wrong[0]
     (tmp_path / "m/unet/w.safetensors").unlink()
     check = provenance.verify(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from varireal_utils import quality
+from varireal_utils.quality import edit_metrics
 
 RNG = np.random.default_rng(0)
 SOURCE = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -22,16 +22,16 @@ def unit(shape, seed):
 def test_changes_are_told_apart_by_place():
     edit = SOURCE.copy()
     edit[:, :32] = 255 - edit[:, :32]
-    got = quality.changes(SOURCE, edit, LEFT)
+    got = edit_metrics.changes(SOURCE, edit, LEFT)
     assert got["largest_outside"] == 0 and got["change_outside"] == 0
     gap = np.abs(SOURCE[:, :32].astype(int) - edit[:, :32])
     assert got["change_inside"] == pytest.approx(gap.mean(), rel=1e-5)
     assert got["ssim_inside"] < 0 < 0.8 < got["ssim_outside"] <= 1
-    same = quality.changes(SOURCE, SOURCE, LEFT)
+    same = edit_metrics.changes(SOURCE, SOURCE, LEFT)
     assert same["ssim_inside"] == pytest.approx(1) and same["change_inside"] == 0
     edit[0, 63] += 30  # a single pixel where nothing may move (uint8 wraps; either way it moved)
-    assert quality.changes(SOURCE, edit, LEFT)["largest_outside"] > 0
-    whole = quality.changes(SOURCE, edit, np.full_like(LEFT, 255))
+    assert edit_metrics.changes(SOURCE, edit, LEFT)["largest_outside"] > 0
+    whole = edit_metrics.changes(SOURCE, edit, np.full_like(LEFT, 255))
     assert np.isnan(whole["ssim_outside"]) and whole["largest_outside"] == 0
 
 
@@ -40,29 +40,32 @@ def test_feature_distance_weighs_patches_by_their_share():
     before[0] = 1
     after = before.copy()
     after[:, :, 0] = [[0, 0], [1, 1]]  # the left patches turn by a right angle
-    assert quality.feature_distances(before, after, LEFT) == pytest.approx((1.0, 0.0))
-    assert np.isnan(quality.feature_distances(before, after, np.zeros_like(LEFT))[0])
+    assert edit_metrics.feature_distances(before, after, LEFT) == pytest.approx((1.0, 0.0))
+    assert np.isnan(edit_metrics.feature_distances(before, after, np.zeros_like(LEFT))[0])
 
 
 def test_kernel_distance_is_torchmetrics_kernel_over_all_pairs():
     a, b = unit((40, 16), 1) * 4, unit((30, 16), 2) * 4 + 0.5
     want = float(poly_mmd(torch.tensor(a[:30]).double(), torch.tensor(b).double()))
-    assert quality.kernel_distance(a[:30], b) == pytest.approx(want, rel=1e-9)
-    assert quality.kernel_distance(a, b) > 0.1
-    draws = [quality.kernel_distance(unit((50, 16), s) * 4, unit((50, 16), s + 100) * 4)
-             for s in range(60)]  # same distribution: unbiased, so about 0 and on both sides of it
+    assert edit_metrics.kernel_distance(a[:30], b) == pytest.approx(want, rel=1e-9)
+    assert edit_metrics.kernel_distance(a, b) > 0.1
+    draws = [
+        edit_metrics.kernel_distance(unit((50, 16), s) * 4, unit((50, 16), s + 100) * 4)
+        for s in range(60)
+    ]  # same distribution: unbiased, so about 0 and on both sides of it
     assert min(draws) < 0 < max(draws) and abs(np.mean(draws)) < 3 * np.std(draws) / 60**0.5
 
 
 def test_a_copy_of_another_photograph_is_found_and_ones_own_source_is_not_counted():
     photographs = unit((20, 8), 3)
     made = photographs[:5].copy()
-    fresh = quality.of_set(made, photographs, np.arange(5))
+    fresh = edit_metrics.of_set(made, photographs, np.arange(5))
     assert fresh["nearest_max"] < 0.999
-    copied = quality.of_set(made, photographs, np.array([9, 1, 2, 3, 4]))
+    copied = edit_metrics.of_set(made, photographs, np.array([9, 1, 2, 3, 4]))
     assert copied["nearest_max"] == pytest.approx(1)
-    assert quality.of_set(np.repeat(made[:1], 4, 0), photographs, np.full(4, -1))[
-        "diversity"] == pytest.approx(0, abs=1e-6)
+    assert edit_metrics.of_set(np.repeat(made[:1], 4, 0), photographs, np.full(4, -1))[
+        "diversity"
+    ] == pytest.approx(0, abs=1e-6)
 
 
 def table(gap, images=60, noise=0.1):
@@ -70,25 +73,33 @@ def table(gap, images=60, noise=0.1):
     for i in range(images):
         base = rng.normal()
         for arm, shift in (("feasible", gap), ("infeasible", 0.0)):
-            rows += [{"attribute": "color", "image_id": f"i{i}", "k": k, "feasibility": arm,
-                      "identity": base + shift + noise * rng.normal()} for k in range(2)]
+            rows += [
+                {
+                    "attribute": "color",
+                    "image_id": f"i{i}",
+                    "k": k,
+                    "feasibility": arm,
+                    "identity": base + shift + noise * rng.normal(),
+                }
+                for k in range(2)
+            ]
     return pd.DataFrame(rows)
 
 
 def test_balance_finds_an_arm_that_is_edited_less_well():
-    uneven = quality.balance(table(0.1)).iloc[0]
+    uneven = edit_metrics.balance(table(0.1)).iloc[0]
     assert uneven["uneven"] and uneven["low"] < 0.1 < uneven["high"] and uneven["pairs"] == 60
-    even = quality.balance(table(0.0)).iloc[0]
+    even = edit_metrics.balance(table(0.0)).iloc[0]
     assert not even["uneven"] and even["low"] < 0 < even["high"]
     same = table(0.0, noise=0.0)
-    assert quality.balance(same).iloc[0]["difference"] == 0
-    assert quality.balance(same[same["feasibility"] == "feasible"]).empty
+    assert edit_metrics.balance(same).iloc[0]["difference"] == 0
+    assert edit_metrics.balance(same[same["feasibility"] == "feasible"]).empty
 
 
 def test_the_map_is_shaped_by_photographs_alone():
     groups = {"real": unit((30, 6), 7), "color feasible": unit((10, 6), 8)}
-    both = quality.projection(groups)
-    alone = quality.projection({"real": groups["real"]})
+    both = edit_metrics.projection(groups)
+    alone = edit_metrics.projection({"real": groups["real"]})
     real = both[both["group"] == "real"].reset_index(drop=True)
     assert np.allclose(real[["x", "y"]], alone[["x", "y"]])
     assert both["group"].value_counts().to_dict() == {"real": 30, "color feasible": 10}
@@ -97,16 +108,27 @@ def test_the_map_is_shaped_by_photographs_alone():
 def test_recognised_is_zero_shot_accuracy():
     captions = np.eye(3, dtype=np.float32)
     features = np.array([[1, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0, 0, 1]], np.float32)
-    assert quality.recognised(features, np.array([0, 1, 1, 2]), captions) == 0.75
+    assert edit_metrics.recognised(features, np.array([0, 1, 1, 2]), captions) == 0.75
 
 
 def test_every_edit_is_measured_against_its_own_photograph():
     """Photographs are looked at once for all their edits; what comes out does not show it."""
     rng = np.random.default_rng(3)
     sources = {f"i{n}": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for n in range(5)}
-    rows = [{"edit_id": f"{i}-{a}-{f}", "image_id": i, "attribute": a, "feasibility": f, "k": 0,
-             "class_name": "c", "accepted": True} for a in ("background", "color")
-            for f in ("feasible", "infeasible") for i in sources]
+    rows = [
+        {
+            "edit_id": f"{i}-{a}-{f}",
+            "image_id": i,
+            "attribute": a,
+            "feasibility": f,
+            "k": 0,
+            "class_name": "c",
+            "accepted": True,
+        }
+        for a in ("background", "color")
+        for f in ("feasible", "infeasible")
+        for i in sources
+    ]
     made = {r["edit_id"]: rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for r in rows}
     mask = np.zeros((16, 16), np.uint8)
     mask[4:12, 4:12] = 255
@@ -121,10 +143,15 @@ def test_every_edit_is_measured_against_its_own_photograph():
         return embed(pictures), [p.transpose(2, 0, 1)[:, ::4, ::4] / 255 for p in pictures]
 
     def run(table, size):
-        return quality.measure(
-            table, lambda r: (sources[r.image_id], made[r.edit_id], mask, 255 - mask),
-            lambda r: r.attribute, embed, lambda texts: embed([sources["i0"]] * len(texts)), look,
-            size)
+        return edit_metrics.measure(
+            table,
+            lambda r: (sources[r.image_id], made[r.edit_id], mask, 255 - mask),
+            lambda r: r.attribute,
+            embed,
+            lambda texts: embed([sources["i0"]] * len(texts)),
+            look,
+            size,
+        )
 
     edits = pd.DataFrame(rows)
     whole, features = run(edits, 64)
@@ -135,5 +162,5 @@ def test_every_edit_is_measured_against_its_own_photograph():
         pd.testing.assert_frame_equal(alone, whole.iloc[[i]].reset_index(drop=True))
         assert np.array_equal(own[0], features[i])
     pd.testing.assert_frame_equal(run(edits, 3)[0], whole)
-    one = quality.changes(sources["i2"], made["i2-color-feasible"], 255 - mask)
+    one = edit_metrics.changes(sources["i2"], made["i2-color-feasible"], 255 - mask)
     assert whole.set_index("edit_id").loc["i2-color-feasible", list(one)].to_dict() == one

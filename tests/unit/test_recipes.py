@@ -4,13 +4,22 @@ import sys
 import pandas as pd
 import pytest
 
-from varireal_utils import recipes
+from varireal_utils.training import recipes
 
 
 def images(classes=3, per_class=6):
-    rows = [{"image_id": f"{split}-{c}-{i}", "path": f"data/{split}-{c}-{i}.png", "label": c,
-             "class_name": f"class {c}", "split": split} for split in ("train", "val", "test")
-            for c in range(classes) for i in range(per_class)]
+    rows = [
+        {
+            "image_id": f"{split}-{c}-{i}",
+            "path": f"data/{split}-{c}-{i}.png",
+            "label": c,
+            "class_name": f"class {c}",
+            "split": split,
+        }
+        for split in ("train", "val", "test")
+        for c in range(classes)
+        for i in range(per_class)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -20,10 +29,19 @@ def edits(frame, attributes=("background", "color", "texture"), ks=2):
         for arm in recipes.ARMS:
             for r in frame[frame["split"] == "train"].itertuples():
                 for k in range(ks):
-                    rows.append({"edit_id": f"{r.image_id}-{k}", "image_id": r.image_id,
-                                 "path": f"edits/{attribute}/{arm}/{r.image_id}-{k}.png",
-                                 "label": r.label, "class_name": r.class_name, "phrase": "p",
-                                 "attribute": attribute, "feasibility": arm, "accepted": True})
+                    rows.append(
+                        {
+                            "edit_id": f"{r.image_id}-{k}",
+                            "image_id": r.image_id,
+                            "path": f"edits/{attribute}/{arm}/{r.image_id}-{k}.png",
+                            "label": r.label,
+                            "class_name": r.class_name,
+                            "phrase": "p",
+                            "attribute": attribute,
+                            "feasibility": arm,
+                            "accepted": True,
+                        }
+                    )
     return pd.DataFrame(rows)
 
 
@@ -31,10 +49,23 @@ def slots(rows):
     return list(rows[["image_id", "attribute", "k"]].itertuples(index=False, name=None))
 
 
-@pytest.mark.parametrize("text", [
-    "zero_shot", "real", "edit(background,feasible)", "real+edit(all,infeasible)",
-    "mix(color,0.5)", "real+mix(texture,0.25)", "datadream(cls)", "real+datadream(dset)",
-    "generated(untuned)", "real@4", "edit(color,feasible)@2", "real+mix(all,0.5)@16"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "zero_shot",
+        "real",
+        "edit(background,feasible)",
+        "real+edit(all,infeasible)",
+        "mix(color,0.5)",
+        "real+mix(texture,0.25)",
+        "datadream(cls)",
+        "real+datadream(dset)",
+        "generated(untuned)",
+        "real@4",
+        "edit(color,feasible)@2",
+        "real+mix(all,0.5)@16",
+    ],
+)
 def test_names_are_read_and_written(text):
     recipe = recipes.parse(text)
     assert str(recipe) == text and recipes.parse(str(recipe)) == recipe
@@ -50,24 +81,43 @@ def test_arms_and_fractions():
 
 
 def test_what_a_study_must_make_for_its_recipes():
-    names = ["zero_shot", "real@4", "real+edit(color,feasible)", "mix( all , 0.5)",
-             "generated(untuned)", "real+datadream(dset)", "datadream(dset)"]
+    names = [
+        "zero_shot",
+        "real@4",
+        "real+edit(color,feasible)",
+        "mix( all , 0.5)",
+        "generated(untuned)",
+        "real+datadream(dset)",
+        "datadream(dset)",
+    ]
     assert recipes.edited(names) == ["all", "color"]
     assert recipes.generators(names) == ["dset", "untuned"]
 
 
 def test_recipes_are_read_without_torch():
-    code = "import sys, varireal_utils.study; sys.exit('torch' in sys.modules)"
+    code = "import sys, varireal_utils.workflow.study; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("fake", "not known"), ("edit(colour,feasible)", "attribute is 'colour'"),
-    ("edit(color,maybe)", "feasibility is 'maybe'"), ("mix(color,1.5)", "from 0 to 1"),
-    ("mix(color,half)", "from 0 to 1"), ("edit(color)", "number of arguments"),
-    ("datadream(both)", "variant"), ("edit(color,feasible)x", "not known"), ("", "not known"),
-    ("real@0", "after @ are '0'"), ("real@", "after @ are ''"), ("real@2@3", "after @"),
-    ("zero_shot@4", "zero_shot takes no @"), ("datadream(cls)@4", "datadream.shots")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fake", "not known"),
+        ("edit(colour,feasible)", "attribute is 'colour'"),
+        ("edit(color,maybe)", "feasibility is 'maybe'"),
+        ("mix(color,1.5)", "from 0 to 1"),
+        ("mix(color,half)", "from 0 to 1"),
+        ("edit(color)", "number of arguments"),
+        ("datadream(both)", "variant"),
+        ("edit(color,feasible)x", "not known"),
+        ("", "not known"),
+        ("real@0", "after @ are '0'"),
+        ("real@", "after @ are ''"),
+        ("real@2@3", "after @"),
+        ("zero_shot@4", "zero_shot takes no @"),
+        ("datadream(cls)@4", "datadream.shots"),
+    ],
+)
 def test_wrong_names_are_errors_that_say_why(text, says):
     with pytest.raises(ValueError, match=says):
         recipes.parse(text)
@@ -104,10 +154,11 @@ def test_arms_are_paired_row_by_row_whatever_the_order_of_the_edits():
 def test_mix_has_the_asked_share_in_each_class_and_is_nested():
     frame = images()
     every = edits(frame)
-    mixed = {f: recipes.training_set(f"mix(color,{f})", frame, every, 1)
-             for f in (0, 0.25, 0.5, 1)}
-    bad = {f: {s for s, a in zip(slots(m), m["feasibility"], strict=True) if a == "infeasible"}
-           for f, m in mixed.items()}
+    mixed = {f: recipes.training_set(f"mix(color,{f})", frame, every, 1) for f in (0, 0.25, 0.5, 1)}
+    bad = {
+        f: {s for s, a in zip(slots(m), m["feasibility"], strict=True) if a == "infeasible"}
+        for f, m in mixed.items()
+    }
     assert [len(bad[f]) for f in (0, 0.25, 0.5, 1)] == [0, 9, 18, 36]
     assert bad[0.25] < bad[0.5] < bad[1]
     half = mixed[0.5]
@@ -150,9 +201,11 @@ def test_rejected_edits():
     every = edits(frame)
     hit = (every["attribute"] == "color") & (every["feasibility"] == "feasible")
     every.loc[every[hit].index[:3], "accepted"] = False  # three slots, feasible arm only
+
     def n(recipe, accepted):
         rows = recipes.training_set(recipe, frame, every, 1, accepted)
         return len(rows), rows.attrs["dropped"]
+
     assert n("edit(color,feasible)", "paired") == n("edit(color,infeasible)", "paired") == (33, 3)
     assert n("mix(color,0.5)", "paired") == (33, 3)
     assert n("edit(color,feasible)", "each") == (33, 3)
@@ -185,10 +238,18 @@ def test_errors_name_what_is_missing():
 def test_generated_images_take_their_place():
     frame = images()
     train = frame[frame["split"] == "train"].drop_duplicates("class_name")
-    samples = pd.concat([train.assign(
-        image_id=train["class_name"] + f"-{v}", path=train["class_name"] + f"-{v}.png", variant=v,
-        k=0, prompt="a photo") for v in ("cls", "dset")])[
-            ["image_id", "path", "label", "class_name", "variant", "k", "prompt"]]
+    samples = pd.concat(
+        [
+            train.assign(
+                image_id=train["class_name"] + f"-{v}",
+                path=train["class_name"] + f"-{v}.png",
+                variant=v,
+                k=0,
+                prompt="a photo",
+            )
+            for v in ("cls", "dset")
+        ]
+    )[["image_id", "path", "label", "class_name", "variant", "k", "prompt"]]
     alone = recipes.training_set("datadream(cls)", frame, None, 1, samples=samples)
     assert list(alone["path"]) == [f"{c}-cls.png" for c in train["class_name"]]
     assert not alone["is_real"].any() and set(alone["feasibility"]) == {"datadream"}
@@ -196,5 +257,6 @@ def test_generated_images_take_their_place():
     real = recipes.training_set("real", frame, None, 1)
     assert len(both) == len(real) + len(train) and both["is_real"].sum() == len(real)
     with pytest.raises(ValueError, match="other classes"):
-        recipes.training_set("datadream(cls)", frame, None, 1,
-                             samples=samples.assign(label=samples["label"] + 1))
+        recipes.training_set(
+            "datadream(cls)", frame, None, 1, samples=samples.assign(label=samples["label"] + 1)
+        )

@@ -8,12 +8,23 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from varireal_utils import recompute, store
+from varireal_utils.analysis import recompute
+from varireal_utils.core import storage
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = sorted(p.parent for p in ROOT.glob("results/*/answers.parquet"))
-ALIKE = ("main_table", "known", "effects", "claims", "mcnemar", "mixed_model", "cross_checks",
-         "power", "needed", "seeds")
+ALIKE = (
+    "main_table",
+    "known",
+    "effects",
+    "claims",
+    "mcnemar",
+    "mixed_model",
+    "cross_checks",
+    "power",
+    "needed",
+    "seeds",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,24 +46,29 @@ def copy(tmp_path: Path) -> Path:
         pytest.skip("no answers are published")
     folder = tmp_path / "results" / KEPT[0].name
     shutil.copytree(KEPT[0], folder)
-    record = store.read_json(folder / "run.json")
+    record = storage.read_json(folder / "run.json")
     record["parameters"]["claims"] |= {"bootstrap": 50, "against": {}}
     record["inputs"] = {}
-    store.write_json(folder / "run.json", record)
+    storage.write_json(folder / "run.json", record)
     found = recompute.statistics(folder)
     for name, table in found.items():
-        store.write_table(folder / f"{name}.csv", table)
+        storage.write_table(folder / f"{name}.csv", table)
     for name, (table, caption) in recompute.printed(found).items():
-        store.write_text(folder / f"{name}.md", recompute.tables.to_markdown(table))
-        store.write_text(folder / f"{name}.tex",
-                         recompute.tables.to_latex(table, caption, f"tab:{name}"))
+        storage.write_text(folder / f"{name}.md", recompute.tables.to_markdown(table))
+        storage.write_text(
+            folder / f"{name}.tex", recompute.tables.to_latex(table, caption, f"tab:{name}")
+        )
     assert recompute.compare(folder)[0] == []
     return folder
 
 
 def test_a_changed_number_is_named_with_what_it_should_be(copy: Path) -> None:
-    for name, column in (("effects", "difference"), ("claims", "ours"), ("main_table", "low"),
-                         ("mcnemar", "p")):
+    for name, column in (
+        ("effects", "difference"),
+        ("claims", "ours"),
+        ("main_table", "low"),
+        ("mcnemar", "p"),
+    ):
         path = copy / f"{name}.csv"
         good, table = path.read_bytes(), pd.read_csv(path)
         row = int(table[column].first_valid_index())
@@ -75,8 +91,9 @@ def test_changed_answers_words_and_files_are_found(copy: Path) -> None:
     claims_.write_bytes(good)
     (copy / "claims.md").write_text("| all is well |\n")
     assert "claims.md: recomputed, it reads otherwise" in recompute.compare(copy)[0][0]
-    store.write_table(answers, store.read_table(answers).assign(correct=lambda t: t["correct"] ^ (
-        t.index == 0)))
+    storage.write_table(
+        answers, storage.read_table(answers).assign(correct=lambda t: t["correct"] ^ (t.index == 0))
+    )
     wrong = recompute.verify(copy).wrong
     assert any("answers.parquet: not as recorded" in w for w in wrong)
     assert any("seeds.csv: row" in w for w in wrong)
@@ -84,13 +101,15 @@ def test_changed_answers_words_and_files_are_found(copy: Path) -> None:
 
 def test_another_studys_answers_are_known_by_their_digest(tmp_path: Path) -> None:
     place = tmp_path / "results/other"
-    store.write_table(place / "answers.parquet", pd.DataFrame({"correct": [True]}))
+    storage.write_table(place / "answers.parquet", pd.DataFrame({"correct": [True]}))
     against = {"faithful": [f"{tmp_path}/runs/other", str(place)]}
-    digest = store.sha256_file(place / "answers.parquet")
-    record = {"parameters": {"claims": {"against": against}},
-              "inputs": {f"{tmp_path}/runs/other/results/answers.parquet": digest}}
+    digest = storage.sha256_file(place / "answers.parquet")
+    record = {
+        "parameters": {"claims": {"against": against}},
+        "inputs": {f"{tmp_path}/runs/other/results/answers.parquet": digest},
+    }
     assert recompute._others(record) == {"faithful": place / "answers.parquet"}
     assert recompute._others(record | {"inputs": {}}) == {}
-    store.write_table(place / "answers.parquet", pd.DataFrame({"correct": [False]}))
+    storage.write_table(place / "answers.parquet", pd.DataFrame({"correct": [False]}))
     with pytest.raises(FileNotFoundError, match="runs/other/results/answers.parquet is not there"):
         recompute._others(record)

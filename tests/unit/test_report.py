@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from varireal_utils import report, store
+from varireal_utils.core import storage
+from varireal_utils.reporting import report
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -37,38 +38,98 @@ class Page(HTMLParser):
 @pytest.fixture
 def study(tmp_path):
     """Results, one figure and one executed notebook, with a hostile phrase wherever data goes."""
-    row = {"claim": "A1", "says": HOSTILE, "quantity": "q", "reported": HOSTILE, "source": "",
-           "ours": 0.5, "low": -0.1, "high": 1.1, "low90": 0.0, "high90": 1.0, "margin": 0.3,
-           "seeds": 5, "datasets": 1, "cells": 2, "verdict": "inconclusive",
-           "settle": "3 more seeds", "detail": HOSTILE}
+    row = {
+        "claim": "A1",
+        "says": HOSTILE,
+        "quantity": "q",
+        "reported": HOSTILE,
+        "source": "",
+        "ours": 0.5,
+        "low": -0.1,
+        "high": 1.1,
+        "low90": 0.0,
+        "high90": 1.0,
+        "margin": 0.3,
+        "seeds": 5,
+        "datasets": 1,
+        "cells": 2,
+        "verdict": "inconclusive",
+        "settle": "3 more seeds",
+        "detail": HOSTILE,
+    }
     folder = tmp_path / "study"
-    store.write_table(folder / "results/claims.csv", pd.DataFrame([row, row | {
-        "claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""}]))
-    store.write_table(folder / "results/main_table.csv", pd.DataFrame(
-        [{"dataset": HOSTILE, "attribute": "color", "arm": a, "mean": m, "seeds": 2}
-         for a, m in (("feasible", 61.25), ("real", 60.0), ("zero-shot", 58.5))]))
-    store.write_table(folder / "results/quality_sets.csv", pd.DataFrame(
-        [{"dataset": HOSTILE, "set": s, "recognised": r}
-         for s, r in (("real", 0.8), ("datadream dset", 0.1))]))
-    store.write_table(folder / "results/runs.csv", pd.DataFrame(
-        [{"stage": "01_data", "what": "cars", "seconds": 3.5, "peak_memory_mb": 700}]))
-    store.write_json(folder / "results/run.json", {
-        "parameters": {"study": "s", "protocol": "controlled", "seed": 1,
-                       "datasets": {HOSTILE: {"source": "world"}}, "classify": {"seeds": [0, 1]}},
-        "parameter_file": "params/x.yaml", "parameter_digest": "0" * 64, "commit": "",
-        "dirty": None,
-        "started": "2026-01-02T00:00:00Z", "machine": "m", "device": "cpu"})
-    store.write_json(folder / "figures/run.json", {})
+    storage.write_table(
+        folder / "results/claims.csv",
+        pd.DataFrame(
+            [row, row | {"claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""}]
+        ),
+    )
+    storage.write_table(
+        folder / "results/main_table.csv",
+        pd.DataFrame(
+            [
+                {"dataset": HOSTILE, "attribute": "color", "arm": a, "mean": m, "seeds": 2}
+                for a, m in (("feasible", 61.25), ("real", 60.0), ("zero-shot", 58.5))
+            ]
+        ),
+    )
+    storage.write_table(
+        folder / "results/quality_sets.csv",
+        pd.DataFrame(
+            [
+                {"dataset": HOSTILE, "set": s, "recognised": r}
+                for s, r in (("real", 0.8), ("datadream dset", 0.1))
+            ]
+        ),
+    )
+    storage.write_table(
+        folder / "results/runs.csv",
+        pd.DataFrame([{"stage": "01_data", "what": "cars", "seconds": 3.5, "peak_memory_mb": 700}]),
+    )
+    storage.write_json(
+        folder / "results/run.json",
+        {
+            "parameters": {
+                "study": "s",
+                "protocol": "controlled",
+                "seed": 1,
+                "datasets": {HOSTILE: {"source": "world"}},
+                "classify": {"seeds": [0, 1]},
+            },
+            "parameter_file": "params/x.yaml",
+            "parameter_digest": "0" * 64,
+            "commit": "",
+            "dirty": None,
+            "started": "2026-01-02T00:00:00Z",
+            "machine": "m",
+            "device": "cpu",
+        },
+    )
+    storage.write_json(folder / "figures/run.json", {})
     picture = np.zeros((4, 4, 3), np.uint8)
-    store.write_image(folder / "figures/effect_forest.png", picture)
-    store.write_json(folder / "figures/effect_forest.json", {"caption": HOSTILE, "runs": ["a"]})
-    store.write_table(folder / "figures/effect_forest.csv", pd.DataFrame({"x": [1]}))
-    book = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_markdown_cell("# Title"),
-        nbformat.v4.new_code_cell("2", outputs=[nbformat.v4.new_output(
-            "display_data", {"text/markdown": HOSTILE, "application/javascript": "alert(3)"})]),
-        nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output(
-            "display_data", {"text/html": f"<b>kept</b>{HOSTILE}"})])])
+    storage.write_image(folder / "figures/effect_forest.png", picture)
+    storage.write_json(folder / "figures/effect_forest.json", {"caption": HOSTILE, "runs": ["a"]})
+    storage.write_table(folder / "figures/effect_forest.csv", pd.DataFrame({"x": [1]}))
+    book = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# Title"),
+            nbformat.v4.new_code_cell(
+                "2",
+                outputs=[
+                    nbformat.v4.new_output(
+                        "display_data",
+                        {"text/markdown": HOSTILE, "application/javascript": "alert(3)"},
+                    )
+                ],
+            ),
+            nbformat.v4.new_code_cell(
+                "1",
+                outputs=[
+                    nbformat.v4.new_output("display_data", {"text/html": f"<b>kept</b>{HOSTILE}"})
+                ],
+            ),
+        ]
+    )
     (folder / "notebooks").mkdir()
     nbformat.write(book, folder / "notebooks/01_data-cars.ipynb")
     return folder
@@ -112,8 +173,21 @@ def test_a_study_without_results_is_told_what_to_run(tmp_path):
 
 def test_notebooks_stand_in_the_order_of_the_stages(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    for name in ("08_figures", "04_edit-b", "04_edit-a", "01_data", "07_quality", "explore",
-                 "06_classify.failed"):
+    for name in (
+        "08_figures",
+        "04_edit-b",
+        "04_edit-a",
+        "01_data",
+        "07_quality",
+        "explore",
+        "06_classify.failed",
+    ):
         (tmp_path / f"notebooks/{name}.ipynb").write_text(json.dumps({}))
     assert [p.stem for p in report.executed(tmp_path)] == [
-        "01_data", "04_edit-a", "04_edit-b", "07_quality", "08_figures", "explore"]
+        "01_data",
+        "04_edit-a",
+        "04_edit-b",
+        "07_quality",
+        "08_figures",
+        "explore",
+    ]

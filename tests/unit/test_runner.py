@@ -17,33 +17,48 @@ import nbformat
 import pytest
 import yaml
 
-from varireal_utils import __main__, runner, store, study
-from varireal_utils.params import ParameterError
+from varireal_utils import __main__
+from varireal_utils.core import storage
+from varireal_utils.core.params import ParameterError
+from varireal_utils.workflow import runner, study
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = {"01_data": ["dataset"], "02_attributes": ["dataset"], "03_guidance": ["dataset"],
-       "04_edit": ["dataset", "attribute", "feasibility"], "06_classify": ["dataset", "recipe"],
-       "07_quality": ["dataset"], "07_claims": [], "08_figures": []}
-OUT = {"01_data": "data/{dataset}", "02_attributes": "attributes/{dataset}",
-       "03_guidance": "guidance/{dataset}", "04_edit": "edits/{dataset}/{attribute}/{feasibility}",
-       "06_classify": "classify/{dataset}{f'/{recipe}/seed{seed}' if recipe else ''}",
-       "07_quality": "quality/{dataset}", "07_claims": "results", "08_figures": "figures"}
+OWN = {
+    "01_data": ["dataset"],
+    "02_attributes": ["dataset"],
+    "03_guidance": ["dataset"],
+    "04_edit": ["dataset", "attribute", "feasibility"],
+    "06_classify": ["dataset", "recipe"],
+    "07_quality": ["dataset"],
+    "07_claims": [],
+    "08_figures": [],
+}
+OUT = {
+    "01_data": "data/{dataset}",
+    "02_attributes": "attributes/{dataset}",
+    "03_guidance": "guidance/{dataset}",
+    "04_edit": "edits/{dataset}/{attribute}/{feasibility}",
+    "06_classify": "classify/{dataset}{f'/{recipe}/seed{seed}' if recipe else ''}",
+    "07_quality": "quality/{dataset}",
+    "07_claims": "results",
+    "08_figures": "figures",
+}
 # A stage without torch: it waits as long as it is told and writes its record.
 STUB = """
 import hashlib, json, os, time
 from pathlib import Path
-from varireal_utils import store
-from varireal_utils.params import load_params
+from varireal_utils.core import storage
+from varireal_utils.core.params import load_params
 p = load_params(params, overrides)
 time.sleep(float(os.environ.get("STUB_SECONDS", 0)))
-out = store.study_dir(p) / f"{OUT}"
-store.write_text(out / "made.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
+out = storage.study_dir(p) / f"{OUT}"
+storage.write_text(out / "made.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
 if "{STAGE}" == "07_claims":
-    store.write_text(out / "claims.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
-made = str((out / "made.csv").relative_to(store.study_dir(p)))
-store.write_json(out / "run.json", {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True,
-                                    "outputs": {made: store.sha256_file(out / "made.csv")}})
-store.write_text(os.environ["VARIREAL_RUN_POINTER"], str((out / "run.json").resolve()))
+    storage.write_text(out / "claims.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
+made = str((out / "made.csv").relative_to(storage.study_dir(p)))
+storage.write_json(out / "run.json", {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True,
+                                    "outputs": {made: storage.sha256_file(out / "made.csv")}})
+storage.write_text(os.environ["VARIREAL_RUN_POINTER"], str((out / "run.json").resolve()))
 """
 
 
@@ -61,17 +76,32 @@ def stubs(tmp_path: Path) -> Path:
     for stage, own in OWN.items():
         head = 'params: str = ""\noverrides: dict = {}\nseed: int = -1\n'
         head += "".join(f'{n}: str = ""\n' for n in own)
-        write_notebook(folder / f"{stage}.ipynb", head,
-                       STUB.replace("{OUT}", OUT[stage]).replace("{STAGE}", stage))
+        write_notebook(
+            folder / f"{stage}.ipynb",
+            head,
+            STUB.replace("{OUT}", OUT[stage]).replace("{STAGE}", stage),
+        )
     return folder
 
 
 def start(params: Path, stubs: Path, *more: str, seconds: float = 0) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "varireal_utils", "study", "--params", str(params),
-             "--notebooks", str(stubs), "--cores", "2", *more]
+    words = [
+        sys.executable,
+        "-m",
+        "varireal_utils",
+        "study",
+        "--params",
+        str(params),
+        "--notebooks",
+        str(stubs),
+        "--cores",
+        "2",
+        *more,
+    ]
     env = os.environ | {"STUB_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -89,20 +119,37 @@ def test_signature_reads_names_and_types(tmp_path: Path) -> None:
     assert runner.read_signature(tmp_path / "a.ipynb") == {"a": "str", "b": "list", "c": "float"}
 
 
-@pytest.mark.parametrize(("cell", "message"), [
-    ("a = 3", "wanted `name: type = literal`"), ("a: set = {1}", "type 'set'"),
-    ("a: int", "wanted `name"), ("a: int = ", "not Python")])
-def test_signature_that_cannot_be_checked_is_refused(tmp_path: Path, cell: str,
-                                                     message: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("a = 3", "wanted `name: type = literal`"),
+        ("a: set = {1}", "type 'set'"),
+        ("a: int", "wanted `name"),
+        ("a: int = ", "not Python"),
+    ],
+)
+def test_signature_that_cannot_be_checked_is_refused(
+    tmp_path: Path, cell: str, message: str
+) -> None:
     write_notebook(tmp_path / "a.ipynb", cell)
     with pytest.raises(ParameterError, match=message):
         runner.read_signature(tmp_path / "a.ipynb")
 
 
-@pytest.mark.parametrize(("text", "kind", "wanted"), [
-    ("1e-4", "float", 1e-4), ("3", "float", 3.0), ("3", "int", 3), ("no", "str", "no"),
-    ("2012", "str", "2012"), ("'2012'", "str", "2012"), ("false", "bool", False),
-    ("[a, 2]", "list", ["a", 2]), ("{a: 1}", "dict", {"a": 1})])
+@pytest.mark.parametrize(
+    ("text", "kind", "wanted"),
+    [
+        ("1e-4", "float", 1e-4),
+        ("3", "float", 3.0),
+        ("3", "int", 3),
+        ("no", "str", "no"),
+        ("2012", "str", "2012"),
+        ("'2012'", "str", "2012"),
+        ("false", "bool", False),
+        ("[a, 2]", "list", ["a", 2]),
+        ("{a: 1}", "dict", {"a": 1}),
+    ],
+)
 def test_settings_become_what_the_annotation_says(text: str, kind: str, wanted: object) -> None:
     own, overrides = runner.split_settings([f"key={text}"], {"key": kind}, {}, "here")
     assert own == {"key": wanted} and type(own["key"]) is type(wanted) and not overrides
@@ -117,26 +164,38 @@ def test_unknown_stage_names_the_nearest(tmp_path: Path) -> None:
 def test_digest_counts_sources_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.ipynb"
     write_notebook(path, "a: int = 1", "print(a)")
-    before = store.notebook_digest(path)
+    before = storage.notebook_digest(path)
     book = json.loads(path.read_text())
     book["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
     book["cells"][1]["execution_count"], book["metadata"]["x"] = 3, "y"
     path.write_text(json.dumps(book))
-    assert store.notebook_digest(path) == before
+    assert storage.notebook_digest(path) == before
     book["cells"][1]["source"] = "print(2)"
     path.write_text(json.dumps(book))
-    assert store.notebook_digest(path) != before
+    assert storage.notebook_digest(path) != before
 
 
-def test_command_line_names_a_misspelt_parameter(params_file: Path, stubs: Path,
-                                                 capsys: pytest.CaptureFixture[str]) -> None:
-    code = __main__.main(["run", "01_data", "--notebooks", str(stubs), "--params",
-                          str(params_file), "--set", "datset=a"])
+def test_command_line_names_a_misspelt_parameter(
+    params_file: Path, stubs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = __main__.main(
+        [
+            "run",
+            "01_data",
+            "--notebooks",
+            str(stubs),
+            "--params",
+            str(params_file),
+            "--set",
+            "datset=a",
+        ]
+    )
     assert code == 2 and "did you mean 'dataset'" in capsys.readouterr().err
 
 
-def test_notebook_that_is_no_stage_must_reach_its_end(tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_that_is_no_stage_must_reach_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_notebook(tmp_path / "free.ipynb", "count: int = 1", "print(count)")
     assert runner.run(runner.prepare("free.ipynb", None, ["count=3"])) == {}
@@ -149,11 +208,15 @@ def test_notebook_that_is_no_stage_must_reach_its_end(tmp_path: Path,
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 @pytest.mark.parametrize("own", ["", "65536"])
 def test_a_kernel_keeps_the_pages_of_large_arrays_unless_told_otherwise(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     if own:
         monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", own)
-    write_notebook(tmp_path / "free.ipynb", "count: int = 4", """
+    write_notebook(
+        tmp_path / "free.ipynb",
+        "count: int = 4",
+        """
 import resource, pathlib
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -161,7 +224,8 @@ def faults():
         b"x" * (16_000_000 + count)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
-pathlib.Path("faults").write_text(str(faults() / count * resource.getpagesize() / 16_000_000))""")
+pathlib.Path("faults").write_text(str(faults() / count * resource.getpagesize() / 16_000_000))""",
+    )
     runner.run(runner.prepare("free.ipynb", None, []))
     new = float((tmp_path / "faults").read_text())  # share of an array's pages that are new
     assert new > 0.5 if own else new < 0.05
@@ -169,11 +233,11 @@ pathlib.Path("faults").write_text(str(faults() / count * resource.getpagesize() 
 
 def test_mend_takes_back_untrue_records_and_times_ahead(tmp_path: Path) -> None:
     for name, moment in (("a", 100), ("b", 5000), ("c", 5010), ("d", 200)):
-        store.write_text(tmp_path / name / "x.txt", name)
+        storage.write_text(tmp_path / name / "x.txt", name)
         path = tmp_path / name / "run.json"
-        store.write_json(path, {"outputs": {f"{name}/x.txt": ""}})
+        storage.write_json(path, {"outputs": {f"{name}/x.txt": ""}})
         os.utime(path, (moment, moment))
-    store.write_text(tmp_path / "e/run.json", "cut in hal")
+    storage.write_text(tmp_path / "e/run.json", "cut in hal")
     (tmp_path / "d/x.txt").unlink()
     lines = study.mend(tmp_path, now=1000)
     assert len(lines) == 3 and "d/x.txt" in lines[0] and "cannot be read" in lines[1]
@@ -191,11 +255,15 @@ def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
 
 
 def test_killed_and_failed_study_resumes_and_runs_again_only_what_changed(
-        params_file: Path, stubs: Path) -> None:
+    params_file: Path, stubs: Path
+) -> None:
     more = ("--set", "seed=9", "--set", "classify.job=recipe")
     good = (stubs / "07_claims.ipynb").read_text()
-    write_notebook(stubs / "07_claims.ipynb", 'params: str = ""\noverrides: dict = {}',
-                   'raise ValueError("no claim")')
+    write_notebook(
+        stubs / "07_claims.ipynb",
+        'params: str = ""\noverrides: dict = {}',
+        'raise ValueError("no claim")',
+    )
     killed = start(params_file, stubs, *more, seconds=60)
     deadline = time.monotonic() + 300
     while not running("01_data", stubs) and time.monotonic() < deadline:
@@ -230,14 +298,18 @@ def test_killed_and_failed_study_resumes_and_runs_again_only_what_changed(
 def running(stage: str, stubs: Path) -> list[int]:
     """Processes that run a stage's stub ("" for any)."""
     import psutil
+
     wanted = ["run", *([stage] if stage else [])]
-    return [p.pid for p in psutil.process_iter(["cmdline"])
-            if str(stubs) in (words := p.info["cmdline"] or [])
-            and all(w in words for w in wanted)]
+    return [
+        p.pid
+        for p in psutil.process_iter(["cmdline"])
+        if str(stubs) in (words := p.info["cmdline"] or []) and all(w in words for w in wanted)
+    ]
 
 
-def test_recipe_without_its_edits_is_an_error_before_any_job(params_file: Path,
-                                                              stubs: Path) -> None:
+def test_recipe_without_its_edits_is_an_error_before_any_job(
+    params_file: Path, stubs: Path
+) -> None:
     process = start(params_file, stubs, "--set", "classify.recipes=['edit(colour,feasible)']")
     text = process.communicate(timeout=300)[0]
     assert process.returncode != 0 and "attribute is 'colour'" in text and not jobs_run(text)

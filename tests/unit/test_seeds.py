@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from varireal_utils import seeds
+from varireal_utils.core import seeds
 
 KNOWN = 4396085207960363030
 
@@ -19,17 +19,37 @@ KNOWN = 4396085207960363030
 def test_seed_is_the_same_on_every_machine() -> None:
     """Known values: a change here changes every picture of every study."""
     assert seeds.seed_for(22, "img_1", "color", "a red car", 0) == KNOWN
-    code = ("from varireal_utils import seeds; "
-            "print(seeds.seed_for(22, 'img_1', 'color', 'a red car', 0))")
+    code = (
+        "from varireal_utils.core import seeds; "
+        "print(seeds.seed_for(22, 'img_1', 'color', 'a red car', 0))"
+    )
     root = Path(__file__).resolve().parents[2]
-    out = subprocess.run([sys.executable, "-c", code], cwd=root, text=True, check=True,
-                         capture_output=True, env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(root)})
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        text=True,
+        check=True,
+        capture_output=True,
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(root)},
+    )
     assert int(out.stdout) == KNOWN
 
 
 def test_parts_are_kept_apart() -> None:
-    different = [(1,), ("1",), (1.0,), (1, 2), (12,), ("a", "b"), ("ab",), ("a,b",), (), ("",),
-                 ("é",), ("e",)]
+    different = [
+        (1,),
+        ("1",),
+        (1.0,),
+        (1, 2),
+        (12,),
+        ("a", "b"),
+        ("ab",),
+        ("a,b",),
+        (),
+        ("",),
+        ("é",),
+        ("e",),
+    ]
     assert len({seeds.seed_for(*parts) for parts in different}) == len(different)
     assert all(0 <= seeds.seed_for(*parts) < 2**63 for parts in different)
 

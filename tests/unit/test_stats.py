@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from varireal_utils import stats
+from varireal_utils.analysis import bootstrap
 
 
 def study(rng, seeds=5, images=400, shift=0.0, between_seeds=0.01, hard=1.0):
@@ -21,10 +21,10 @@ def study(rng, seeds=5, images=400, shift=0.0, between_seeds=0.01, hard=1.0):
 
 def test_identical_arms_are_equivalent_with_a_null_interval():
     a, _ = study(np.random.default_rng(0))
-    d = stats.difference(a, a)
+    d = bootstrap.difference(a, a)
     assert (d.mean, d.low, d.high, d.low90, d.high90, d.se) == (0, 0, 0, 0, 0, 0)
-    assert stats.verdict(d, 0.3) == "equivalent"
-    assert stats.needed(stats.paired(a, a), 0.3)["seeds"] == 1
+    assert bootstrap.verdict(d, 0.3) == "equivalent"
+    assert bootstrap.needed(bootstrap.paired(a, a), 0.3)["seeds"] == 1
 
 
 def test_a_known_shift_is_recovered():
@@ -34,20 +34,21 @@ def test_a_known_shift_is_recovered():
     flips = [rng.choice(np.flatnonzero(~row), 100, replace=False) for row in b]
     for row, where in zip(a, flips, strict=True):
         row[where] = True  # exactly five points
-    d = stats.difference(a, b)
+    d = bootstrap.difference(a, b)
     assert d.mean == pytest.approx(5.0)
     assert 3.5 < d.low < 5 < d.high < 6.5
-    assert stats.verdict(d, 0.3) == "different"
-    assert stats.verdict(d, 8.0) == "equivalent"  # certain, yet within the margin
+    assert bootstrap.verdict(d, 0.3) == "different"
+    assert bootstrap.verdict(d, 8.0) == "equivalent"  # certain, yet within the margin
 
 
 def test_verdicts_at_the_borders():
-    make = lambda low, high, low90, high90: stats.Interval(  # noqa: E731
-        (low + high) / 2, low, high, low90, high90, 0.1, 5, 400)
-    assert stats.verdict(make(-0.4, 0.2, -0.29, 0.15), 0.3) == "equivalent"
-    assert stats.verdict(make(-0.4, 0.2, -0.3, 0.15), 0.3) == "inconclusive"
-    assert stats.verdict(make(0.05, 0.28, 0.1, 0.25), 0.3) == "equivalent"
-    assert stats.verdict(make(0.05, 0.5, 0.1, 0.4), 0.3) == "different"
+    make = lambda low, high, low90, high90: bootstrap.Interval(  # noqa: E731
+        (low + high) / 2, low, high, low90, high90, 0.1, 5, 400
+    )
+    assert bootstrap.verdict(make(-0.4, 0.2, -0.29, 0.15), 0.3) == "equivalent"
+    assert bootstrap.verdict(make(-0.4, 0.2, -0.3, 0.15), 0.3) == "inconclusive"
+    assert bootstrap.verdict(make(0.05, 0.28, 0.1, 0.25), 0.3) == "equivalent"
+    assert bootstrap.verdict(make(0.05, 0.5, 0.1, 0.4), 0.3) == "different"
 
 
 @pytest.mark.parametrize(("seeds", "between"), [(5, 0.0), (5, 0.03), (2, 0.02), (1, 0.0)])
@@ -57,7 +58,7 @@ def test_coverage_of_the_interval(seeds, between):
     inside = 0
     for i in range(300):
         a, b = study(rng, seeds, 150, shift=0.04, between_seeds=between, hard=0.5)
-        d = stats.difference(a, b, resamples=300, seed=i)
+        d = bootstrap.difference(a, b, resamples=300, seed=i)
         inside += d.low <= 4.0 <= d.high
     assert 0.905 * 300 <= inside <= 0.99 * 300, inside / 300
 
@@ -68,33 +69,38 @@ def test_coverage_of_a_single_arm():
     inside = 0
     for i in range(300):
         p = rng.beta(3, 1, 150)
-        got = stats.interval(rng.random((4, 150)) < p, resamples=300, seed=i)
+        got = bootstrap.interval(rng.random((4, 150)) < p, resamples=300, seed=i)
         inside += got.low <= 75 <= got.high
     assert 0.915 * 300 <= inside <= 0.985 * 300, inside / 300
 
 
 def test_rate_of_false_equivalence_is_at_most_five_percent():
     rng = np.random.default_rng(5)
-    wrong = sum(stats.verdict(stats.difference(*study(rng, 5, 300, shift=0.04), resamples=300),
-                              4.0) == "equivalent" for _ in range(200))
+    wrong = sum(
+        bootstrap.verdict(bootstrap.difference(*study(rng, 5, 300, shift=0.04), resamples=300), 4.0)
+        == "equivalent"
+        for _ in range(200)
+    )
     assert wrong <= 20
 
 
 def test_order_of_images_and_arms_does_not_matter():
     a, b = study(np.random.default_rng(2))
     order = np.random.default_rng(0).permutation(a.shape[1])
-    d, e = stats.difference(a, b, resamples=20000), stats.difference(
-        a[:, order], b[:, order], resamples=20000)
+    d, e = (
+        bootstrap.difference(a, b, resamples=20000),
+        bootstrap.difference(a[:, order], b[:, order], resamples=20000),
+    )
     assert d.se == pytest.approx(e.se)
     assert d.low == pytest.approx(e.low, abs=0.1)
-    assert stats.difference(b, a).mean == pytest.approx(-d.mean)
+    assert bootstrap.difference(b, a).mean == pytest.approx(-d.mean)
 
 
 def test_pooling_weights_tables_equally_and_narrows():
     rng = np.random.default_rng(4)
     pairs = [study(rng, 5, n, shift=0.03) for n in (200, 400, 800)]
-    one = [stats.difference(a, b) for a, b in pairs]
-    pooled = stats.difference([a for a, _ in pairs], [b for _, b in pairs])
+    one = [bootstrap.difference(a, b) for a, b in pairs]
+    pooled = bootstrap.difference([a for a, _ in pairs], [b for _, b in pairs])
     assert pooled.mean == pytest.approx(np.mean([d.mean for d in one]))
     assert pooled.se == pytest.approx(np.sqrt(sum(d.se**2 for d in one)) / 3)
     assert pooled.images == 1400
@@ -103,40 +109,40 @@ def test_pooling_weights_tables_equally_and_narrows():
 def test_mcnemar_is_the_exact_binomial():
     a = np.array([1] * 30 + [0] * 10 + [1] * 9 + [0] * 1, bool)
     b = np.array([1] * 30 + [0] * 10 + [0] * 9 + [1] * 1, bool)
-    got = stats.mcnemar(a, b)
+    got = bootstrap.mcnemar(a, b)
     assert (got["only_a"], got["only_b"]) == (9, 1)
     assert got["p"] == pytest.approx(2 * (1 + 10) / 2**10)
-    assert stats.mcnemar(a, a)["p"] == 1.0
+    assert bootstrap.mcnemar(a, a)["p"] == 1.0
 
 
 def test_needed_seeds_settle_the_question():
     rng = np.random.default_rng(6)
     a, b = study(rng, 4, 600, between_seeds=0.0, hard=0.0)
-    need = stats.needed(stats.paired(a, b), 3.0)
+    need = bootstrap.needed(bootstrap.paired(a, b), 3.0)
     big = study(rng, need["seeds"], 600, between_seeds=0.0, hard=0.0)
-    assert stats.difference(*big).se == pytest.approx(need["se_wanted"], rel=0.35)
+    assert bootstrap.difference(*big).se == pytest.approx(need["se_wanted"], rel=0.35)
     same = np.tile(rng.choice([-1.0, 1.0], 600), (4, 1))  # every seed says the same of an image
-    assert stats.needed(same, 3.0)["seeds"] is None  # these images are too few for any seeds
-    assert stats.needed(same, 3.0)["images"] > 600
+    assert bootstrap.needed(same, 3.0)["seeds"] is None  # these images are too few for any seeds
+    assert bootstrap.needed(same, 3.0)["images"] > 600
 
 
 def test_calibration():
     labels = np.array([0, 1, 0, 1])
     sure = np.eye(2)[labels] * 1000
-    assert stats.expected_calibration_error(sure, labels) == pytest.approx(0)
-    assert stats.expected_calibration_error(sure, 1 - labels) == pytest.approx(1)
+    assert bootstrap.expected_calibration_error(sure, labels) == pytest.approx(0)
+    assert bootstrap.expected_calibration_error(sure, 1 - labels) == pytest.approx(1)
 
 
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="not paired"):
-        stats.difference(np.ones((2, 5)), np.ones((3, 5)))
+        bootstrap.difference(np.ones((2, 5)), np.ones((3, 5)))
     with pytest.raises(ValueError, match="at least one"):
-        stats.interval(np.ones((0, 5)))
+        bootstrap.interval(np.ones((0, 5)))
 
 
 def test_speed_of_a_whole_study():
     a, b = study(np.random.default_rng(0))
     start = time.perf_counter()
     for _ in range(20):
-        stats.difference(a, b, resamples=2000)
+        bootstrap.difference(a, b, resamples=2000)
     assert time.perf_counter() - start < 10

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from varireal_utils import claims, recipes, store, tables
-from varireal_utils.params import ParameterError
+from varireal_utils.analysis import claims, tables
+from varireal_utils.core import storage
+from varireal_utils.core.params import ParameterError
+from varireal_utils.training import recipes
 
 GAIN = {"zero_shot": -0.2, "real": 0.0}
 
@@ -24,36 +26,60 @@ def study(gain=None, images=400, seeds=4, datasets=("cars", "pets"), noise=0.3, 
             luck = np.where(chance < 0.1, chance * 10, luck)
             right = luck < 0.7 + g
             for s in range(1 if recipe == "zero_shot" else seeds):
-                parts.append(pd.DataFrame({
-                    "dataset": dataset, "recipe": str(recipes.parse(recipe)), "seed": s,
-                    "image_id": [f"i{k:04d}" for k in range(images)], "correct": right[s]}))
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "dataset": dataset,
+                            "recipe": str(recipes.parse(recipe)),
+                            "seed": s,
+                            "image_id": [f"i{k:04d}" for k in range(images)],
+                            "correct": right[s],
+                        }
+                    )
+                )
     return pd.concat(parts, ignore_index=True)
 
 
 def arms(attribute, feasible, infeasible, mixed=None, prefixes=("", "real+")):
     mixed = (feasible + infeasible) / 2 if mixed is None else mixed
-    return {p + name: g for p in prefixes for name, g in (
-        (f"edit({attribute},feasible)", feasible), (f"edit({attribute},infeasible)", infeasible),
-        (f"mix({attribute},0.5)", mixed))}
+    return {
+        p + name: g
+        for p in prefixes
+        for name, g in (
+            (f"edit({attribute},feasible)", feasible),
+            (f"edit({attribute},infeasible)", infeasible),
+            (f"mix({attribute},0.5)", mixed),
+        )
+    }
 
 
 def test_collect_reads_what_classify_writes(tmp_path):
     df = study(arms("color", 0.0, 0.0), images=5, seeds=2)
     for (dataset, recipe, seed), rows in df.groupby(["dataset", "recipe", "seed"]):
-        folder = tmp_path / "classify" / dataset / store.slug(recipe) / f"seed{seed}"
+        folder = tmp_path / "classify" / dataset / storage.slug(recipe) / f"seed{seed}"
         folder.mkdir(parents=True)
-        store.write_table(folder / "predictions.parquet", rows.assign(label=0)[
-            ["image_id", "label", "correct"]].reset_index(drop=True))
-        store.write_json(folder / "metrics.json", {"dataset": dataset, "recipe": recipe,
-                                                   "seed": int(seed)})
+        storage.write_table(
+            folder / "predictions.parquet",
+            rows.assign(label=0)[["image_id", "label", "correct"]].reset_index(drop=True),
+        )
+        storage.write_json(
+            folder / "metrics.json", {"dataset": dataset, "recipe": recipe, "seed": int(seed)}
+        )
     got = tables.collect(tmp_path)
     want = df.sort_values(tables.ANSWERS[:4], ignore_index=True)
     assert got.astype({"recipe": str}).equals(want.astype({"recipe": str}))
-    asked = {"datasets": {"pets": {}}, "classify": {
-        "recipes": ["real", "edit(color,feasible)", "edit(texture,feasible)"], "seeds": [1]}}
+    asked = {
+        "datasets": {"pets": {}},
+        "classify": {
+            "recipes": ["real", "edit(color,feasible)", "edit(texture,feasible)"],
+            "seeds": [1],
+        },
+    }
     some = tables.collect(tmp_path, asked)  # what earlier parameters left there is not mixed in
     assert set(map(tuple, some[["dataset", "recipe", "seed"]].to_numpy())) == {
-        ("pets", "real", 1), ("pets", "edit(color,feasible)", 1)}
+        ("pets", "real", 1),
+        ("pets", "edit(color,feasible)", 1),
+    }
     with pytest.raises(FileNotFoundError, match="06_classify"):
         tables.collect(tmp_path / "nothing")
 
@@ -73,8 +99,18 @@ def test_main_table_has_a_row_per_cell_and_the_right_means():
     edited = ["feasible", "infeasible", "mixed"]
     assert list(table["arm"][:8]) == ["zero-shot", "real", *edited, *edited]
     shown = tables.wide(table)
-    assert list(shown.columns) == ["dataset", "attribute", "training", "zero-shot", "real",
-                                   "feasible", "infeasible", "mixed", "seeds", "n"]
+    assert list(shown.columns) == [
+        "dataset",
+        "attribute",
+        "training",
+        "zero-shot",
+        "real",
+        "feasible",
+        "infeasible",
+        "mixed",
+        "seeds",
+        "n",
+    ]
     assert len(shown) == 4 and (shown["zero-shot"] != "").all()
     assert len(tables.wide(tables.main_table(study(), resamples=50))) == 2  # no edits yet
 
@@ -113,8 +149,13 @@ def test_only_common_seeds_are_compared_and_other_images_are_an_error():
 
 
 def test_markdown_and_latex():
-    table = pd.DataFrame({"recipe": ["a_b", "c%"], "mean": [1.234, np.nan],
-                          "seeds": pd.array([5, None], dtype="Int64")})
+    table = pd.DataFrame(
+        {
+            "recipe": ["a_b", "c%"],
+            "mean": [1.234, np.nan],
+            "seeds": pd.array([5, None], dtype="Int64"),
+        }
+    )
     text = tables.to_markdown(table)
     assert "| a_b" in text and "1.23" in text and "nan" not in text and "<NA>" not in text
     tex = tables.to_latex(table, caption="C", label="tab:x")
@@ -132,16 +173,23 @@ PAPER = ["A1", "A2", "A3", "A4", "A5"]
 
 
 def test_claims_hold_in_a_world_like_the_papers():
-    table = verdicts(arms("background", 0.05, 0.05) | arms("color", 0.0, 0.0)
-                     | arms("texture", -0.05, -0.1), noise=0)
+    table = verdicts(
+        arms("background", 0.05, 0.05) | arms("color", 0.0, 0.0) | arms("texture", -0.05, -0.1),
+        noise=0,
+    )
     assert table.loc[PAPER, "verdict"].eq("reproduced").all()
     assert table.loc["A2", "ours"] == pytest.approx(-5, abs=1.5)
     assert table.loc["A4", "ours"] == pytest.approx(5, abs=1.5)
 
 
 def test_claims_fail_in_the_opposite_world():
-    table = verdicts(arms("background", -0.05, -0.10, 0.1) | arms("color", 0.1, 0.05, 0.2)
-                     | arms("texture", 0.1, 0.05, 0.2), noise=0, images=3000)
+    table = verdicts(
+        arms("background", -0.05, -0.10, 0.1)
+        | arms("color", 0.1, 0.05, 0.2)
+        | arms("texture", 0.1, 0.05, 0.2),
+        noise=0,
+        images=3000,
+    )
     assert table.loc[["A1", "A3", "A4", "A5"], "verdict"].eq("different").all()
 
 
@@ -152,8 +200,13 @@ def test_a_denied_claim_may_be_equivalent():
 
 
 def test_small_noisy_studies_are_inconclusive_and_say_what_would_settle_them():
-    table = verdicts(arms("background", 0.0, 0.0) | arms("color", 0.0, 0.0), images=100, seeds=2,
-                     noise=0.5, start=1)
+    table = verdicts(
+        arms("background", 0.0, 0.0) | arms("color", 0.0, 0.0),
+        images=100,
+        seeds=2,
+        noise=0.5,
+        start=1,
+    )
     assert table.loc[["A1", "A3"], "verdict"].eq("inconclusive").all()
     assert table.loc["A3", "settle"].startswith("8 of 12 cells were run; ")
     assert "would settle it" in table.loc["A3", "settle"]
@@ -165,8 +218,9 @@ def test_small_noisy_studies_are_inconclusive_and_say_what_would_settle_them():
 
 def test_claims_across_studies_and_fractions():
     fractions = {f"mix(all,{f})": 0.0 for f in (0.25, 0.5, 0.75)}
-    ours = study(arms("color", 0.0, 0.0) | fractions | arms("all", 0.0, 0.0, prefixes=("",)),
-                 noise=0)
+    ours = study(
+        arms("color", 0.0, 0.0) | fractions | arms("all", 0.0, 0.0, prefixes=("",)), noise=0
+    )
     other = study(arms("color", 0.1, 0.0), noise=0)
     both = pd.concat([ours, other.assign(recipe="faithful:" + other["recipe"])])
     table = claims.evaluate(both, 0.3, resamples=100).set_index("claim")
@@ -178,15 +232,25 @@ def test_claims_across_studies_and_fractions():
 
 
 def test_a_claims_file_is_refused_by_claim_and_key(tmp_path):
-    good = {"id": "X", "says": "s", "quantity": "q", "contrast": {"real": 1, "zero_shot": -1},
-            "test": "all_gain", "reported": "not published", "source": ""}
+    good = {
+        "id": "X",
+        "says": "s",
+        "quantity": "q",
+        "contrast": {"real": 1, "zero_shot": -1},
+        "test": "all_gain",
+        "reported": "not published",
+        "source": "",
+    }
     path = tmp_path / "claims.yaml"
-    for change, message in (({"test": "always"}, "test.*always.*all_gain"),
-                            ({"margin": 0}, "margin.*above 0"),
-                            ({"contrast": {"edit(hat,feasible)": 1}}, "contrast.*hat"),
-                            ({"over": {"a b": ["one"]}}, "one word for each"),
-                            ({"contrast": {"edit({b},feasible)": 1}, "over": {"a": ["x"]}}, "over"),
-                            ({"odd": 1}, "unknown key 'odd'"), ({"says": None}, "says")):
+    for change, message in (
+        ({"test": "always"}, "test.*always.*all_gain"),
+        ({"margin": 0}, "margin.*above 0"),
+        ({"contrast": {"edit(hat,feasible)": 1}}, "contrast.*hat"),
+        ({"over": {"a b": ["one"]}}, "one word for each"),
+        ({"contrast": {"edit({b},feasible)": 1}, "over": {"a": ["x"]}}, "over"),
+        ({"odd": 1}, "unknown key 'odd'"),
+        ({"says": None}, "says"),
+    ):
         path.write_text(json.dumps({"claims": [good | change]}))
         with pytest.raises(ParameterError, match=f"(?s)claim 1.*{message}"):
             claims.load(path)
@@ -215,8 +279,9 @@ def test_cross_checks_agree_with_the_pooled_effect():
 
 
 def test_holm_is_over_single_cells():
-    got = tables.effects(study(arms("color", 0.04, 0.0) | arms("texture", 0.0, 0.0), noise=0.1),
-                         0.3, resamples=200)
+    got = tables.effects(
+        study(arms("color", 0.04, 0.0) | arms("texture", 0.0, 0.0), noise=0.1), 0.3, resamples=200
+    )
     single = got["dataset"] != "pooled"
     assert (got.loc[single, "p_holm"] >= got.loc[single, "p"]).all()
     assert got.loc[single, "p_holm"].min() == pytest.approx(8 * got.loc[single, "p"].min())
@@ -229,9 +294,10 @@ def test_seeds_and_curves(tmp_path):
     one = df[(df["recipe"] == "real") & (df["seed"] == 1)]
     assert each["real", 1] == one["correct"].mean() and ("zero_shot", 1) not in each.index
     for recipe, loss, val in (("zero_shot", [], []), ("real", [2.0, 1.5, 1.0], [[3, 0.5]])):
-        store.write_json(tmp_path / f"classify/pets/{recipe}/seed0/metrics.json",
-                         {"dataset": "pets", "recipe": recipe, "seed": 0, "loss_curve": loss,
-                          "val_curve": val})
+        storage.write_json(
+            tmp_path / f"classify/pets/{recipe}/seed0/metrics.json",
+            {"dataset": "pets", "recipe": recipe, "seed": 0, "loss_curve": loss, "val_curve": val},
+        )
     curves = tables.curves(tmp_path)
     assert list(curves["arm"]) == ["real"] * 4 and set(curves["training"]) == {"real"}
     assert list(curves["step"]) == [1, 2, 3, 3]
@@ -241,46 +307,69 @@ def test_seeds_and_curves(tmp_path):
 
 def test_fewer_photographs_have_a_table_of_their_own(tmp_path):
     names = [f"edit(all,{arm}){end}" for end in ("", "@2") for arm in recipes.ARMS]
-    df = study(dict(zip(["real@2", *names], (-0.3, 0.1, 0.0, -0.1, -0.2), strict=True)), noise=0,
-               datasets=("cars",), seeds=2)
-    store.write_table(tmp_path / "data/cars/images.parquet", pd.DataFrame({
-        "split": ["train"] * 8 + ["test"] * 4, "label": [0, 1] * 6}))
+    df = study(
+        dict(zip(["real@2", *names], (-0.3, 0.1, 0.0, -0.1, -0.2), strict=True)),
+        noise=0,
+        datasets=("cars",),
+        seeds=2,
+    )
+    storage.write_table(
+        tmp_path / "data/cars/images.parquet",
+        pd.DataFrame({"split": ["train"] * 8 + ["test"] * 4, "label": [0, 1] * 6}),
+    )
     table = tables.by_shots(df, tmp_path, resamples=50)
     assert "@" not in "".join(tables.main_table(df, resamples=50)["recipe"])
     got = table.set_index(["arm", "shots"])["mean"]
-    assert sorted(got.index) == sorted((arm, n) for n in (2.0, 4.0) for arm in (
-        "real", "feasible", "infeasible", "feasible − infeasible"))
+    assert sorted(got.index) == sorted(
+        (arm, n)
+        for n in (2.0, 4.0)
+        for arm in ("real", "feasible", "infeasible", "feasible − infeasible")
+    )
     right = df.groupby("recipe")["correct"].mean() * 100
     assert got["real", 2] == pytest.approx(right["real@2"])
     assert got["feasible", 4] == pytest.approx(right["edit(all,feasible)"])
     for end, n in (("", 4), ("@2", 2)):
         assert got["feasible − infeasible", n] == pytest.approx(
-            right[f"edit(all,feasible){end}"] - right[f"edit(all,infeasible){end}"])
+            right[f"edit(all,feasible){end}"] - right[f"edit(all,infeasible){end}"]
+        )
     assert tables.by_shots(study(), tmp_path, resamples=50).empty
 
 
 def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
     """A claim that needs them is not run; the study itself is never set against itself; of the
     places where another study may lie, the first that is there counts."""
-    df = pd.DataFrame([{"dataset": "d", "recipe": "real", "seed": 0, "image_id": "a",
-                        "correct": True}])
-    for folder in ("runs/own/results", "results/own", "results/one", "runs/two/results",
-                   "results/two"):
-        store.write_table(tmp_path / folder / "answers.parquet", df.assign(image_id=folder))
-    places = {"same": [f"{tmp_path}/runs/own", f"{tmp_path}/results/own"],
-              "none": f"{tmp_path}/nowhere",
-              "one": [f"{tmp_path}/runs/one", f"{tmp_path}/results/one"],
-              "two": [f"{tmp_path}/runs/two", f"{tmp_path}/results/two"]}
+    df = pd.DataFrame(
+        [{"dataset": "d", "recipe": "real", "seed": 0, "image_id": "a", "correct": True}]
+    )
+    for folder in (
+        "runs/own/results",
+        "results/own",
+        "results/one",
+        "runs/two/results",
+        "results/two",
+    ):
+        storage.write_table(tmp_path / folder / "answers.parquet", df.assign(image_id=folder))
+    places = {
+        "same": [f"{tmp_path}/runs/own", f"{tmp_path}/results/own"],
+        "none": f"{tmp_path}/nowhere",
+        "one": [f"{tmp_path}/runs/one", f"{tmp_path}/results/one"],
+        "two": [f"{tmp_path}/runs/two", f"{tmp_path}/results/two"],
+    }
     params = {"runs_dir": f"{tmp_path}/runs", "study": "own", "claims": {"against": places}}
-    got = tables.beside(df, store.others(params))
+    got = tables.beside(df, storage.others(params))
     assert list(got["recipe"]) == ["real", "one:real", "two:real"]
     assert list(got["image_id"]) == ["a", "results/one", "runs/two/results"]
 
 
 def test_effects_by_protocol_are_the_mean_of_both_trainings_of_each_study():
     own, other = study(arms("color", 0.04, 0.0), noise=0.1), study(arms("color", 0.0, 0.04))
-    both = pd.concat([own, other.assign(recipe="faithful:" + other["recipe"]),
-                      own.assign(recipe="controlled:" + own["recipe"])])
+    both = pd.concat(
+        [
+            own,
+            other.assign(recipe="faithful:" + other["recipe"]),
+            own.assign(recipe="controlled:" + own["recipe"]),
+        ]
+    )
     got = tables.by_protocol(both, 0.3, "controlled", resamples=200)
     assert list(got["protocol"]) == ["controlled", "faithful"] * 3
     assert list(got["dataset"]) == ["cars"] * 2 + ["pets"] * 2 + ["pooled"] * 2
@@ -296,7 +385,9 @@ def test_effects_by_protocol_are_the_mean_of_both_trainings_of_each_study():
 
 def test_a_study_without_edits_has_empty_tables_with_their_columns():
     df = study()
-    for table, what in ((tables.effects(df, 0.3), "training"),
-                        (tables.by_protocol(df, 0.3, "controlled"), "protocol")):
+    for table, what in (
+        (tables.effects(df, 0.3), "training"),
+        (tables.by_protocol(df, 0.3, "controlled"), "protocol"),
+    ):
         assert table.empty and {"dataset", "attribute", what, "low90", "verdict"} <= set(table)
     assert "p_holm" in tables.effects(df, 0.3)

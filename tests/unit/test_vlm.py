@@ -8,26 +8,48 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny_seers
-from varireal_utils import images, models, prompts, store, vlm
+from tests import tiny_vision_models
+from varireal_utils.core import storage
+from varireal_utils.data import images
+from varireal_utils.models import loaders
+from varireal_utils.prompts import phrase_bank
+from varireal_utils.verification import vlm_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
 PETS = SHARED / "data" / "oxford_pets_mini"
-needs_pets = pytest.mark.skipif(not PETS.is_dir(), reason=f"{PETS} is not there; VARIREAL_SHARED "
-                                "names the folder that holds data/oxford_pets_mini")
+needs_pets = pytest.mark.skipif(
+    not PETS.is_dir(),
+    reason=f"{PETS} is not there; VARIREAL_SHARED "
+    "names the folder that holds data/oxford_pets_mini",
+)
 CLASSES = ["Birman", "Pug", "Samoyed", "Sphynx"]
-BANK = {"source": "bank.yaml", "verify": {"color": "a photo of a {phrase} animal"},
-        "phrases": {"color": {"*": {"feasible": ["white", "cream", "fawn"],
-                                    "infeasible": ["neon pink", "purple", "teal"]}}}}
-SETTINGS = vlm.settings_of({"verify": {"false_accept": 0.1, "false_identity": 0.5}})
+BANK = {
+    "source": "bank.yaml",
+    "verify": {"color": "a photo of a {phrase} animal"},
+    "phrases": {
+        "color": {
+            "*": {
+                "feasible": ["white", "cream", "fawn"],
+                "infeasible": ["neon pink", "purple", "teal"],
+            }
+        }
+    },
+}
+SETTINGS = vlm_verifier.settings_of({"verify": {"false_accept": 0.1, "false_identity": 0.5}})
 THRESHOLDS = {"attribute_threshold": 0.1, "identity_threshold": 0.1}
 LOOK = np.zeros((8, 8, 3), np.uint8)
 
 
 def row(arm: str = "feasible", phrase: str = "cream", **more) -> dict:
-    return {"image_id": "a", "k": 0, "attribute": "color", "phrase": phrase, "class_name": "Pug",
-            "feasibility": arm} | more
+    return {
+        "image_id": "a",
+        "k": 0,
+        "attribute": "color",
+        "phrase": phrase,
+        "class_name": "Pug",
+        "feasibility": arm,
+    } | more
 
 
 class Fake:
@@ -36,15 +58,23 @@ class Fake:
     def __init__(self, p) -> None:
         self.p, self.asked = p, []
 
-    def __call__(self, image: np.ndarray, question: str) -> vlm.Answer:
+    def __call__(self, image: np.ndarray, question: str) -> vlm_verifier.Answer:
         self.asked.append((image, question))
-        return vlm.Answer(question, float(self.p(image, question)), 0.9)
+        return vlm_verifier.Answer(question, float(self.p(image, question)), 0.9)
 
 
 def judge(ask, rows=None, thresholds=THRESHOLDS, source=LOOK, **settings):
     rows = rows or [row("feasible", "cream"), row("infeasible", "purple")]
-    return vlm.score(ask, [LOOK + 9] * len(rows), [source] * len(rows), rows, BANK, CLASSES,
-                     SETTINGS | settings, thresholds)
+    return vlm_verifier.score(
+        ask,
+        [LOOK + 9] * len(rows),
+        [source] * len(rows),
+        rows,
+        BANK,
+        CLASSES,
+        SETTINGS | settings,
+        thresholds,
+    )
 
 
 def knows(*truths: str) -> Fake:
@@ -54,9 +84,20 @@ def knows(*truths: str) -> Fake:
 
 @pytest.mark.parametrize("p", [0.0, 0.01, 0.5, 0.99, 1.0])
 def test_a_constant_answer_cannot_pass_in_either_arm(p):
-    got = judge(Fake(lambda *_: p), thresholds=vlm.calibrate(
-        Fake(lambda *_: p), [LOOK] * 5, ["Pug"] * 5, list("abcde"), BANK, "color", CLASSES,
-        SETTINGS, 1))
+    got = judge(
+        Fake(lambda *_: p),
+        thresholds=vlm_verifier.calibrate(
+            Fake(lambda *_: p),
+            [LOOK] * 5,
+            ["Pug"] * 5,
+            list("abcde"),
+            BANK,
+            "color",
+            CLASSES,
+            SETTINGS,
+            1,
+        ),
+    )
     assert not got["attribute_passed"].any() and not got["identity_passed"].any()
     assert not got["accepted"].any()
 
@@ -86,8 +127,9 @@ def test_a_yes_below_one_half_does_not_pass_however_low_its_controls():
 
 @pytest.mark.parametrize("possible", [0.0, 1.0])
 def test_feasibility_is_recorded_and_decides_nothing(possible):
-    ask = Fake(lambda _, q: possible if "real world" in q else
-               0.9 if "cream" in q or "Pug" in q else 0.1)
+    ask = Fake(
+        lambda _, q: possible if "real world" in q else 0.9 if "cream" in q or "Pug" in q else 0.1
+    )
     got = judge(ask, [row()])
     assert got["accepted"][0] and got["feasibility_yes"][0] == possible
 
@@ -99,8 +141,11 @@ def test_the_strict_model_is_never_told_the_answer_nor_the_arm():
         judge(ask, [row(arm)])
         texts.append([q for _, q in ask.asked])
     assert texts[0] == texts[1]  # the arm changes no question
-    assert not any(w in q.lower() for q in texts[0] for w in ("feasible", "answer:", "truth",
-                                                              "choices", "expected"))
+    assert not any(
+        w in q.lower()
+        for q in texts[0]
+        for w in ("feasible", "answer:", "truth", "choices", "expected")
+    )
     assert all(q.endswith("Answer with one word, yes or no.") for q in texts[0])
 
 
@@ -110,7 +155,8 @@ def test_every_answer_is_stored():
     assert len(told) == len(ask.asked) == 2 * (1 + SETTINGS["controls"]) + 2
     assert {q for _, q in ask.asked} == {q for _, q, *_ in told}
     assert [t for t in told if t[0] == "source"] == [
-        ["source", vlm.attribute_question(BANK, "color", "cream", "Pug"), 0.9, 0.9]]
+        ["source", vlm_verifier.attribute_question(BANK, "color", "cream", "Pug"), 0.9, 0.9]
+    ]
 
 
 def test_what_the_source_showed_is_recorded():
@@ -119,61 +165,77 @@ def test_what_the_source_showed_is_recorded():
 
 
 def test_controls_are_others_and_do_not_know_the_arm():
-    options = prompts.alternatives(BANK, "color", "Pug")
-    drawn = {tuple(vlm.controls(options, "cream", 3, f"image {i}", 0)) for i in range(40)}
+    options = phrase_bank.alternatives(BANK, "color", "Pug")
+    drawn = {tuple(vlm_verifier.controls(options, "cream", 3, f"image {i}", 0)) for i in range(40)}
     assert len(drawn) > 10 and all(len(set(d)) == 3 and "cream" not in d for d in drawn)
     assert {p for d in drawn for p in d} == set(options) - {"cream"}  # of both arms
-    assert vlm.controls(options, "cream", 3, "x") == vlm.controls(options, "cream", 3, "x")
+    assert vlm_verifier.controls(options, "cream", 3, "x") == vlm_verifier.controls(
+        options, "cream", 3, "x"
+    )
     with pytest.raises(ValueError, match="'only' has no alternative.*kind: clip"):
-        vlm.controls(["only"], "only", 3)
+        vlm_verifier.controls(["only"], "only", 3)
 
 
 def test_calibration_keeps_a_model_that_does_not_look_below_its_promise():
     """It answers by the words alone, at random: unedited photographs must seldom pass."""
+
     def blind(image, question):
         return np.random.default_rng(abs(hash_of(question))).random()
 
     many = [f"phrase {i}" for i in range(60)]
     bank = BANK | {"phrases": {"color": {"*": {"feasible": many[:30], "infeasible": many[30:]}}}}
     ids = [f"i{n}" for n in range(150)]
-    limits = vlm.calibrate(Fake(blind), [LOOK] * 150, ["Pug"] * 150, ids, bank, "color", CLASSES,
-                           SETTINGS, 1)
+    limits = vlm_verifier.calibrate(
+        Fake(blind), [LOOK] * 150, ["Pug"] * 150, ids, bank, "color", CLASSES, SETTINGS, 1
+    )
     rows = [row(phrase=many[n % 60], image_id=f"new{n}") for n in range(150)]
-    got = vlm.score(Fake(blind), [LOOK] * 150, [LOOK] * 150, rows, bank, CLASSES, SETTINGS, limits)
+    got = vlm_verifier.score(
+        Fake(blind), [LOOK] * 150, [LOOK] * 150, rows, bank, CLASSES, SETTINGS, limits
+    )
     assert limits["attribute_threshold"] > 0.3 and got["attribute_passed"].mean() < 0.25
 
 
 def hash_of(text: str) -> int:
-    return int(store.sha256_bytes(text.encode())[:12], 16)
+    return int(storage.sha256_bytes(text.encode())[:12], 16)
 
 
 def test_calibration_of_a_good_model():
     class Good(Fake):
         def __init__(self):
-            super().__init__(lambda image, q: 0.95 if f"a {CLASSES[image[0, 0, 0]]}?" in q
-                             else 0.05)
+            super().__init__(
+                lambda image, q: 0.95 if f"a {CLASSES[image[0, 0, 0]]}?" in q else 0.05
+            )
 
     pictures = [np.full((8, 8, 3), n % 4, np.uint8) for n in range(20)]
-    got = vlm.calibrate(Good(), pictures, [CLASSES[n % 4] for n in range(20)],
-                        [str(n) for n in range(20)], BANK, "color", CLASSES, SETTINGS, 1)
+    got = vlm_verifier.calibrate(
+        Good(),
+        pictures,
+        [CLASSES[n % 4] for n in range(20)],
+        [str(n) for n in range(20)],
+        BANK,
+        "color",
+        CLASSES,
+        SETTINGS,
+        1,
+    )
     assert got["identity_kept"] == 1 and got["n_calibration"] == 20
     assert got["attribute_threshold"] == SETTINGS["margin"]
 
 
 def test_a_model_that_answers_neither_word_is_called_out():
-    ask = lambda image, q: vlm.Answer(q, 0.6, 0.01)  # noqa: E731
+    ask = lambda image, q: vlm_verifier.Answer(q, 0.6, 0.01)  # noqa: E731
     with pytest.warns(UserWarning, match="puts 1% of its probability on yes and no"):
-        vlm.calibrate(ask, [LOOK], ["Pug"], ["a"], BANK, "color", CLASSES, SETTINGS, 1)
+        vlm_verifier.calibrate(ask, [LOOK], ["Pug"], ["a"], BANK, "color", CLASSES, SETTINGS, 1)
     with pytest.raises(ValueError, match="no validation photograph"):
-        vlm.calibrate(ask, [], [], [], BANK, "color", CLASSES, SETTINGS, 1)
+        vlm_verifier.calibrate(ask, [], [], [], BANK, "color", CLASSES, SETTINGS, 1)
 
 
 @pytest.mark.parametrize("allowed", [0.0, 0.1, 0.5, 1.0])
 def test_the_least_threshold_allows_no_more(allowed):
     margins = list(np.random.default_rng(0).normal(0.2, 0.3, 37)) + [0.4] * 5
-    limit = vlm._least(margins, allowed, -9.0)
+    limit = vlm_verifier._least(margins, allowed, -9.0)
     assert np.mean(np.array(margins) >= limit) <= allowed
-    assert vlm._least(margins, allowed, 5.0) == 5.0
+    assert vlm_verifier._least(margins, allowed, 5.0) == 5.0
 
 
 def test_the_faithful_rule_is_the_references():
@@ -186,35 +248,58 @@ def test_the_faithful_rule_is_the_references():
         texts = [q for _, q in ask.asked]
         assert len(texts) == 8 and all("'answer': '" in q for q in texts)
         assert [q.count("'answer': 'no'") for q in texts] == [0] * 6 + [1] * 2
-    assert vlm.calibrate(None, [], [], [], BANK, "color", CLASSES, SETTINGS | {"rule": "faithful"},
-                         1) == {"n_calibration": 0}
+    assert vlm_verifier.calibrate(
+        None, [], [], [], BANK, "color", CLASSES, SETTINGS | {"rule": "faithful"}, 1
+    ) == {"n_calibration": 0}
     strict, loose = judge(knows("cream")), judge(knows("cream"), rule="faithful")
     assert list(strict) == list(loose)  # the same columns
 
 
-VOCABULARY = {t: i for i, t in enumerate(
-    ["yes", "Yes", "YES", "▁yes", "Ġyes", "ĠYes", "no", "▁No", "ĠNO", "ĠĠno", "yesterday", "not",
-     "ye", "n", "##no", "ja"])}
+VOCABULARY = {
+    t: i
+    for i, t in enumerate(
+        [
+            "yes",
+            "Yes",
+            "YES",
+            "▁yes",
+            "Ġyes",
+            "ĠYes",
+            "no",
+            "▁No",
+            "ĠNO",
+            "ĠĠno",
+            "yesterday",
+            "not",
+            "ye",
+            "n",
+            "##no",
+            "ja",
+        ]
+    )
+}
 
 
 def test_every_spelling_of_yes_and_no_counts():
-    assert vlm.word_ids(VOCABULARY, "yes") == [0, 1, 2, 3, 4, 5]
-    assert vlm.word_ids(VOCABULARY, "no") == [6, 7, 8, 9]
+    assert vlm_verifier.word_ids(VOCABULARY, "yes") == [0, 1, 2, 3, 4, 5]
+    assert vlm_verifier.word_ids(VOCABULARY, "no") == [6, 7, 8, 9]
     logits = torch.full((16,), -20.0)
     logits[[1, 4, 7, 15]] = torch.tensor([1.0, 1.0, 1.0, 1.0]).log() + 5
-    p, mass = vlm.yes_no(logits, [0, 1, 2, 3, 4, 5], [6, 7, 8, 9])
+    p, mass = vlm_verifier.yes_no(logits, [0, 1, 2, 3, 4, 5], [6, 7, 8, 9])
     assert np.isclose(p, 2 / 3) and np.isclose(mass, 3 / 4)
-    p, mass = vlm.yes_no(torch.tensor([-500.0, -501.0, 500.0]), [0], [1])  # no underflow to 0 / 0
+    p, mass = vlm_verifier.yes_no(
+        torch.tensor([-500.0, -501.0, 500.0]), [0], [1]
+    )  # no underflow to 0 / 0
     assert np.isclose(p, torch.sigmoid(torch.tensor(1.0))) and mass < 1e-9
     with pytest.raises(ValueError, match="NaN.*bfloat16"):
-        vlm.yes_no(torch.tensor([np.nan, 1.0]), [0], [1])
+        vlm_verifier.yes_no(torch.tensor([np.nan, 1.0]), [0], [1])
 
 
 @pytest.fixture(scope="module", params=["llava", "qwen", "internvl"])
 def loaded(request, tmp_path_factory) -> tuple:
-    folder = getattr(tiny_seers, request.param)(tmp_path_factory.mktemp(request.param))
+    folder = getattr(tiny_vision_models, request.param)(tmp_path_factory.mktemp(request.param))
     params = {"device": "cpu", "models": {"verifier": {"kind": "vlm", "path": str(folder)}}}
-    return models.load_vlm(params), params, folder
+    return loaders.load_vlm(params), params, folder
 
 
 def scene(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -223,32 +308,44 @@ def scene(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
 
 def test_a_tiny_model_answers(loaded):
     (model, processor), *_ = loaded
-    ask, question = vlm.asker((model, processor), 64), vlm.class_question("Pug")
+    ask, question = vlm_verifier.asker((model, processor), 64), vlm_verifier.class_question("Pug")
     answer = ask(scene(0), question)
     assert 0 < answer.p < 1 and 0 < answer.mass < 1
     assert ask(scene(0), question) == answer  # the same however often
-    ids = [vlm.word_ids(processor.tokenizer.get_vocab(), w) for w in ("yes", "no")]
+    ids = [vlm_verifier.word_ids(processor.tokenizer.get_vocab(), w) for w in ("yes", "no")]
     assert all(len(i) >= 2 for i in ids)
     assert ask(scene(1), question).p != answer.p  # it looks
     assert ask(scene(0), "Is this a car? Answer with one word, no or yes.").p != answer.p
-    assert vlm.asker((model, processor), 16)(scene(0, (60, 80)), question).p > 0  # shrunk first
+    assert (
+        vlm_verifier.asker((model, processor), 16)(scene(0, (60, 80)), question).p > 0
+    )  # shrunk first
 
 
 def test_the_probabilities_are_those_of_the_next_token(loaded):
     (model, processor), *_ = loaded
     from PIL import Image
 
-    question = vlm.class_question("cat")
+    question = vlm_verifier.class_question("cat")
     text = processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}],
-        add_generation_prompt=True, tokenize=False)
+        add_generation_prompt=True,
+        tokenize=False,
+    )
     assert question in text
     inputs = processor(images=[Image.fromarray(scene(2))], text=[text], return_tensors="pt")
     with torch.no_grad():
         chances = model(**inputs).logits[0, -1].double().softmax(-1)
-    sums = [float(sum(chances[i] for t, i in processor.tokenizer.get_vocab().items()
-                      if t.replace("Ġ", "").lower() == word)) for word in ("yes", "no")]
-    answer = vlm.asker((model, processor))(scene(2), question)
+    sums = [
+        float(
+            sum(
+                chances[i]
+                for t, i in processor.tokenizer.get_vocab().items()
+                if t.replace("Ġ", "").lower() == word
+            )
+        )
+        for word in ("yes", "no")
+    ]
+    answer = vlm_verifier.asker((model, processor))(scene(2), question)
     assert np.isclose(answer.mass, sum(sums)) and np.isclose(answer.p, sums[0] / sum(sums))
 
 
@@ -257,7 +354,7 @@ def test_eight_bits_are_refused_where_they_cannot_be(loaded):
     wanted = {**params["models"]["verifier"], "quantization": "8bit"}
     refusal = "quantization: 8bit needs .*(bitsandbytes|CUDA).*bfloat16"
     with pytest.raises(ValueError, match=refusal):
-        models.load_vlm(params | {"models": {"verifier": wanted}})
+        loaders.load_vlm(params | {"models": {"verifier": wanted}})
 
 
 def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
@@ -267,10 +364,10 @@ def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
     shutil.copytree(folder, tmp_path / "m")
     (tmp_path / "m/chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template.*instruction-tuned"):
-        models.load_vlm({"device": "cpu", "models": {"verifier": {"path": str(tmp_path / "m")}}})
+        loaders.load_vlm({"device": "cpu", "models": {"verifier": {"path": str(tmp_path / "m")}}})
     monkey = type("P", (), {"tokenizer": type("T", (), {"get_vocab": lambda self: {"yes": 0}})()})
     with pytest.raises(ValueError, match="no single token says no"):
-        vlm.asker((model, monkey()))
+        vlm_verifier.asker((model, monkey()))
 
 
 @needs_pets
@@ -278,13 +375,24 @@ def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
 def test_a_tiny_model_judges_real_photographs(loaded):
     files = sorted((PETS / "oxford-iiit-pet/images").glob("*.jpg"))[:4]
     pictures = [np.asarray(images.open_image(f)) for f in files]
-    ask = vlm.asker(loaded[0], 96)
-    limits = vlm.calibrate(ask, pictures, ["Pug"] * 4, [f.stem for f in files], BANK, "color",
-                           CLASSES, SETTINGS | {"controls": 1}, 3)
+    ask = vlm_verifier.asker(loaded[0], 96)
+    limits = vlm_verifier.calibrate(
+        ask,
+        pictures,
+        ["Pug"] * 4,
+        [f.stem for f in files],
+        BANK,
+        "color",
+        CLASSES,
+        SETTINGS | {"controls": 1},
+        3,
+    )
     rows = [row(arm) for arm in ("feasible", "infeasible")]
-    got = vlm.score(ask, pictures[:2], pictures[2:], rows, BANK, CLASSES, SETTINGS, limits)
+    got = vlm_verifier.score(ask, pictures[:2], pictures[2:], rows, BANK, CLASSES, SETTINGS, limits)
     assert len(got) == 2 and got[["attribute_score", "identity"]].stack().between(0, 1).all()
-    alone = vlm.score(ask, pictures[1:2], pictures[3:], rows[1:], BANK, CLASSES, SETTINGS, limits)
+    alone = vlm_verifier.score(
+        ask, pictures[1:2], pictures[3:], rows[1:], BANK, CLASSES, SETTINGS, limits
+    )
     assert got.iloc[1].to_dict() == alone.iloc[0].to_dict()  # no neighbour is heard
 
 
@@ -293,34 +401,61 @@ def study(tmp_path):
     """A study of three renderings, with what 04_edit reads; (run, images with guidance)."""
     from types import SimpleNamespace
 
-    from varireal_utils import arms, datasets, guidance
+    from varireal_utils.data import datasets
+    from varireal_utils.editing import guidance
+    from varireal_utils.editing import stage as editing_stage
 
-    spec = {"source": "world", "family": "pets", "train_per_class": 1, "val_per_class": 1,
-            "test_per_class": 0}
+    spec = {
+        "source": "world",
+        "family": "pets",
+        "train_per_class": 1,
+        "val_per_class": 1,
+        "test_per_class": 0,
+    }
     table = datasets.load("pets", spec, tmp_path)[0].groupby("split").head(3)
-    store.write_table(tmp_path / "data/pets/images.parquet", table)
-    rows = [guidance.guide(r, tmp_path, tmp_path / "guidance/pets", {
-        "canny_blur": 5, "canny_low": 0.7, "canny_high": 255}) for r in table.to_dict("records")]
+    storage.write_table(tmp_path / "data/pets/images.parquet", table)
+    rows = [
+        guidance.guide(
+            r,
+            tmp_path,
+            tmp_path / "guidance/pets",
+            {"canny_blur": 5, "canny_low": 0.7, "canny_high": 255},
+        )
+        for r in table.to_dict("records")
+    ]
     import pandas as pd
 
-    store.write_table(tmp_path / "guidance/pets/guidance.parquet", pd.DataFrame(rows))
-    return SimpleNamespace(study=tmp_path, params={}), arms.inputs(tmp_path, "pets")
+    storage.write_table(tmp_path / "guidance/pets/guidance.parquet", pd.DataFrame(rows))
+    return SimpleNamespace(study=tmp_path, params={}), editing_stage.inputs(tmp_path, "pets")
 
 
 @pytest.mark.parametrize("rule", ["strict", "faithful"])
 def test_an_arm_is_judged_by_the_model_that_the_parameters_name(loaded, study, rule):
-    from varireal_utils import arms, edit
+    from varireal_utils.editing import pipeline
+    from varireal_utils.editing import stage as editing_stage
 
     run, table = study
-    run.params = loaded[1] | {"seed": 1, "verify": {
-        "false_accept": 0.1, "false_identity": 0.5, "rule": rule, "controls": 1, "max_size": 64}}
-    thresholds, answer = arms._judge(run, table, BANK, "color")
+    run.params = loaded[1] | {
+        "seed": 1,
+        "verify": {
+            "false_accept": 0.1,
+            "false_identity": 0.5,
+            "rule": rule,
+            "controls": 1,
+            "max_size": 64,
+        },
+    }
+    thresholds, answer = editing_stage._judge(run, table, BANK, "color")
     assert thresholds["n_calibration"] == (3 if rule == "strict" else 0)
     train = table[table["split"] == "train"]
-    sources = [edit.Source(store.read_image(run.study / p), *[None] * 3) for p in train["path"]]
-    rows = [row("infeasible", "teal", image_id=i, class_name=c)
-            for i, c in zip(train["image_id"], train["class_name"])]
+    sources = [
+        pipeline.Source(storage.read_image(run.study / p), *[None] * 3) for p in train["path"]
+    ]
+    rows = [
+        row("infeasible", "teal", image_id=i, class_name=c)
+        for i, c in zip(train["image_id"], train["class_name"])
+    ]
     got = answer([255 - s.image for s in sources], rows, sources)
     assert len(got) == 3 and {"accepted", "worst_margin", "answers"} <= set(got)
     assert len(json.loads(got["answers"][0])) == (6 if rule == "strict" else 4)
-    store.write_table(run.study / "edits.parquet", got)  # every column is a plain one
+    storage.write_table(run.study / "edits.parquet", got)  # every column is a plain one

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from varireal_utils import prompts
-from varireal_utils.pretrain import vocabulary
-from varireal_utils.world import captions, render
-from varireal_utils.world.law import COLORS, FAMILIES, FEASIBLE, INFEASIBLE, SCENES, TEXTURES
+from microworld import captions, render
+from microworld.feasibility import COLORS, FAMILIES, FEASIBLE, INFEASIBLE, SCENES, TEXTURES
+from microworld.pretrain import vocabulary
+from varireal_utils.prompts import phrase_bank
 
 BY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 
@@ -17,8 +17,9 @@ BY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 def grown(mask: np.ndarray) -> np.ndarray:
     """A mask with a rim of one pixel."""
     big = np.pad(mask > 0, 1)
-    return np.any([np.roll(big, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)],
-                  axis=0)[1:-1, 1:-1]
+    return np.any([np.roll(big, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)[
+        1:-1, 1:-1
+    ]
 
 
 def test_law_is_balanced_and_disjoint():
@@ -42,10 +43,15 @@ def test_photographs_are_feasible_and_in_turn(family):
 
 
 def test_same_index_same_bytes_and_splits_differ():
-    digests = {(s, i): hashlib.sha256(render.photograph("cars", s, i).image).hexdigest()
-               for s in render.SPLITS for i in range(4)}
-    assert digests["train", 0] == hashlib.sha256(
-        render.photograph("cars", "train", 0).image).hexdigest()
+    digests = {
+        (s, i): hashlib.sha256(render.photograph("cars", s, i).image).hexdigest()
+        for s in render.SPLITS
+        for i in range(4)
+    }
+    assert (
+        digests["train", 0]
+        == hashlib.sha256(render.photograph("cars", "train", 0).image).hexdigest()
+    )
     assert len(set(digests.values())) == len(digests)
 
 
@@ -77,9 +83,13 @@ def test_masks(family):
 @BY_FAMILY
 def test_classes_differ_plainly_in_silhouette(family):
     law = FEASIBLE[family]
-    masks = [render.render(render.Spec(family, name, law["color"][0], law["texture"][0],
-                                       law["background"][0], 7)).mask > 0
-             for name in render.class_names(family)]
+    masks = [
+        render.render(
+            render.Spec(family, name, law["color"][0], law["texture"][0], law["background"][0], 7)
+        ).mask
+        > 0
+        for name in render.class_names(family)
+    ]
     for i, a in enumerate(masks):
         for b in masks[:i]:
             assert (a ^ b).sum() > 0.12 * (a | b).sum()
@@ -111,16 +121,17 @@ def test_captions_are_in_the_vocabulary(tmp_path):
 
 @BY_FAMILY
 def test_phrase_file_speaks_the_captions_language(family):
-    bank = prompts.load_bank("params/prompts/micro.yaml", family, {},
-                             list(render.class_names(family)))
-    prompts.check_bank(bank)
+    bank = phrase_bank.load_bank(
+        "params/prompts/micro.yaml", family, {}, list(render.class_names(family))
+    )
+    phrase_bank.check_bank(bank)
     words = set(captions.vocabulary())
     for attribute, table in (("background", captions.PLACES), ("color", None), ("texture", None)):
         for arm, law in (("feasible", FEASIBLE), ("infeasible", INFEASIBLE)):
             wanted = [table[n] if table else n for n in law[family][attribute]]
-            assert prompts.lists(bank, attribute, "any")[arm] == wanted
+            assert phrase_bank.lists(bank, attribute, "any")[arm] == wanted
             for phrase in wanted:
-                assert set(prompts.edit_prompt(bank, attribute, phrase, "car").split()) <= words
+                assert set(phrase_bank.edit_prompt(bank, attribute, phrase, "car").split()) <= words
 
 
 def test_unknown_names_are_errors():

@@ -1,0 +1,609 @@
+"""Every door through which a file or a value comes in from outside, and odd things through it.
+
+Each door may take what comes or refuse it with its own error, which names the file; nothing else
+may happen: no other error, no file outside the folder that it was given. VARIREAL_INPUTS says how
+many inputs each door gets (`make test-faults`: 1,000).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests import study_folder
+from tests.conftest import ROOT, tiny_params
+from varireal_utils.analysis import claims
+from varireal_utils.core import checkpoints, params, storage
+from varireal_utils.data import datasets, images, sources
+from varireal_utils.models import clip_lora, lora_io
+from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
+from varireal_utils.prompts.openai_client import LanguageError, Reply
+from varireal_utils.reporting import archive
+from varireal_utils.workflow import overview, provenance, study
+
+INPUTS = int(os.environ.get("VARIREAL_INPUTS", "30"))
+SEEN: Counter = Counter()
+ODD = [
+    "../../x",
+    "/etc/passwd",
+    "CON",
+    "a" * 300,
+    "new\nline",
+    "nul\0byte",
+    "",
+    " ",
+    ".",
+    "..",
+    "<script>alert(1)</script>",
+    "{{ 7*7 }}",
+    "$(touch x)",
+    "; rm -rf .",
+    "שלום",
+    "\u202egnp",
+    "🐶",
+    "e\u0301",
+    "-1",
+    "1e999",
+    "nan",
+    "null",
+    "yes",
+    "0x10",
+    "%00",
+    "a/b",
+    "a\\b",
+    "C:\\x",
+    "\ud800",
+    "=1+1",
+    "~",
+    "*",
+    "?",
+]
+HOSTILE = (
+    st.sampled_from(ODD)
+    | st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=12)
+    | st.builds(list)
+    | st.builds(dict)
+    | st.lists(st.text(max_size=3), max_size=3)
+    | st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)
+)
+many = settings(
+    max_examples=INPUTS, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told(request: pytest.FixtureRequest) -> Any:
+    """Print, at the end, what each door got and what it said."""
+    yield
+    doors = sorted({door for door, _ in SEEN})
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(
+            "\n"
+            + "\n".join(
+                f"{d}: {SEEN[d, 'taken'] + SEEN[d, 'refused']:,} inputs, "
+                f"{SEEN[d, 'refused']:,} refused by name"
+                for d in doors
+            )
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_root() -> Any:
+    before = Path.cwd()
+    os.chdir(ROOT)
+    yield
+    os.chdir(before)
+
+
+def through(door: str, call: Callable[[], Any], refusal: type | tuple[type, ...], name: str) -> Any:
+    """Call a door; its own error must name `name`. Returns what it gave, None where it refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            got = call()
+        except refusal as error:
+            SEEN[door, "refused"] += 1
+            assert name in str(error), f"{door}: does not name {name}: {error}"
+            assert "Traceback" not in str(error)
+            return None
+    SEEN[door, "taken"] += 1
+    return got
+
+
+@st.composite
+def damaged(draw: st.DrawFn, bases: list[bytes]) -> bytes:
+    """Bytes of one of the bases, cut, flipped, doubled, filled, or of nothing at all."""
+    data = bytearray(draw(st.sampled_from(bases)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, max(len(data) - 1, 0)))
+        what = draw(st.sampled_from(["flip", "cut", "drop", "insert", "double", "zero"]))
+        if what == "flip" and data:
+            data[at] ^= 1 << draw(st.integers(0, 7))
+        elif what == "cut":
+            del data[at:]
+        elif what == "drop":
+            del data[at : at + draw(st.integers(1, 40))]
+        elif what == "insert":
+            data[at:at] = draw(
+                st.binary(max_size=12)
+                | st.sampled_from([o.encode("utf-8", "surrogatepass") for o in ODD])
+            )
+        elif what == "double":
+            data[at:at] = data[at : at + 60]
+        else:
+            data[at : at + 8] = b"\0" * 8
+    return bytes(data)
+
+
+@st.composite
+def changed(draw: st.DrawFn, base: Any) -> Any:
+    """A tree of mappings and lists with some values or keys replaced, lost or added."""
+    tree = copy.deepcopy(base)
+    for _ in range(draw(st.integers(1, 3))):
+        node = tree
+        for _ in range(draw(st.integers(0, 5))):
+            inner = [
+                v
+                for v in (node.values() if isinstance(node, dict) else node)
+                if isinstance(v, dict | list) and v
+            ]
+            if not inner:
+                break
+            node = draw(st.sampled_from(inner))
+        what, value = draw(st.sampled_from(["set", "drop", "add"])), draw(HOSTILE)
+        if isinstance(node, dict) and node:
+            key = draw(st.sampled_from(sorted(node, key=str)))
+            if what == "drop":
+                del node[key]
+            else:
+                node[key if what == "set" else draw(st.sampled_from(ODD))] = value
+        elif isinstance(node, list) and node:
+            at = draw(st.integers(0, len(node) - 1))
+            if what == "drop":
+                del node[at]
+            elif what == "set":
+                node[at] = value
+            else:
+                node.append(copy.deepcopy(node[at]))
+    return tree
+
+
+def inside(folder: Path, allowed: set[str]) -> None:
+    assert {p.name for p in folder.iterdir()} <= allowed, sorted(folder.rglob("*"))[:20]
+
+
+def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (13, 9)) -> bytes:
+    out = io.BytesIO()
+    noise = np.random.default_rng(3).integers(0, 255, (size[1], size[0], 4), np.uint8)
+    Image.fromarray(noise).convert(mode).save(out, kind)
+    return out.getvalue()
+
+
+PICTURES = [
+    picture("PNG"),
+    picture("JPEG"),
+    picture("WEBP"),
+    picture("GIF", "P"),
+    picture("BMP"),
+    picture("TIFF"),
+    picture("PNG", "RGBA"),
+    picture("JPEG", "CMYK"),
+    picture("PNG", "1"),
+    b"<svg/>",
+    b"",
+]
+
+
+@many
+@given(damaged(PICTURES))
+def test_images(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "photo.jpg")
+        file.write_bytes(data)
+        got = through("images", lambda: images.open_image(file), images.ImageProblem, "photo.jpg")
+        assert got is None or (got.mode == "RGB" and got.width > 0)
+
+
+@many
+@given(damaged(PICTURES))
+def test_masks(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "mask.png")
+        file.write_bytes(data)
+        got = through(
+            "masks", lambda: images.open_mask(file, (13, 9)), images.ImageProblem, "mask.png"
+        )
+        assert got is None or (got.shape == (9, 13) and set(np.unique(got)) <= {0, 1, 255})
+
+
+def names(limit: int = 60) -> st.SearchStrategy[str]:
+    """Names that a file system takes."""
+
+    def fits(name: str) -> bool:
+        try:
+            return 0 < len(name.encode()) < limit and not set("/\0") & set(name)
+        except UnicodeEncodeError:
+            return False
+
+    return (st.sampled_from([o for o in ODD if fits(o)]) | st.text(max_size=8)).filter(
+        lambda n: fits(n) and n not in (".", "..")
+    )
+
+
+def loaded(door: str, home: Path, spec: dict[str, Any]) -> None:
+    """Load a data set into home/study; what was stored is what the table says, inside it."""
+    before = {p: p.read_bytes() for p in (home / "src").rglob("*") if p.is_file()}
+    got = through(
+        door,
+        lambda: datasets.load("mine", spec, home / "study"),
+        (datasets.DatasetError, images.ImageProblem),
+        "mine" if door != "CSV" else "",
+    )
+    inside(home, {"src", "study"})
+    assert {p: p.read_bytes() for p in (home / "src").rglob("*") if p.is_file()} == before
+    for row in [] if got is None else got[0].to_dict("records"):
+        file = (home / "study" / row["path"]).resolve()
+        assert file.is_relative_to((home / "study").resolve())
+        assert storage.sha256_file(file) == row["sha256"]
+
+
+@many
+@given(
+    st.dictionaries(
+        names(), st.lists(st.tuples(names(), damaged(PICTURES)), max_size=3), max_size=3
+    )
+)
+def test_imagefolders(tree: dict[str, list]) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        (root := Path(home, "src")).mkdir()
+        for label, files in tree.items():
+            (root / label).mkdir(exist_ok=True)
+            for name, data in files:
+                (root / label / name).write_bytes(data)
+        loaded("ImageFolder", Path(home), {"source": "imagefolder", "root": str(root)})
+
+
+LINES = "path,label,split,mask\n" + "\n".join(
+    f"{n}.png,{c},{s},{m}"
+    for n, c, s, m in [
+        (0, "a", "train", ""),
+        (1, "b", "", "m.png"),
+        (0, "b", "test", ""),
+        (1, "a", "val", ""),
+    ]
+)
+
+
+@many
+@given(
+    damaged(
+        [
+            LINES.encode(),
+            LINES.replace(",split,mask", "").encode(),
+            b"path,label\n",
+            *(LINES.replace("0.png", o).encode("utf-8", "surrogatepass") for o in ODD),
+            *(LINES.replace("a,", f"{o},").encode("utf-8", "surrogatepass") for o in ODD),
+        ]
+    )
+)
+def test_csv(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        (root := Path(home, "src")).mkdir()
+        for n in range(2):
+            (root / f"{n}.png").write_bytes(PICTURES[n])
+        (root / "m.png").write_bytes(picture("PNG", "1"))
+        (root / "list.csv").write_bytes(data)
+        loaded("CSV", Path(home), {"source": "csv", "path": str(root / "list.csv")})
+
+
+SPEC = {
+    "source": "imagefolder",
+    "root": "nowhere",
+    "max_size": 64,
+    "val_fraction": 0.2,
+    "train_per_class": 3,
+    "side": "longest",
+}
+
+
+@many
+@given(changed(SPEC))
+def test_specs_of_data_sets(spec: Any) -> None:
+    through("data set specs", lambda: sources.check("mine", spec), datasets.DatasetError, "mine")
+
+
+BASE = tiny_params(Path("runs"))
+
+
+@many
+@given(changed(BASE))
+def test_parameter_trees(tree: Any) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "p.yaml")
+        try:
+            text = yaml.dump(tree, allow_unicode=True)
+            file.write_text(text, encoding="utf-8")
+        except (yaml.YAMLError, UnicodeEncodeError):
+            return
+        got = through(
+            "parameters", lambda: params.load_params(file), params.ParameterError, "p.yaml"
+        )
+        if got is not None:
+            folder = storage.study_dir(got)
+            assert folder.parent == Path(got["runs_dir"]) and folder.name not in (".", "..")
+
+
+@many
+@given(damaged([yaml.safe_dump(BASE).encode(), (ROOT / "params/micro.yaml").read_bytes()]))
+def test_parameter_files(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "p.yaml")
+        file.write_bytes(data)
+        through(
+            "parameter files", lambda: params.load_params(file), params.ParameterError, "p.yaml"
+        )
+
+
+@many
+@given(st.sampled_from(ODD) | st.text(max_size=8), HOSTILE)
+def test_overrides(key: str, value: Any) -> None:
+    for dotted in (key, f"edit.{key}", "edit.batch_size", "study", "datasets.micro_cars"):
+        through(
+            "overrides",
+            partial(params.load_params, "params/micro.yaml", {dotted: value}),
+            params.ParameterError,
+            "params/micro.yaml",
+        )
+
+
+BANK = yaml.safe_load((ROOT / "params/prompts/micro.yaml").read_text())
+
+
+@many
+@given(changed({k: BANK[k] for k in BANK}))
+def test_phrase_banks(tree: Any) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "bank.yaml")
+        try:
+            file.write_text(yaml.dump(tree, allow_unicode=True), encoding="utf-8")
+        except (yaml.YAMLError, UnicodeEncodeError):
+            return
+
+        def use() -> Any:
+            bank = phrase_bank.load_bank(file, "cars", {}, ["alvera", "x"])
+            phrase_bank.check_bank(bank)
+            return bank
+
+        through("phrase banks", use, phrase_bank.PhraseError, "bank.yaml")
+
+
+@many
+@given(damaged([(ROOT / "params/prompts/micro.yaml").read_bytes()]))
+def test_phrase_files(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "bank.yaml")
+        file.write_bytes(data)
+        through(
+            "phrase files",
+            lambda: phrase_bank.check_bank(phrase_bank.load_bank(file, "cars", {}, ["alvera"])),
+            phrase_bank.PhraseError,
+            "bank.yaml",
+        )
+
+
+ANSWER = {
+    "feasible": [
+        {"phrase": "deep red", "rgb": [150, 0, 0]},
+        {"phrase": "dark blue", "rgb": [0, 0, 120]},
+    ],
+    "infeasible": [
+        {"phrase": "neon pink", "rgb": [255, 0, 200]},
+        {"phrase": "acid green", "rgb": [120, 255, 0]},
+    ],
+}
+ABOUT = {
+    "subject": "dogs",
+    "classes": '["beagle"]',
+    "attribute": "color",
+    "what": llm_phrases.WHAT["color"],
+    "sentence": "a photo of a ____ beagle",
+}
+
+
+@many
+@given(
+    changed(ANSWER).map(lambda a: json.dumps(a, allow_nan=True))
+    | st.text(max_size=40)
+    | damaged([json.dumps(ANSWER).encode()]).map(lambda b: b.decode("utf-8", "replace"))
+)
+def test_answers_of_a_language_model(text: str) -> None:
+    model = chat.Model(
+        "m",
+        {"kind": "fake"},
+        lambda said, schema: Reply(text=text, prompt_tokens=1, completion_tokens=1),
+    )
+    with tempfile.TemporaryDirectory() as home:
+        got = through(
+            "language model's answers",
+            lambda: llm_phrases.propose(model, ABOUT, 2, Path(home, "dialogue"), 2),
+            LanguageError,
+            "dialogue",
+        )
+        inside(Path(home), {"dialogue"})
+        for phrase in [] if got is None else [p for arm in got[0].values() for p in arm]:
+            assert not phrase_checks.fault(phrase) and not set("<>{}/\\\n\0") & set(phrase)
+
+
+@many
+@given(st.data())
+def test_run_records(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home, "study")
+        storage.write_text(folder / "stage/x.txt", "x")
+        path = study_folder.record(
+            folder,
+            "stage",
+            ["stage/x.txt"],
+            own={"dataset": "d"},
+            seconds=1.0,
+            peak_memory_mb=3,
+            commit="c" * 40,
+            dirty=False,
+        ).with_name("run.json")
+        whole = path.read_bytes()
+        tree = data.draw(
+            changed(json.loads(whole)).map(lambda t: json.dumps(t).encode()) | damaged([whole])
+        )
+        path.write_bytes(tree)
+        check = provenance.verify(folder)
+        SEEN["run records", "refused" if check.wrong else "taken"] += 1
+        assert tree == whole or check.wrong  # any change is found
+        through(
+            "run records in the overview", lambda: overview.runs(folder), ValueError, "run.json"
+        )
+        study.mend(folder)
+        assert (folder / "stage/x.txt").read_text() == "x"
+        inside(Path(home), {"study"})
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lora_io.save_lora(net(), tmp_path_factory.mktemp("adapter")).parent
+
+
+def net() -> torch.nn.Module:
+    """One attention block with adapters, called as in CLIP."""
+    torch.manual_seed(0)
+    model, block = torch.nn.Module(), torch.nn.Module()
+    model.visual = torch.nn.Module()
+    block.attn = torch.nn.MultiheadAttention(8, 2)
+    model.transformer = torch.nn.Module()
+    model.transformer.resblocks = torch.nn.ModuleList([block])
+    clip_lora.add_lora(model, 2, 4, 0.1, ["text"])
+    return model
+
+
+@many
+@given(st.data())
+def test_adapters(adapter: Path, data: st.DataObject) -> None:
+    model = net()
+    before = lora_io.lora_state_dict(model)
+    with tempfile.TemporaryDirectory() as home:
+        for name in (lora_io.CONFIG, lora_io.WEIGHTS):
+            raw = (adapter / name).read_bytes()
+            odd = (
+                changed(json.loads(raw)).map(lambda t: json.dumps(t).encode())
+                if name == lora_io.CONFIG
+                else damaged([raw])
+            )
+            Path(home, name).write_bytes(data.draw(st.just(raw) | odd))
+        got = through("adapters", lambda: lora_io.load_lora(model, home) or True, ValueError, "")
+        after = lora_io.lora_state_dict(model)
+        assert all(t.isfinite().all() for t in after.values())
+        if got is None:  # refused: nothing was touched
+            assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@many
+@given(st.data())
+def test_votes(data: st.DataObject) -> None:
+    bank = {
+        "dataset": "d",
+        "phrases": {"color": {"*": {"feasible": ["red"], "infeasible": ["pink"]}}},
+    }
+    table = human_votes.ballot(bank, ["color"], 1)
+    good = {
+        "format": human_votes.FORMAT,
+        "ballot": human_votes.ballot_id(table),
+        "voter": "ann",
+        "votes": dict.fromkeys(table["item"], "feasible"),
+    }
+    lines = "ballot,voter,item,vote\n" + "\n".join(
+        f"{good['ballot']},ann,{i},unsure" for i in table["item"]
+    )
+    with tempfile.TemporaryDirectory() as home:
+        kind = data.draw(st.sampled_from([".json", ".csv"]))
+        content = data.draw(
+            damaged([json.dumps(good).encode() if kind == ".json" else lines.encode()])
+            | changed(good).map(lambda t: json.dumps(t).encode())
+        )
+        file = Path(home, f"votes{kind}")
+        file.write_bytes(content)
+
+        def use() -> Any:
+            found = human_votes.read([file], table)
+            human_votes.tally(table, found)
+            return found
+
+        through("votes", use, human_votes.VoteError, f"votes{kind}")
+
+
+CLAIMS = yaml.safe_load((ROOT / "claims.yaml").read_text())
+
+
+@many
+@given(changed(CLAIMS))
+def test_claims(tree: Any) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "claims.yaml")
+        try:
+            file.write_text(yaml.dump(tree, allow_unicode=True), encoding="utf-8")
+        except (yaml.YAMLError, UnicodeEncodeError):
+            return
+        through("claims", lambda: claims.load(file), params.ParameterError, "claims.yaml")
+
+
+@many
+@given(st.data())
+def test_checkpoints(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "c.safetensors")
+        checkpoints.write(file, {"w": torch.ones(3), "losses": [1.0], "o": {0: None}})
+        file.write_bytes(data.draw(damaged([file.read_bytes()])))
+        through("checkpoints", lambda: checkpoints.read(file), ValueError, "c.safetensors")
+
+
+@many
+@given(st.data())
+def test_archives(data: st.DataObject) -> None:
+    out, content = io.BytesIO(), {"study/stage/x.txt": b"x", "DATA_CARD.md": b"card" * 30}
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, text in content.items():
+            file.writestr(name, text)
+        file.writestr(
+            archive.SUMS, "".join(f"{storage.sha256_bytes(t)}  {n}\n" for n, t in content.items())
+        )
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home, "a.zip")
+        path.write_bytes(data.draw(damaged([out.getvalue()])))
+        got = through(
+            "archives",
+            lambda: archive.unpack(path, Path(home, "out")),
+            archive.ArchiveError,
+            "a.zip",
+        )
+        inside(Path(home), {"a.zip", "out"} if got else {"a.zip"})
+        if got:
+            assert (got[0] / "study/stage/x.txt").read_bytes() == b"x"

@@ -1,0 +1,118 @@
+"""Every path of a study's folder, spelled once.
+
+    <study>/
+      data/<dataset>/images.parquet, images/*.png, masks/*.png
+      attributes/<dataset>/bank.json, vote.html, votes/
+      guidance/<dataset>/guidance.parquet, mask/*.png, canny/*.png
+      edits/<dataset>/<attribute>/<feasibility>/edits.parquet, images/, priors/, parts/, shards/
+      datadream/<dataset>/<variant>/samples.parquet, images/
+      classify/<dataset>/<recipe>/seed<k>/predictions.parquet, metrics.json, adapter_*
+      quality/<dataset>/*.csv
+      results/*.csv, answers.parquet     figures/*.png     report/index.html
+      notebooks/<stage>*.ipynb           executed notebooks
+
+Data set and recipe names become file names by `storage.slug`; attributes and feasibilities are
+file names already. Invariant (tests/unit/test_study_paths.py): two targets never share a folder,
+and a name is found again from its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .storage import slug
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The folder of a study and all that lies in it. Paths are made up, not read: any may lack."""
+
+    root: Path
+
+    # one data set
+    def data(self, dataset: str) -> Path:
+        """Folder of a data set's table and stored photographs."""
+        return self.root / "data" / slug(dataset)
+
+    def images_table(self, dataset: str) -> Path:
+        """images.parquet: one row a photograph."""
+        return self.data(dataset) / "images.parquet"
+
+    def attributes(self, dataset: str) -> Path:
+        """Folder of a data set's phrases and votes."""
+        return self.root / "attributes" / slug(dataset)
+
+    def phrase_bank(self, dataset: str) -> Path:
+        """bank.json: the phrases that its edits ask for."""
+        return self.attributes(dataset) / "bank.json"
+
+    def guidance(self, dataset: str) -> Path:
+        """Folder of a data set's masks and canny lines."""
+        return self.root / "guidance" / slug(dataset)
+
+    def guidance_table(self, dataset: str) -> Path:
+        """guidance.parquet: one row a photograph, with the paths of its maps."""
+        return self.guidance(dataset) / "guidance.parquet"
+
+    def quality(self, dataset: str) -> Path:
+        """Folder of the measures of a data set's edits."""
+        return self.root / "quality" / slug(dataset)
+
+    # edits
+    def edits(self, dataset: str, attribute: str, feasibility: str, shard: str = "") -> Path:
+        """Folder of one arm, or of one shard of it ("3/16")."""
+        folder = self.root / "edits" / slug(dataset) / attribute / feasibility
+        return folder / "shards" / shard.replace("/", "of") if shard else folder
+
+    def edits_table(self, dataset: str, attribute: str, feasibility: str) -> Path:
+        """edits.parquet: one row an edit."""
+        return self.edits(dataset, attribute, feasibility) / "edits.parquet"
+
+    # generated images
+    def datadream(self, dataset: str, variant: str) -> Path:
+        """Folder of one variant of DataDream."""
+        return self.root / "datadream" / slug(dataset) / variant
+
+    def samples_table(self, dataset: str, variant: str) -> Path:
+        """samples.parquet: one row a generated image."""
+        return self.datadream(dataset, variant) / "samples.parquet"
+
+    # classifiers
+    def classify(self, dataset: str, recipe: str = "", seed: int | None = None) -> Path:
+        """Folder of a data set's trainings, of one recipe's, or of one training."""
+        folder = self.root / "classify" / slug(dataset)
+        folder = folder / slug(recipe) if recipe else folder
+        return folder if seed is None else folder / f"seed{seed}"
+
+    def predictions(self, dataset: str, recipe: str, seed: int) -> Path:
+        """predictions.parquet: one row a test photograph."""
+        return self.classify(dataset, recipe, seed) / "predictions.parquet"
+
+    # the whole study
+    @property
+    def results(self) -> Path:
+        """Folder of the tables of 07_claims."""
+        return self.root / "results"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures of 08_figures."""
+        return self.root / "figures"
+
+    @property
+    def notebooks(self) -> Path:
+        """Folder of the executed notebooks."""
+        return self.root / "notebooks"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the HTML report."""
+        return self.root / "report"
+
+    def records(self) -> list[Path]:
+        """Every run.json below the study, sorted; folders whose name starts with a dot left out."""
+        found = self.root.rglob("run.json")
+        return sorted(
+            p for p in found if not any(d.startswith(".") for d in p.relative_to(self.root).parts)
+        )

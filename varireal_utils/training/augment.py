@@ -1,0 +1,169 @@
+"""From image files to training and test pixels of CLIP (PROTOCOL.md, C2, row "aug").
+
+symbols   image       uint8 (3, H, W), any size        pixels     uint8 (B, 3, S, S), CLIP's size
+          preprocess  dict: size, mean, std, resize_mode, as open_clip writes it
+          options     scale_min, flip, rand_augment, color, blur (see DEFAULTS)
+
+The papers' augmentation: RandAugment, RandomResizedCrop, flip, and colour jitter with p 0.8, grey
+0.2, blur 0.2, solarise 0.2. `color: false` leaves out whatever changes colours, in RandAugment
+too: colour is one of the attributes under study, and jitter hides what an edit changed.
+
+Invariant: the pixels of a batch depend on (seed, step, position) alone: not on workers, on a
+resume, or on the training set's other rows. So paired arms get the same crops and flips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvf
+
+from ..core import seeds, storage
+
+DEFAULTS = {"scale_min": 0.25, "flip": True, "rand_augment": True, "color": True, "blur": 0.2}
+GEOMETRIC = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+BICUBIC = v2.InterpolationMode.BICUBIC
+
+
+class GeometricRandAugment(v2.RandAugment):
+    """RandAugment without its colour operations (torchvision offers no argument for that)."""
+
+    _AUGMENTATION_SPACE = {
+        k: v for k, v in v2.RandAugment._AUGMENTATION_SPACE.items() if k in GEOMETRIC
+    }
+
+
+class Images:
+    """The images of a list of files: in memory where they fit into `memory` bytes, else read anew.
+
+    Images much larger than CLIP's input are kept at twice its size (shorter side), enough for the
+    smallest crop, a quarter of the area, to be no enlargement.
+    """
+
+    def __init__(self, paths: Sequence[str], root: Path, size: int, memory: float = 2e9):
+        self.paths, self.root, self.limit = list(paths), Path(root), 2 * size
+        some = [self._read(p).numel() for p in self.paths[:8]]
+        fits = len(self.paths) * float(np.mean(some or [0])) < memory
+        self.kept = [self._read(p) for p in self.paths] if fits else None
+
+    def _read(self, path: str) -> torch.Tensor:
+        image = torch.tensor(storage.read_image(self.root / path)).permute(2, 0, 1).contiguous()
+        if min(image.shape[1:]) > self.limit:
+            image = tvf.resize(image, [self.limit], BICUBIC, antialias=True)
+        return image
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        return self._read(self.paths[i]) if self.kept is None else self.kept[i]
+
+
+def side(preprocess: dict) -> int:
+    """CLIP's input size in pixels; it must be square."""
+    size = preprocess["size"]
+    sizes = {size} if isinstance(size, int) else set(size)
+    if len(sizes) != 1:
+        raise ValueError(f"preprocess size {size} of the CLIP is not square.")
+    return int(sizes.pop())
+
+
+def plain(image: torch.Tensor, preprocess: dict) -> torch.Tensor:
+    """uint8 (3, S, S) for evaluation: squashed, or shorter side to S and the centre, as open_clip's
+    `resize_mode` says."""
+    size, mode = side(preprocess), preprocess.get("resize_mode") or "shortest"
+    if mode not in ("shortest", "squash"):
+        raise ValueError(f"preprocess resize_mode is {mode!r}, wanted shortest or squash.")
+    if image.shape[1:] == (size, size):
+        return image
+    goal = [size] if mode == "shortest" else [size, size]
+    return tvf.center_crop(tvf.resize(image, goal, BICUBIC, antialias=True), [size, size])
+
+
+def normalise(pixels: torch.Tensor, preprocess: dict) -> torch.Tensor:
+    """uint8 (B, 3, S, S) -> float32, (x / 255 - mean) / std by channel."""
+    mean, std = (
+        torch.tensor(preprocess[k], device=pixels.device).view(1, 3, 1, 1) for k in ("mean", "std")
+    )
+    return torch.div(pixels, 255).sub_(mean).div_(std)
+
+
+def transform(preprocess: dict, options: dict | None = None) -> v2.Compose:
+    """The random transform of uint8 images (3, H, W) to (3, S, S); draws from torch's CPU
+    generator. Raises ValueError for an unknown option."""
+    unknown = set(options or {}) - set(DEFAULTS)
+    if unknown:
+        raise ValueError(f"classify.augment: {sorted(unknown)} not known, wanted {list(DEFAULTS)}.")
+    o = DEFAULTS | (options or {})
+    steps: list = [
+        v2.RandomResizedCrop(
+            side(preprocess), (o["scale_min"], 1.0), interpolation=BICUBIC, antialias=True
+        )
+    ]
+    if o["flip"]:
+        steps.append(v2.RandomHorizontalFlip())
+    if o["rand_augment"]:
+        steps.append(v2.RandAugment() if o["color"] else GeometricRandAugment())
+    if o["color"]:
+        steps += [
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomSolarize(128, 0.2),
+        ]
+    if o["blur"]:
+        steps.append(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], o["blur"]))
+    return v2.Compose(steps)
+
+
+def order(is_real: np.ndarray, batch_size: int, steps: int, seed: int) -> np.ndarray:
+    """(steps, batch_size) row numbers: shuffled epochs; real and edited rows each fill half of
+    every batch where there are both, so each recipe sees as many images, and no batch lacks a kind.
+
+    An order depends on the seed and on the numbers of real and of edited rows only.
+    """
+    kinds = {
+        k: rows
+        for k, rows in (("real", np.flatnonzero(is_real)), ("edited", np.flatnonzero(~is_real)))
+        if len(rows)
+    }
+    if not kinds or batch_size < len(kinds):
+        raise ValueError(
+            f"classify.batch_size {batch_size} with {len(is_real)} rows of "
+            f"{list(kinds)}: no batch can be made."
+        )
+    parts = []
+    for i, (kind, rows) in enumerate(kinds.items()):
+        width = batch_size // len(kinds) + (batch_size % len(kinds) if i == 0 else 0)
+        epochs = -(-steps * width // len(rows))
+        stream = [
+            rows[seeds.numpy_rng(seed, "order", kind, e).permutation(len(rows))]
+            for e in range(epochs)
+        ]
+        parts.append(np.concatenate(stream)[: steps * width].reshape(steps, width))
+    return np.concatenate(parts, axis=1)
+
+
+class Batches(torch.utils.data.Dataset):
+    """Item `step` is (pixels, rows): uint8 (B, 3, S, S) and int64 (B,). For a DataLoader."""
+
+    def __init__(
+        self, images: Images, rows: np.ndarray, preprocess: dict, options: dict | None, seed: int
+    ):
+        self.images, self.rows, self.seed = images, rows, seed
+        self.transform = transform(preprocess, options)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = []
+        with torch.random.fork_rng(devices=[]):
+            for position, row in enumerate(self.rows[step]):
+                own = seeds.seed_for(self.seed, "augment", int(step), position)
+                torch.random.default_generator.manual_seed(own)
+                pixels.append(self.transform(self.images[int(row)]))
+        return torch.stack(pixels), torch.from_numpy(self.rows[step])

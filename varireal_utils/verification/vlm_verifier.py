@@ -1,0 +1,377 @@
+"""A vision-language model as the verifier: yes or no, read from the next token's logits.
+
+symbols   p          P(yes) / (P(yes) + P(no)) of the next token, 0..1; every spelling of the two
+                     words that is one token (yes, Yes, " yes", ...) is summed
+          mass       P(yes) + P(no): how far the model answers with one of the two words at all
+          asked, controls   the question of the edit, and the same question about phrases, or
+                     classes, that were not asked for, drawn by a hash from those of both arms
+          margin     p(asked) - mean of p(controls), -1..1
+
+Rule "strict" (PROTOCOL.md, C4.2 and C4.3, says why): the model is never told the expected answer.
+"The attribute is there" and "it is still a {class}" must each pass, and each passes where
+
+    p(asked) >= verify.p_yes   and   margin >= threshold,
+
+threshold being the larger of verify.margin and what real validation photographs ask for: there,
+unedited, a random phrase passes in at most `false_accept` of cases, and a wrong class in at most
+`false_identity`. A constant answer has margin 0 and cannot pass; nor can one that follows the
+picture and not the question; one that follows the question and not the picture passes no more
+phrases than `false_accept`. What the source photograph already showed (attribute_before) and
+whether the sight is possible in the real world are asked, stored and not required: feasibility must
+not decide what is kept.
+
+Rule "faithful", for comparison, is the reference's: four questions, their answers told; the mean of
+the right ones must reach one half. A model that always says yes, or always no, passes it in the
+infeasible arm; a study under it keeps all edits, as the reference does after its last attempt.
+
+Invariant (tests/unit/test_vlm.py): one question and one picture at a time, so that no answer
+depends on its neighbours in a batch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from ..core import storage
+from ..core.seeds import numpy_rng
+from ..data import images
+from ..prompts import phrase_bank
+
+SPACES = " \t\n▁ĠĊ"  # as byte-level and SentencePiece vocabularies write them
+END = "Answer with one word, yes or no."
+DEFAULTS = {
+    "rule": "strict",
+    "p_yes": 0.5,
+    "margin": 0.1,
+    "controls": 3,
+    "calibration": 200,
+    "max_size": 672,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one question: p and mass, 0..1 each."""
+
+    question: str
+    p: float
+    mass: float
+
+
+Ask = Callable[[np.ndarray, str], Answer]
+
+
+def settings_of(params: dict) -> dict:
+    """The verifier's settings, with `DEFAULTS` for what the parameter file leaves out."""
+    return DEFAULTS | params["verify"]
+
+
+def word_ids(vocabulary: dict[str, int], word: str) -> list[int]:
+    """Ids of the tokens that are this word and nothing else, whatever their case and space."""
+    return sorted(i for token, i in vocabulary.items() if token.strip(SPACES).casefold() == word)
+
+
+def yes_no(logits: torch.Tensor, yes: list[int], no: list[int]) -> tuple[float, float]:
+    """(p, mass) of (V,) next-token logits. Raises ValueError for logits that are no numbers."""
+    logits = logits.double()
+    if torch.isnan(logits).any():
+        raise ValueError(
+            "the verifier's logits are no numbers (NaN); set models.verifier.dtype to "
+            "bfloat16 or float32"
+        )
+    chances = logits.softmax(-1)
+    up, down = chances[yes].sum(), chances[no].sum()
+    mass = float(up + down)
+    # from logits, so that two words of next to no probability can still be told apart
+    p = torch.sigmoid(logits[yes].logsumexp(-1) - logits[no].logsumexp(-1))
+    return float(p), mass
+
+
+def asker(loaded: tuple[Any, Any], max_size: int = 672) -> Ask:
+    """ask(image (H, W, 3) uint8, question) -> Answer, by a loaded (model, processor).
+
+    Pictures are shrunk to `max_size` pixels. Raises ValueError for a vocabulary without yes or no.
+    """
+    model, processor = loaded
+    vocabulary = processor.tokenizer.get_vocab()
+    ids = [word_ids(vocabulary, word) for word in ("yes", "no")]
+    if not all(ids):
+        raise ValueError(
+            f"{type(processor.tokenizer).__name__}: no single token says "
+            f"{'no' if ids[0] else 'yes'}; name another model at models.verifier.path"
+        )
+
+    @torch.no_grad()
+    def ask(image: np.ndarray, question: str) -> Answer:
+        picture = Image.fromarray(image)
+        size = images.fitted_size(picture.size, max_size)
+        picture = (
+            picture.resize(size, Image.Resampling.LANCZOS) if size != picture.size else picture
+        )
+        turn = [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        ]
+        text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        inputs = processor(images=[picture], text=[text], return_tensors="pt").to(model.device)
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+        logits = model(**inputs, logits_to_keep=1).logits[0, -1].float().cpu()
+        return Answer(question, *yes_no(logits, *ids))
+
+    return ask
+
+
+def attribute_question(bank: phrase_bank.Bank, attribute: str, phrase: str, class_name: str) -> str:
+    """Is the asked attribute there? In the words of the bank's `verify` sentence."""
+    return f"Is this {phrase_bank.verify_prompt(bank, attribute, phrase, class_name)}? {END}"
+
+
+def class_question(class_name: str) -> str:
+    """Is it still the same thing?"""
+    return f"Is this a photo of a {class_name}? {END}"
+
+
+def feasibility_question(
+    bank: phrase_bank.Bank, attribute: str, phrase: str, class_name: str
+) -> str:
+    """Could that be? Recorded, never required."""
+    scene = phrase_bank.verify_prompt(bank, attribute, phrase, class_name)
+    return f"Could {scene} be taken in the real world? {END}"
+
+
+def controls(options: list[str], asked: str, count: int, *seed: str | int) -> list[str]:
+    """At most `count` other options, by a hash. Raises ValueError where there is no other."""
+    others = [o for o in dict.fromkeys(options) if o != asked]
+    if not others:
+        raise ValueError(
+            f"{asked!r} has no alternative, so a yes to it cannot be told from a yes "
+            "to anything; add phrases or classes, or use models.verifier.kind: clip"
+        )
+    order = numpy_rng("verify", "controls", asked, *seed).permutation(len(others))
+    return [others[i] for i in order[:count]]
+
+
+def margin(asked: Answer, against: list[Answer]) -> float:
+    """p of the asked question minus the mean p of its controls, -1..1."""
+    return asked.p - float(np.mean([a.p for a in against]))
+
+
+def put(
+    ask: Ask,
+    image: np.ndarray,
+    wanted: str,
+    options: list[str],
+    question: Callable,
+    count: int,
+    *seed: str | int,
+) -> tuple[Answer, list[Answer]]:
+    """The question about what is wanted, and the same one about its controls."""
+    others = controls(options, wanted, count, *seed)
+    return ask(image, question(wanted)), [ask(image, question(o)) for o in others]
+
+
+def strict(
+    ask: Ask,
+    image: np.ndarray,
+    source: np.ndarray,
+    row: dict,
+    bank: phrase_bank.Bank,
+    class_names: list[str],
+    settings: dict,
+    thresholds: dict,
+) -> dict[str, Any]:
+    """Answers and verdict on one edit of a source by the strict rule; keys as in `score`.
+
+    row: phrase, class_name, attribute, image_id, k. Its feasibility is not looked at.
+    """
+    attribute, name = row["attribute"], row["class_name"]
+    seed = (row["image_id"], row["k"])
+    there, not_there = put(
+        ask,
+        image,
+        row["phrase"],
+        phrase_bank.alternatives(bank, attribute, name),
+        lambda p: attribute_question(bank, attribute, p, name),
+        settings["controls"],
+        *seed,
+    )
+    same, not_same = put(ask, image, name, class_names, class_question, settings["controls"], *seed)
+    possible = ask(image, feasibility_question(bank, attribute, row["phrase"], name))
+    before = ask(source, there.question)
+    margins = margin(there, not_there), margin(same, not_same)
+    room = [
+        min(answer.p - settings["p_yes"], gap - thresholds[f"{key}_threshold"])
+        for answer, gap, key in zip((there, same), margins, ("attribute", "identity"))
+    ]
+    answers = [there, *not_there, same, *not_same, possible]
+    return {
+        "attribute_score": there.p,
+        "attribute_margin": margins[0],
+        "attribute_before": before.p,
+        "identity": same.p,
+        "identity_margin": margins[1],
+        "feasibility_yes": possible.p,
+        "answer_mass": min(a.mass for a in answers),
+        "worst_margin": min(room),
+        "attribute_passed": room[0] >= 0,
+        "identity_passed": room[1] >= 0,
+        "accepted": min(room) >= 0,
+        "answers": told(answers, before),
+    }
+
+
+def told(answers: list[Answer], before: Answer | None = None) -> str:
+    """Every question with its p and mass, as JSON, for edits.parquet."""
+    rows = [["edit", a.question, round(a.p, 6), round(a.mass, 6)] for a in answers]
+    if before is not None:
+        rows.append(["source", before.question, round(before.p, 6), round(before.mass, 6)])
+    return storage.to_json(rows)
+
+
+def faithful(ask: Ask, image: np.ndarray, row: dict, bank: phrase_bank.Bank) -> dict[str, Any]:
+    """The reference's rule on one edit: four questions with their answers told, mean >= 1/2.
+
+    Its expected answers are yes, yes, and for both of feasibility yes in the feasible arm and no in
+    the other. What is asked is the text of a record that holds the answer, as the reference has it;
+    the questions' words are ours. Identity is not asked and counts as passed.
+    """
+    attribute, phrase, name = row["attribute"], row["phrase"], row["class_name"]
+    scene = phrase_bank.verify_prompt(bank, attribute, phrase, name)
+    possible = "yes" if row["feasibility"] == "feasible" else "no"
+    asked = [
+        (f"Is this {scene}?", "yes"),
+        (f"Does the picture show {phrase}?", "yes"),
+        (f"Is {scene} feasible?", possible),
+        (f"Can {scene} exist in the real world?", possible),
+    ]
+    answers = [
+        ask(image, str({"question": q, "choices": ["yes", "no"], "answer": truth}))
+        for q, truth in asked
+    ]
+    right = [(a.p >= 0.5) == (truth == "yes") for a, (_, truth) in zip(answers, asked)]
+    score = float(np.mean(right))
+    there = float(np.mean([a.p for a in answers[:2]]))
+    return {
+        "attribute_score": there,
+        "attribute_margin": there - 0.5,
+        "attribute_before": np.nan,
+        "identity": np.nan,
+        "identity_margin": np.nan,
+        "feasibility_yes": float(np.mean([a.p for a in answers[2:]])),
+        "answer_mass": min(a.mass for a in answers),
+        "worst_margin": score - 0.5,
+        "attribute_passed": all(right[:2]),
+        "identity_passed": True,
+        "accepted": score >= 0.5,
+        "answers": told(answers),
+    }
+
+
+def score(
+    ask: Ask,
+    pictures: list[np.ndarray],
+    sources: list[np.ndarray],
+    rows: list[dict],
+    bank: phrase_bank.Bank,
+    class_names: list[str],
+    settings: dict,
+    thresholds: dict,
+) -> pd.DataFrame:
+    """The verdict on each edit, a row each.
+
+    attribute_score, identity: p of the two questions; *_margin: against their controls;
+    attribute_before: p of the source; feasibility_yes: p, for the record; answer_mass: the least of
+    all answers; *_passed, accepted; worst_margin: how far the worse of both is from its threshold;
+    answers: JSON of [picture, question, p, mass].
+    """
+    if settings["rule"] == "faithful":
+        made = [faithful(ask, p, r, bank) for p, r in zip(pictures, rows)]
+    else:
+        made = [
+            strict(ask, p, s, r, bank, class_names, settings, thresholds)
+            for p, s, r in zip(pictures, sources, rows)
+        ]
+    return pd.DataFrame(made)
+
+
+def calibrate(
+    ask: Ask,
+    pictures: list[np.ndarray],
+    names: list[str],
+    ids: list[str],
+    bank: phrase_bank.Bank,
+    attribute: str,
+    class_names: list[str],
+    settings: dict,
+    seed: int,
+) -> dict[str, float]:
+    """Thresholds of both margins from unedited validation photographs.
+
+    names, ids: class name and image id of each picture. Returns attribute_threshold and
+    identity_threshold; n_calibration; identity_kept: the share of these photographs, all good ones,
+    that pass as their own class; answer_mass: median. Rule faithful has none but n_calibration 0.
+    """
+    if settings["rule"] == "faithful":
+        return {"n_calibration": 0}
+    wrong, other, own, masses = [], [], [], []
+    count = settings["controls"]
+    for picture, name, key in zip(pictures, names, ids):
+        options = phrase_bank.alternatives(bank, attribute, name)
+        rng = numpy_rng(seed, "verify", "calibrate", attribute, key)
+        phrase = options[int(rng.integers(len(options)))]
+        answers = put(
+            ask,
+            picture,
+            phrase,
+            options,
+            lambda p, n=name: attribute_question(bank, attribute, p, n),
+            count,
+            key,
+        )
+        wrong.append(margin(*answers))
+        others = controls(class_names, name, len(class_names), key)
+        strange = others[int(rng.integers(len(others)))]
+        known = others if len(others) > 1 else class_names
+        other.append(margin(*put(ask, picture, strange, known, class_question, count, key)))
+        same, not_same = put(ask, picture, name, class_names, class_question, count, key)
+        own.append((same.p, margin(same, not_same)))
+        masses += [answers[0].mass, same.mass]
+    if not wrong:
+        raise ValueError(
+            "no validation photograph to calibrate the verifier on; give the data set "
+            "a val split (val_fraction or val_per_class)"
+        )
+    limits = {
+        "attribute": _least(wrong, settings["false_accept"], settings["margin"]),
+        "identity": _least(other, settings["false_identity"], settings["margin"]),
+    }
+    kept = np.mean([p >= settings["p_yes"] and gap >= limits["identity"] for p, gap in own])
+    if np.median(masses) < 0.5:
+        warnings.warn(
+            f"the verifier puts {np.median(masses):.0%} of its probability on yes and no "
+            "(median): it does not answer the question; name an instruction-tuned model "
+            "at models.verifier.path",
+            stacklevel=2,
+        )
+    return {
+        **{f"{k}_threshold": v for k, v in limits.items()},
+        "n_calibration": len(wrong),
+        "identity_kept": float(kept),
+        "answer_mass": float(np.median(masses)),
+    }
+
+
+def _least(margins: list[float], allowed: float, floor: float) -> float:
+    """The smallest threshold >= floor that at most `allowed` of the margins reach."""
+    reach = np.sort(np.asarray(margins))[::-1]
+    most = int(np.floor(allowed * len(reach) + 1e-9))
+    if most >= len(reach):
+        return float(floor)
+    return float(max(floor, np.nextafter(reach[most], np.inf)))

@@ -1,0 +1,356 @@
+"""One notebook, run to the end or reported as failed. The only module that knows papermill.
+
+    parameters   checked against the cell tagged "parameters" before any kernel starts
+    kernel       always python3, always this interpreter, over IPC sockets (TCP ports clash)
+    success      a run.json written last by record.finish, fresh and with this run's own id; the
+                 executed notebook proves nothing (after a kill or a time-out its cells read
+                 "completed")
+    notebook     executed under a temporary name; renamed on success, *.failed.ipynb on failure
+
+Invariant: `run` returns a record of this very run, or raises. A notebook without a `params`
+parameter is no stage and writes no record; it has succeeded when a last, added cell has run.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core import storage
+from ..core.params import Loader, ParameterError, load_params
+from . import provenance
+
+TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# glibc hands large arrays back to the system at once and gets new, empty pages for the next one,
+# which costs editing on a CPU some of its time. With these it keeps up to 1 GiB.
+KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+_REACHED_END = "import os, pathlib\npathlib.Path(os.environ['VARIREAL_RUN_POINTER']).touch()"
+
+
+class RunFailed(RuntimeError):
+    """A notebook that did not succeed; the message says which, where, why, and where to look."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook with checked arguments. executed: where the notebook goes when it has run.
+
+    is_stage: it has a `params` parameter, so it must write a record.
+    """
+
+    stage: str
+    notebook: Path
+    arguments: dict[str, Any]
+    executed: Path
+    is_stage: bool
+
+
+def find_notebook(stage: str, folder: Path = Path("notebooks")) -> Path:
+    """The file of a stage ("04_edit", or a path). Raises ParameterError with the nearest name."""
+    path = Path(stage) if stage.endswith(".ipynb") else folder / f"{stage}.ipynb"
+    if path.is_file():
+        return path
+    known = sorted(p.stem for p in path.parent.glob("*.ipynb"))
+    raise ParameterError(f"{path}: no such notebook{_nearest(path.stem, known)}")
+
+
+def read_signature(notebook: Path) -> dict[str, str]:
+    """Parameter name -> annotation, from the cell tagged "parameters", without running it."""
+    tagged = [
+        c
+        for c in storage.read_json(notebook)["cells"]
+        if "parameters" in c.get("metadata", {}).get("tags", [])
+    ]
+    if len(tagged) != 1:
+        raise ParameterError(f"{notebook}: wanted one cell tagged 'parameters', got {len(tagged)}")
+    try:
+        lines = ast.parse("".join(tagged[0]["source"])).body
+    except SyntaxError as error:
+        raise ParameterError(f"{notebook}: its parameters cell is not Python: {error}") from error
+    out = {}
+    for line in lines:
+        if not (
+            isinstance(line, ast.AnnAssign)
+            and isinstance(line.target, ast.Name)
+            and line.value is not None
+        ):
+            raise ParameterError(
+                f"{notebook}: parameters cell, line {line.lineno}: wanted "
+                f"`name: type = literal`, got {ast.unparse(line)!r}"
+            )
+        kind = ast.unparse(line.annotation)
+        if kind.split("[")[0] not in TYPES:
+            raise ParameterError(
+                f"{notebook}: parameter {line.target.id}: type {kind!r}, wanted "
+                f"one of {', '.join(TYPES)}"
+            )
+        out[line.target.id] = kind.split("[")[0]
+    return out
+
+
+def yaml_value(text: str) -> Any:
+    """A value as a YAML parameter file would read it, with 1e-4 a number."""
+    import yaml
+
+    try:
+        value = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{text!r} is not YAML: {error}") from error
+    return value
+
+
+def split_settings(
+    settings: list[str], signature: Mapping[str, str], known: Mapping[str, Any], where: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Texts "key=value" -> (the notebook's own parameters, overrides of the parameter file).
+
+    A key is the notebook's if its signature has it; otherwise it is a (dotted) key of the
+    parameter file, whose top-level keys are `known`. Raises ParameterError with the nearest key.
+    """
+    own: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ParameterError(f"--set {setting}: wanted key=value")
+        if key in signature:
+            own[key] = _typed(key, text, signature[key], where)
+        elif key.split(".")[0] in known and not key.startswith("_"):
+            overrides[key] = yaml_value(text)
+        else:
+            raise ParameterError(
+                f"{where}: no parameter {key!r}{_nearest(key, [*signature, *known])}"
+            )
+    return own, overrides
+
+
+def _typed(key: str, text: str, kind: str, where: str) -> Any:
+    if kind == "str" and text[:1] not in ("'", '"'):
+        return text  # a name is no YAML: "no", "2012", "cars #2", "@x", "a: b" stay what they are
+    value = yaml_value(text)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, TYPES[kind]) or (kind == "int" and isinstance(value, bool)):
+        raise ParameterError(f"{where}: {key} is {kind}, got {text!r} ({type(value).__name__})")
+    return value
+
+
+def prepare(
+    stage: str, params: str | None, settings: list[str], notebooks: Path = Path("notebooks")
+) -> Job:
+    """Everything that can be checked before a kernel starts. Raises ParameterError."""
+    notebook = find_notebook(stage, notebooks)
+    signature = read_signature(notebook)
+    is_stage = "params" in signature
+    if not is_stage:
+        own, _ = split_settings(settings, signature, {}, str(notebook))
+        folder = Path("runs") / "notebooks"
+        return Job(notebook.stem, notebook, own, folder / _name(notebook.stem, own), is_stage)
+    params = params or "params/micro.yaml"
+    own, overrides = split_settings(settings, signature, load_params(params), str(notebook))
+    overrides = own.pop("overrides", {}) | overrides
+    study = storage.study_dir(load_params(params, overrides))
+    executed = study / "notebooks" / _name(notebook.stem, own)
+    return Job(
+        notebook.stem,
+        notebook,
+        {"params": params, "overrides": overrides, **own},
+        executed,
+        is_stage,
+    )
+
+
+def _name(stage: str, own: Mapping[str, Any]) -> str:
+    words = ["+".join(map(str, v)) if isinstance(v, list) else str(v) for v in own.values()]
+    return f"{storage.slug('-'.join([stage, *(w for w in words if w)]))}.ipynb"
+
+
+def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str, Any]:
+    """Run a notebook and return its record ({} for a notebook that is no stage).
+
+    timeout: seconds for one cell, None for no limit. show: copy what cells print to the terminal.
+    Raises RunFailed.
+    """
+    import nbformat
+    import papermill
+
+    temporary = job.executed.with_name(f".{job.executed.name}")
+    failed = job.executed.with_suffix(".failed.ipynb")
+    job.executed.parent.mkdir(parents=True, exist_ok=True)
+    book = nbformat.read(job.notebook, as_version=4)
+    book.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    if not job.is_stage:
+        book.cells.append(nbformat.v4.new_code_cell(_REACHED_END))
+    run_id, started = uuid.uuid4().hex, time.monotonic()
+    with _kernel(run_id) as (kernel, pointer):
+        try:
+            papermill.execute_notebook(
+                book,
+                temporary,
+                job.arguments,
+                kernel_name="python3",
+                language="python",
+                km=kernel,
+                progress_bar=False,
+                cwd=str(Path.cwd()),
+                start_timeout=300,
+                execution_timeout=timeout,
+                stdout_file=sys.stdout if show else None,
+                stderr_file=sys.stderr if show else None,
+            )
+            record = _record(pointer, run_id, job)
+        except BaseException as error:
+            where = ""
+            if temporary.exists():
+                os.replace(temporary, failed)
+                where = f"\n  notebook: {failed}"
+            if not isinstance(error, Exception):  # Ctrl-C, or a signal to end
+                raise
+            seconds = time.monotonic() - started
+            raise RunFailed(
+                f"{job.stage} failed after {seconds:.1f} s: "
+                f"{_reason(error, kernel, timeout)}{where}"
+            ) from error
+    os.replace(temporary, job.executed)
+    provenance.seal(job.executed)
+    failed.unlink(missing_ok=True)
+    return record
+
+
+@contextlib.contextmanager
+def _kernel(run_id: str) -> Iterator[tuple[Any, Path]]:
+    """A kernel manager for this interpreter, and the file into which record.finish writes.
+
+    The kernel's name on this machine may be unknown or belong to another environment, so a folder
+    of its own holds the only kernel description that is looked at.
+    """
+    from jupyter_client.channels import AsyncZMQSocketChannel
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+
+    class Channel(AsyncZMQSocketChannel):
+        """Looks again every few seconds: under load nbclient was seen to wait for ever beside an
+        idle kernel, probably since a widget's message leaves by the socket at which the reply to
+        a cell comes in, and takes its wake-up along."""
+
+        async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+            return await _look_again(super().get_msg, timeout)
+
+    class Manager(AsyncKernelManager):
+        """Knows its clients: nbclient leaves the channels of a manager that it was given open."""
+
+        def client(self, **settings: Any) -> Any:
+            clients.append(super().client(**settings))
+            clients[-1].shell_channel_class = Channel
+            return clients[-1]
+
+    clients: list[Any] = []
+    base = tempfile.gettempdir()  # a socket's path has 107 characters at most
+    folder = Path(tempfile.mkdtemp(prefix="vr-", dir=base if len(base) < 60 else "/tmp"))
+    pointer = folder / "pointer"
+    description = {
+        "argv": [
+            sys.executable,
+            "-m",
+            "ipykernel_launcher",
+            "-f",
+            "{connection_file}",
+            "--HistoryManager.enabled=False",
+        ],
+        "display_name": "Python 3",
+        "language": "python",
+        "env": {
+            "VARIREAL_RUN_ID": run_id,
+            "VARIREAL_RUN_POINTER": str(pointer),
+            **{k: v for k, v in KEEPS.items() if k not in os.environ},
+        },
+    }
+    home = folder / "kernels" / "python3"
+    home.mkdir(parents=True)
+    (home / "kernel.json").write_text(json.dumps(description))
+    kernel = Manager(
+        kernel_name="python3",
+        connection_file=str(folder / "k.json"),
+        transport="tcp" if sys.platform == "win32" else "ipc",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(home.parent)]),
+    )
+    try:
+        yield kernel, pointer
+    finally:
+        if kernel.has_kernel:
+            run_sync(kernel.shutdown_kernel)(now=True)
+        for client in clients:
+            client.stop_channels()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _look_again(get: Callable, timeout: float | None, every: float = 2.0) -> Any:
+    """What get(timeout) brings; without a timeout get(every) until it brings something."""
+    while timeout is None:
+        with contextlib.suppress(queue.Empty):
+            return await get(every)
+    return await get(timeout)
+
+
+def _record(pointer: Path, run_id: str, job: Job) -> dict[str, Any]:
+    """The record that this run wrote. Raises RuntimeError if it wrote none."""
+    if not pointer.exists():
+        raise RuntimeError(
+            "no record: the notebook ended before its last cell (did it call "
+            "sys.exit, or does it lack record.finish?)"
+        )
+    if not job.is_stage:
+        return {}
+    path = Path(pointer.read_text())
+    record = storage.read_json(path)
+    if record.get("run_id") != run_id or record.get("finished") is not True:
+        raise RuntimeError(
+            f"{path}: not this run's record: run_id {record.get('run_id')!r}, "
+            f"wanted {run_id!r}, finished {record.get('finished')!r}"
+        )
+    return record | {"_path": str(path)}
+
+
+def _reason(error: Exception, kernel: Any, timeout: float | None) -> str:
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, DeadKernelError):
+        code = getattr(getattr(kernel.provisioner, "process", None), "returncode", None)
+        if code == -signal.SIGKILL:
+            return "its kernel was killed (SIGKILL): most likely out of memory"
+        how = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+        return f"its kernel died ({how})"
+    if isinstance(error, CellTimeoutError):
+        return f"a cell took longer than the time-out of {timeout:g} s"
+    if isinstance(error, PapermillExecutionError):
+        lines = _ANSI.sub("", "\n".join(error.traceback)).splitlines()[-15:]
+        where = f"cell {error.cell_index}: {error.ename}: {error.evalue}".splitlines()[0]
+        return "\n    ".join([where, *lines])
+    return f"{type(error).__name__}: {error}"
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {sorted(known)}"
