@@ -1,0 +1,168 @@
+"""The configuration of a study: a parameter file, read, merged, checked, as typed settings.
+
+    config = load_config("params/micro.yaml", {"seed": 7})
+    config.classify.lr, config.edit.attributes["color"].strength, config.models.clip
+
+Bounds and defaults stand once: in config_sections.py, config_editing.py, config_prompts.py. A bad
+key or value never reaches a kernel: errors name file, key, value, what was wanted, and the nearest
+known key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, PrivateAttr, Tag, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from . import config_file
+from .config_base import (
+    EXECUTION,
+    SOURCE_FILE,
+    Once,
+    ParameterError,
+    Settings,
+    Whole,
+    content,
+    digest,
+    explained,
+    nearest,
+)
+from .config_editing import ATTRIBUTES, EditSettings, GuidanceSettings
+from .config_prompts import LlmPrompts
+from .config_sections import (
+    ClaimSettings,
+    ClassifySettings,
+    DataDreamSettings,
+    ModelRoles,
+    PlanSettings,
+    VerifySettings,
+)
+
+__all__ = ["ParameterError", "StudyConfig", "content", "digest", "load_config"]
+Prompts = Annotated[
+    Annotated[str, Tag("<file>")] | Annotated[LlmPrompts, Tag("<model>")],
+    Discriminator(lambda v: "<file>" if isinstance(v, str) else "<model>"),
+]
+
+
+class StudyConfig(Settings):
+    """Everything that a parameter file says. `file` and `digest` are of it, not in it.
+
+    prompts: a phrase file, or what a language model is asked for.
+    """
+
+    study: str
+    protocol: Literal["controlled", "faithful"]
+    seed: int
+    runs_dir: Annotated[str, EXECUTION]
+    job_threads: Annotated[Whole, EXECUTION] = 0  # CPU threads of a job; 0: all cores
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    datasets: dict[str, dict[str, Any]]
+    attributes: Annotated[list[str], Once]
+    prompts: Annotated[Prompts, SOURCE_FILE]
+    models: ModelRoles
+    guidance: GuidanceSettings
+    edit: EditSettings
+    datadream: DataDreamSettings | None = None
+    verify: VerifySettings
+    plan: Annotated[PlanSettings | None, EXECUTION] = None
+    classify: ClassifySettings
+    claims: ClaimSettings
+    _file: str = PrivateAttr("parameters")
+
+    @property
+    def file(self) -> str:
+        """The parameter file, for messages."""
+        return self._file
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what a result can depend on."""
+        return digest(self)
+
+    @property
+    def phrase_file(self) -> str:
+        """The phrase file that the study starts from: `prompts` itself, or its `base`."""
+        return self.prompts if isinstance(self.prompts, str) else self.prompts.base
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> StudyConfig:
+        for text in (self._data_sets(), self._arms(), self._rule(), self._attributes()):
+            if text:
+                raise PydanticCustomError("said", "{text}", {"text": text})
+        return self
+
+    def _data_sets(self) -> str:
+        return "" if self.datasets else "datasets: name at least one data set"
+
+    def _arms(self) -> str:
+        for name, settings in self.edit.attributes.items():
+            if self.protocol == "controlled" and "arms" in settings.model_fields_set:
+                return (
+                    f"edit.{name}.arms: arms with settings of their own belong to protocol "
+                    "faithful; under controlled both arms are edited alike"
+                )
+        return ""
+
+    def _rule(self) -> str:
+        kind = self.models.verifier.kind if self.models.verifier else "clip"
+        if self.verify.rule != "faithful" or (self.protocol, kind) == ("faithful", "vlm"):
+            return ""
+        return (
+            f"verify.rule: got 'faithful' with protocol {self.protocol!r} and "
+            f"models.verifier.kind {kind!r}; it tells a vlm the answers and belongs to "
+            "protocol faithful; wanted 'strict' here"
+        )
+
+    def _attributes(self) -> str:
+        sections = self.edit.attributes
+        for name in self.attributes:
+            if name not in sections:
+                return (
+                    f"attributes: {name!r} has no settings under edit"
+                    f"{nearest(name, {*sections, *ATTRIBUTES})}"
+                )
+            if not isinstance(self.prompts, str) and name not in self.prompts.counts:
+                return (
+                    f"prompts.counts: no number of phrases for {name!r}; attributes has "
+                    f"{self.attributes}"
+                )
+        for name in sections:
+            if name not in (*self.attributes, *ATTRIBUTES):
+                return f"unknown key 'edit.{name}'{nearest(name, [*self.attributes, *ATTRIBUTES])}"
+        return ""
+
+
+def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> StudyConfig:
+    """Read, merge, override and check a parameter file. Raises ParameterError.
+
+    overrides: dotted key -> value, as {"edit.color.strength": 0.5}.
+    """
+    return checked(merged(path, overrides), str(path))
+
+
+def merged(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The keys and values of a parameter file, of those that it includes, and of `overrides`."""
+    values = config_file.read(Path(path))
+    for key, value in (overrides or {}).items():
+        config_file.override(values, key, value, str(path))
+    return values
+
+
+def checked(values: dict[str, Any], where: str) -> StudyConfig:
+    """Typed settings of the keys and values of a file. Raises ParameterError naming `where`."""
+    try:
+        config = StudyConfig.model_validate(values)
+    except ValidationError as error:
+        raise explained(error, where) from None
+    config._file = where
+    try:
+        digest(config)
+    except (TypeError, ValueError) as error:  # a date, or NaN, in the settings of a data set
+        raise ParameterError(
+            f"{where}: a value is no text, finite number, list or mapping: {error}"
+        ) from error
+    return config

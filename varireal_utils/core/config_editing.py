@@ -1,0 +1,149 @@
+"""Guidance and editing: the sections `guidance` and `edit` of a parameter file.
+
+symbols   share   a number from 0 to 1
+          arm     feasible or infeasible
+          alpha   weight of the prior's colours over the photograph's
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from .config_base import (
+    EXECUTION,
+    INLINE,
+    Count,
+    Number,
+    Settings,
+    Share,
+    Whole,
+    odd,
+    unknown,
+    wanted,
+)
+
+ATTRIBUTES = ("background", "color", "texture")
+Canvas = Annotated[
+    int,
+    Field(ge=0, lt=2**31, multiple_of=8),
+    wanted("an int, a multiple of 8 (0: each photograph's own size)"),
+]
+
+
+class GuidanceSettings(Settings):
+    """Edge maps and masks. canny_low: a share of the upper threshold; noun: "" names the class;
+    compare: given masks that the finder is measured against."""
+
+    canny_low: Number
+    canny_high: Number
+    canny_blur: Annotated[Count, AfterValidator(odd)]
+    noun: str = ""
+    box_threshold: Share = 0.4
+    compare: Whole = 8
+
+
+class EditStep(Settings):
+    """Settings of the diffusion of one attribute's edits; None: not given.
+
+    alpha: weight of the prior's colours; dilate, prior_size, prior_crop: pixels.
+    """
+
+    prior_steps: Whole | None = None
+    prior_guidance_scale: Number | None = None
+    prior_size: Count | None = None
+    prior_crop: Whole | None = None
+    steps: Count | None = None
+    guidance_scale: Number | None = None
+    strength: Share | None = None
+    dilate: Whole | None = None
+    alpha: Share | None = None
+    refine_steps: Whole | None = None
+    refine_strength: Share | None = None
+    refine_guidance_scale: Number | None = None
+    controlnet_scale: Number | None = None
+    ip_scale: Number | None = None
+    prompt_weight: Number | None = None
+    image_guidance_scale: Number | None = None
+
+
+class Arms(Settings):
+    """What an arm has otherwise than its attribute: under protocol faithful alone."""
+
+    feasible: EditStep = EditStep()
+    infeasible: EditStep = EditStep()
+
+
+class AttributeEdit(Settings):
+    """Settings of one attribute's edits. An editor names those that it cannot do without, which
+    the file must then give (`lacking`).
+
+    prior_size: None takes edit.canvas, or the photograph's size. prior_crop 0: the whole surface.
+    """
+
+    prior_steps: Whole = 0
+    prior_guidance_scale: Number = 1.0
+    prior_size: Count | None = None
+    prior_crop: Whole = 0
+    steps: Count
+    guidance_scale: Number
+    strength: Share = 1.0
+    dilate: Whole = 0
+    alpha: Share = 1.0
+    refine_steps: Whole = 0
+    refine_strength: Share = 1.0
+    refine_guidance_scale: Number = 1.0
+    controlnet_scale: Number = 1.0
+    ip_scale: Number = 1.0
+    prompt_weight: Number = 1.0
+    image_guidance_scale: Number = 1.5
+    arms: Arms = Arms()
+
+    def of_arm(self, feasibility: str = "") -> AttributeEdit:
+        """These settings with those of an arm over them; "" leaves them as they are."""
+        own = getattr(self.arms, feasibility) if feasibility else EditStep()
+        changed = {name: getattr(own, name) for name in type(own).model_fields}
+        return self.model_copy(update={k: v for k, v in changed.items() if v is not None})
+
+    def lacking(self, names: tuple[str, ...]) -> list[str]:
+        """Those of `names` that the file does not give."""
+        return [name for name in names if name not in self.model_fields_set]
+
+    def own_arms(self) -> bool:
+        """Whether an arm has settings of its own."""
+        return self.arms != Arms()
+
+
+class EditSettings(Settings):
+    """Editing. Beside these keys the file has a section for each attribute (`attributes` here)."""
+
+    images_per_real: Count
+    batch_size: Count
+    max_attempts: Count
+    prior_variants: Count
+    canvas: Canvas = 0
+    compose: bool = True
+    editor: Literal["varireal", "img2img", "instruct"] = "varireal"
+    shards: Annotated[Count, EXECUTION] = 1
+    processes: Annotated[Count, EXECUTION] = 1
+    reuse: Annotated[str, EXECUTION] = ""  # a study whose edits are copied where they are the same
+    attributes: Annotated[dict[str, AttributeEdit], INLINE, Field(alias="<attributes>")]
+
+    @classmethod
+    def arranged(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Sections of attributes under one key."""
+        common = {
+            name: data[name] for name in data if name in cls.model_fields and name != "attributes"
+        }
+        sections = {
+            name: value
+            for name, value in data.items()
+            if name not in common
+            and (isinstance(value, dict | AttributeEdit) or name in ATTRIBUTES)
+        }
+        for name in data:
+            if name not in common and name not in sections:
+                known = [*(f for f in cls.model_fields if f != "attributes"), *ATTRIBUTES]
+                raise unknown(name, known)
+        return common | {"<attributes>": sections}

@@ -1,0 +1,196 @@
+"""Models, verifier, trainings and claims: sections of a parameter file, with bounds and defaults.
+
+symbols   share   a number from 0 to 1
+          role    what a model is for: inpaint, prior, clip, ... (models/loaders.py)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from .config_base import (
+    EXECUTION,
+    SOURCE_FILE,
+    Count,
+    Filled,
+    Number,
+    Once,
+    Positive,
+    Settings,
+    Share,
+    Whole,
+)
+from .config_prompts import Dtype
+
+
+class ModelSpec(Settings):
+    """Where the weights of a role come from, and how they are loaded. "" means: not given.
+
+    path: a local folder or a hub id; name: of open_clip or timm; role: another role's model.
+    """
+
+    path: str = ""
+    name: str = ""
+    role: str = ""
+    weights: Annotated[str, SOURCE_FILE] = ""
+    config: Annotated[str, SOURCE_FILE] = ""
+    revision: str = ""
+    variant: str = ""
+    vae: str = ""
+    subfolder: str = ""
+    weight_name: str = ""
+    image_encoder: str = "image_encoder"
+    dtype: Dtype = "float32"
+    offload: Literal["none", "model", "sequential"] = "none"
+    kind: Literal["clip", "timm", "vlm"] = "clip"
+    quantization: Literal["none", "8bit"] = "none"
+    licence: Annotated[str, EXECUTION] = ""  # stated in plans, archives and records
+    vae_licence: Annotated[str, EXECUTION] = ""
+    size_gb: Annotated[Number | None, EXECUTION] = None
+    tflop: Annotated[Number | None, EXECUTION] = None
+    tflop_text: Annotated[Number | None, EXECUTION] = None
+
+    def local(self) -> Path | None:
+        """The folder of the model on this machine; None for one of the hub."""
+        path = (self.path or self.name).removeprefix("local-dir:")
+        known = path.startswith(("models/", "./", "/")) or self.name.startswith("local")
+        return Path(path) if path and (known or Path(path).is_dir()) else None
+
+
+class ModelRoles(Settings):
+    """A model for each role that the study fills."""
+
+    inpaint: ModelSpec | None = None
+    prior: ModelSpec | None = None
+    controlnet: ModelSpec | None = None
+    refine: ModelSpec | None = None
+    ip_adapter: ModelSpec | None = None
+    instruct: ModelSpec | None = None
+    datadream: ModelSpec | None = None
+    clip: ModelSpec | None = None
+    classifier: ModelSpec | None = None
+    detector: ModelSpec | None = None
+    segmenter: ModelSpec | None = None
+    verifier: ModelSpec | None = None
+
+    def present(self) -> dict[str, ModelSpec]:
+        """role -> model, of the roles that are filled."""
+        return {
+            role: spec
+            for role in type(self).model_fields
+            if (spec := getattr(self, role)) is not None
+        }
+
+    def get(self, role: str) -> ModelSpec | None:
+        """The model of a role, or None."""
+        return self.present().get(role)
+
+
+class DataDreamSettings(Settings):
+    """DataDream (PROTOCOL.md, C3). shots: photographs of a class; candidates: images drawn for
+    each one kept (untuned); template: has {class}."""
+
+    shots: Count
+    images_per_class: Count
+    template: str
+    rank: Count
+    lr: Positive
+    weight_decay: Number
+    epochs: Count
+    batch_size: Count
+    warmup_steps: Whole
+    text_encoder: bool
+    checkpoint_every: Annotated[Count, EXECUTION]
+    steps: Count
+    guidance_scale: Number
+    candidates: Count = 2
+    img2img_strength: Share = 0.7
+
+
+class VerifySettings(Settings):
+    """Which edits pass. The last five are of a vision-language verifier: p_yes, margin in
+    probability; controls: other phrases asked about; calibration: validation photographs;
+    max_size: pixels."""
+
+    false_accept: Share
+    false_identity: Share
+    keep: Literal["all", "accepted", "paired"]
+    rule: Literal["strict", "faithful"] = "strict"
+    p_yes: Share = 0.5
+    margin: Share = 0.1
+    controls: Count = 3
+    calibration: Count = 200
+    max_size: Count = 672
+
+
+class PlanSettings(Settings):
+    """Speed that `plan` reckons with: TFLOP/s of one device, and where the number is from."""
+
+    tflops: Positive
+    source: str
+
+
+class AugmentSettings(Settings):
+    """Random changes of training pixels. scale_min: least share of the area in a crop; color:
+    false leaves out whatever changes colours; blur: its probability."""
+
+    scale_min: Share = 0.25
+    flip: bool = True
+    rand_augment: bool = True
+    color: bool = True
+    blur: Share = 0.2
+
+
+class MixSettings(Settings):
+    """Mixup or CutMix, by a coin; alpha: of their Beta distributions."""
+
+    probability: Share
+    mixup_alpha: Positive = 0.8
+    cutmix_alpha: Positive = 1.0
+
+
+class ClassifySettings(Settings):
+    """Training of the classifiers. rank, alpha, dropout: of LoRA; warmup: share of the steps;
+    patience: evaluations without a better one, None for no early stop; checkpoint_every 0: never.
+    """
+
+    job: Annotated[Literal["dataset", "seed", "recipe"], EXECUTION]
+    seeds: Annotated[list[int], Filled, Once]
+    recipes: Annotated[list[str], Filled, Once]
+    rank: Count
+    alpha: Number
+    dropout: Share
+    lr: Positive
+    weight_decay: Number
+    warmup: Share
+    batch_size: Count
+    eval_batch_size: Count
+    steps: Whole
+    eval_every: Count
+    checkpoint_every: Annotated[Whole, EXECUTION]
+    lambda_real: Share
+    towers: Annotated[list[Literal["image", "text"]], Filled, Once]
+    templates: Annotated[list[str], Filled]
+    augment: AugmentSettings
+    accumulate: Count = 1
+    processes: Annotated[Count, EXECUTION] = 1
+    patience: Count | None = None
+    noise: Literal["prefix", "caption"] = "caption"
+    mix: MixSettings | None = None
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class ClaimSettings(Settings):
+    """Claims. margin: percentage points; bootstrap: resamples; against: name -> folders of another
+    study, of which the first that is there counts."""
+
+    margin: Number
+    bootstrap: Count
+    confidence: Share
+    against: dict[str, Annotated[list[str], BeforeValidator(_listed)]] = {}
