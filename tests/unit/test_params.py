@@ -52,9 +52,9 @@ def test_every_shipped_file_is_good(path: Path) -> None:
     ],
 )
 def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> None:
-    file = write(params_file, classify__lr="LR")
-    file.write_text(file.read_text().replace("lr: LR", f"lr: {text}"))
-    value = load_params(file)["classify"]["lr"]
+    file = write(params_file, guidance__canny_low="LOW")
+    file.write_text(file.read_text().replace("canny_low: LOW", f"canny_low: {text}"))
+    value = load_params(file)["guidance"]["canny_low"]
     assert value == wanted and type(value) is type(wanted)
 
 
@@ -80,8 +80,34 @@ def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> Non
         ({"edit__batch_size": True}, "edit.batch_size: got True"),
         ({"attributes": ["colour"]}, "'colour' has no settings under edit; did you mean 'color'"),
         ({"attributes": ["batch_size"]}, "'batch_size' has no settings under edit"),
-        ({"attributes": [["color"]]}, "has no settings under edit"),
-        ({"guidance": 3}, "guidance: wanted keys and values, got 3"),
+        ({"attributes": [["color"]]}, r"attributes\[0\]: got \['color'\] \(list\), wanted str"),
+        ({"attributes": ["color", "color"]}, "attributes: got .*'color' is given twice"),
+        (
+            {"classify__recipes": ["edit(color,feasible)", "edit(color, feasible)"]},
+            r"classify.recipes: got .*'edit\(color, feasible\)' is given twice",
+        ),
+        ({"classify__seeds": [0, 1, 0]}, "classify.seeds: got .*wanted each item once"),
+        ({"classify__lr": 0.0}, "classify.lr: got 0.0, wanted a number above 0"),
+        ({"edit__canvas": 500}, r"edit.canvas: got 500 \(int\), wanted an int, a multiple of 8"),
+        ({"guidance__canny_blur": 4}, r"guidance.canny_blur: got 4 \(int\), wanted an odd int"),
+        (
+            {"include": ["a.yaml"]},
+            r"include: got \['a.yaml'\] \(list\), wanted the name of one file",
+        ),
+        (
+            {"datasets": {1: {"source": "world"}}},
+            "datasets.1: the key is 1 .int., wanted str: quote",
+        ),
+        ({"edit__batch_sze": 1}, "unknown key 'edit.batch_sze'; did you mean 'batch_size'"),
+        ({"edit__colour": {"steps": 1, "guidance_scale": 1}}, "unknown key 'edit.colour'; did you"),
+        ({"edit__color__step": 1}, "unknown key 'edit.color.step'; did you mean 'steps'"),
+        ({"edit__color": 3}, "edit.color: got 3, wanted keys and values"),
+        ({"models__clip__tpath": "x"}, "unknown key 'models.clip.tpath'; did you mean 'path'"),
+        (
+            {"classify__augment": {"blurr": 0.1}},
+            "unknown key 'classify.augment.blurr'; did you mean",
+        ),
+        ({"guidance": 3}, "guidance: got 3, wanted keys and values"),
     ],
 )
 def test_bad_value_is_named(params_file: Path, change: dict, message: str) -> None:
@@ -104,6 +130,17 @@ def test_missing_key_is_named(params_file: Path) -> None:
         ("- a", "must hold keys and values, got list"),
         ("", "got NoneType"),
         ("seed: 1\nseed: 2", "given twice: seed"),
+        ("a: &a [1, *a]", "an alias refers to what holds it"),
+        ("[" * 5000, "not valid YAML"),
+        (
+            "\n".join(
+                [
+                    "a0: &a0 [1, 1]",
+                    *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)),
+                ]
+            ),
+            "with its aliases written out",
+        ),
     ],
 )
 def test_what_is_no_parameter_file_is_named(tmp_path: Path, text: str, message: str) -> None:

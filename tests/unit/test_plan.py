@@ -222,7 +222,7 @@ def changed(tmp_path: Path, change: dict) -> Path:
             "stanford_cars.yaml has no phrases of background for 'x'; add them under families",
         ),
         ({"classify": {"recipes": ["reel"]}}, "classify.recipes: recipe 'reel' is not known. Wan"),
-        ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted more than 0"),
+        ({"plan": {"tflops": 0}}, "plan.tflops: got 0, wanted a number above 0"),
         (
             {"verify": {"rule": "faithful"}},
             "verify.rule: got 'faithful' with protocol 'controlled'",
