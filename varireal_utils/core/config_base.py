@@ -15,7 +15,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -78,6 +79,36 @@ class Settings(BaseModel):
             if key not in known:
                 raise unknown(key, _shown(known))
         return arranged
+
+    def source_files(self) -> list[Path]:
+        """Files outside the study that a result depends on: those of fields marked SOURCE_FILE and
+        of settings inside these, that are there. Settings that name others override it."""
+        found: set[Path] = set()
+        for name, field in type(self).model_fields.items():
+            if EXECUTION not in field.metadata:
+                value = getattr(self, name)
+                if SOURCE_FILE in field.metadata and isinstance(value, str):
+                    found |= {Path(value)} if value and Path(value).is_file() else set()
+                found |= {file for inner in _settings_in(value) for file in inner.source_files()}
+        return sorted(found)
+
+
+def folder_files(folder: Path) -> set[Path]:
+    """Every file of a model's folder but notes and what is hidden; none where it is no folder."""
+    inner = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        path
+        for name, path in inner.items()
+        if not path.name.startswith("README") and not any(p.startswith(".") for p in name.parts)
+    }
+
+
+def _settings_in(value: Any) -> Iterator[Settings]:
+    if isinstance(value, Settings):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _settings_in(inner)
 
 
 def unknown(key: Any, known: Iterable[str]) -> PydanticCustomError:
@@ -203,8 +234,10 @@ def _told(fault: Any, above: str) -> str:
             f"{key} is missing; add it, or include a file that has it (params/micro.yaml has all)"
         )
     if kind.startswith("union_tag"):
-        key, value = f"{key}.kind", value.get("kind") if isinstance(value, dict) else value
-        return f"{key}: got {value!r}, wanted one of {_choices(ctx['expected_tags'])}"
+        if not isinstance(value, dict):
+            return f"{key}: wanted keys and values, got {type(value).__name__}"
+        key, value = f"{key}.kind", value.get("kind")
+        return f"{key}: got {_short(value)}, wanted one of {_choices(ctx['expected_tags'])}"
     words = _words(kind, ctx)
     key = key or "the file"
     if SECRET in key or SECRET in repr(value):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from .config_base import EXECUTION, SOURCE_FILE, Count, Settings, Whole, wanted
+from .config_base import EXECUTION, SOURCE_FILE, Count, Settings, Whole, folder_files, wanted
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -94,6 +95,10 @@ class LocalModel(Settings):
     max_tokens: Count = 2000
     temperature: Temperature = 0.0
     seed: Whole | None = None  # None: the study's
+
+    def source_files(self) -> list[Path]:
+        """The model's files where it is a folder; a hub's model is named by its revision."""
+        return sorted(folder_files(Path(self.path)))
 
 
 def _kind(block: Any) -> str:

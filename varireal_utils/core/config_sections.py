@@ -22,6 +22,7 @@ from .config_base import (
     Settings,
     Share,
     Whole,
+    folder_files,
 )
 from .config_prompts import Dtype
 
@@ -58,6 +59,12 @@ class ModelSpec(Settings):
         path = (self.path or self.name).removeprefix("local-dir:")
         known = path.startswith(("models/", "./", "/")) or self.name.startswith("local")
         return Path(path) if path and (known or Path(path).is_dir()) else None
+
+    def source_files(self) -> list[Path]:
+        """Weights and configuration on this machine; a hub's model is named by its revision."""
+        folders = [self.local(), Path(self.vae) if self.vae else None]
+        inner = {f for folder in folders if folder is not None for f in folder_files(folder)}
+        return sorted({*super().source_files(), *inner})
 
 
 class ModelRoles(Settings):

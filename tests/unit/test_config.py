@@ -1,0 +1,267 @@
+"""Typed settings: every shipped file, defaults, marks, digests, files that settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from tests.conftest import ROOT, tiny_params
+from varireal_utils.core.config import (
+    ParameterError,
+    StudyConfig,
+    checked,
+    content,
+    digest,
+    load_config,
+)
+from varireal_utils.core.config_base import EXECUTION, Settings, flattened
+from varireal_utils.core.config_sections import ModelSpec, PlanSettings
+
+FILES = sorted(p for p in (ROOT / "params").glob("*.yaml") if p.stem not in ("paper", "datadream"))
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    """A tiny study's keys and values."""
+    return tiny_params(tmp_path / "runs")
+
+
+def sections(kind: type[Settings]) -> Iterator[type[Settings]]:
+    """A class of settings and those inside it."""
+    yield kind
+    for field in kind.model_fields.values():
+        for inner in _classes(field.annotation):
+            yield from sections(inner)
+
+
+def _classes(annotation: Any) -> Iterator[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _classes(inner)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_shipped_file_is_typed_and_written_out_again(path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load_config(path.relative_to(ROOT))
+    assert config.study == path.stem and config.file == f"params/{path.name}"
+    assert Path(config.phrase_file).is_file()
+    again = checked(_whole(config), "again")  # with every default written out
+    assert content(again) == content(config) and again.digest == config.digest
+
+
+def _whole(settings: Any) -> Any:
+    """Every field as in a file, marked ones too, optional ones without a value left out."""
+    out: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        plain = _plain(value)
+        if field.alias:
+            out |= plain
+        else:
+            out[name] = plain
+    if out.get("arms") == {"feasible": {}, "infeasible": {}}:
+        del out["arms"]  # protocol controlled refuses the section, whatever is in it
+    if "api_key_env" in out and not out["api_key_env"]:
+        del out["api_key_env"]
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return _whole(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+def test_the_digest_follows_what_a_result_can_depend_on(values: dict) -> None:
+    base = checked(values, "f").digest
+    same: list[dict] = [
+        {"runs_dir": "elsewhere"},
+        {"job_threads": 3},
+        {"plan": {"tflops": 1.0, "source": "a"}},
+        {"edit": values["edit"] | {"shards": 4, "processes": 2, "reuse": "runs/x", "canvas": 0}},
+        {"classify": values["classify"] | {"checkpoint_every": 7, "job": "recipe", "mix": None}},
+        {"classify": values["classify"] | {"alpha": 4.0, "augment": {"flip": True}}},
+        {"guidance": values["guidance"] | {"noun": "", "canny_low": 100.0}},
+        {
+            "models": values["models"]
+            | {"clip": {"name": "micro_clip", "licence": "MIT", "size_gb": 1}}
+        },
+        {"claims": values["claims"] | {"against": {}}},
+        dict(reversed(values.items())),
+    ]
+    for change in same:
+        assert checked(values | change, "f").digest == base, change
+    other: list[dict] = [
+        {"seed": 8},
+        {"study": "b"},
+        {"attributes": []},
+        {"edit": values["edit"] | {"canvas": 64}},
+        {"edit": values["edit"] | {"color": values["edit"]["color"] | {"alpha": 0.5}}},
+        {"classify": values["classify"] | {"augment": {"flip": False}}},
+        {"models": values["models"] | {"clip": {"name": "micro_clip", "revision": "abc"}}},
+        {"claims": values["claims"] | {"against": {"a": "runs/a"}}},
+    ]
+    digests = [checked(values | change, "f").digest for change in other]
+    assert len({base, *digests}) == len(other) + 1
+    one, several = ({"claims": values["claims"] | {"against": {"a": v}}} for v in ("x", ["x"]))
+    assert checked(values | one, "f").digest == checked(values | several, "f").digest
+
+
+def test_marked_fields_are_those_that_never_change_a_result() -> None:
+    marked = {
+        name
+        for kind in sections(StudyConfig)
+        for name, field in kind.model_fields.items()
+        if EXECUTION in field.metadata
+    }
+    assert marked == {
+        "runs_dir",
+        "job_threads",
+        "plan",
+        "shards",
+        "processes",
+        "reuse",
+        "job",
+        "checkpoint_every",
+        "licence",
+        "vae_licence",
+        "size_gb",
+        "tflop",
+        "tflop_text",
+        "api_key_env",
+        "timeout",
+        "retries",
+        "price_input",
+        "price_output",
+    }
+    named = {kind.__name__ for kind in sections(StudyConfig)}
+    assert {
+        "ModelSpec",
+        "AttributeEdit",
+        "EditStep",
+        "MixSettings",
+        "Endpoint",
+        "LocalModel",
+        "AugmentSettings",
+        "ClaimSettings",
+    } <= named
+
+
+def test_every_field_of_every_section_is_in_the_content() -> None:
+    told: set[str] = set()
+    for name in ("custom_llm", "micro_full", "datadream_dtd"):
+        for key in flattened(content(load_config(ROOT / f"params/{name}.yaml"))):
+            told |= set(key.split("."))
+    for kind in sections(StudyConfig):
+        for name, field in kind.model_fields.items():
+            if EXECUTION not in field.metadata and kind is not PlanSettings:
+                assert name in told or field.alias, (kind.__name__, name)
+
+
+def test_settings_are_read_only_and_of_their_types(values: dict) -> None:
+    config = checked(values, "f")
+    assert config.classify.alpha == 4.0 and isinstance(config.classify.alpha, float)
+    assert config.classify.augment.scale_min == 0.25 and config.edit.canvas == 0
+    assert config.models.get("clip") == config.models.clip and config.models.get("prior") is None
+    assert list(config.models.present()) == ["inpaint", "clip", "verifier"]
+    with pytest.raises(ValidationError):
+        config.classify.lr = 1.0
+    with pytest.raises(AttributeError):
+        _ = config.classify.learning_rate
+
+
+def test_an_arm_has_its_own_settings_over_its_attribute(values: dict) -> None:
+    color = values["edit"]["color"] | {"alpha": 0.5, "arms": {"infeasible": {"alpha": 0.9}}}
+    with pytest.raises(ParameterError, match="edit.color.arms: arms with settings of their own"):
+        checked(values | {"edit": values["edit"] | {"color": color}}, "f")
+    config = checked(
+        values | {"protocol": "faithful", "edit": values["edit"] | {"color": color}}, "f"
+    )
+    own = config.edit.attributes["color"]
+    assert (own.of_arm().alpha, own.of_arm("feasible").alpha, own.of_arm("infeasible").alpha) == (
+        0.5,
+        0.5,
+        0.9,
+    )
+    assert own.of_arm("infeasible").strength == 0.8 and own.own_arms()
+    assert own.lacking(("steps", "dilate", "alpha")) == ["dilate"]
+
+
+def test_a_new_attribute_needs_no_new_field(values: dict) -> None:
+    edit = values["edit"] | {"pose": {"steps": 3, "guidance_scale": 1}}
+    config = checked(values | {"edit": edit, "attributes": ["color", "pose"]}, "f")
+    assert config.edit.attributes["pose"].steps == 3
+    assert flattened(content(config))["edit.pose.steps"] == 3
+    with pytest.raises(ParameterError, match="unknown key 'edit.pose'"):
+        checked(values | {"edit": edit}, "f")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("a key in the url", {"url": "https://words.example/v1?api_key=secret"}),
+        ("a key for its variable", {"api_key_env": "secret-1"}),
+        ("a number for a variable", {"api_key_env": 5550123}),
+        ("a block that is none", {"judge": [{"api_key": "secret"}]}),
+    ],
+)
+def test_a_secret_is_not_shown_by_any_error(values: dict, kind: str, change: dict) -> None:
+    model = {"kind": "endpoint", "url": "https://words.example/v1", "name": "m"}
+    prompts = {
+        "source": "llm",
+        "base": "b",
+        "subject": "s",
+        "counts": {"color": 1},
+        "model": model | {k: v for k, v in change.items() if k != "judge"},
+    }
+    prompts |= {k: v for k, v in change.items() if k == "judge"}
+    with pytest.raises(ParameterError) as error:
+        checked(values | {"prompts": prompts}, "f")
+    shown = f"{error.value} {error.value.__cause__} {error.value.__context__}"
+    assert "secret" not in shown and "5550123" not in shown
+
+
+def test_files_that_settings_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "m/unet/model.safetensors",
+        "m/config.json",
+        "m/README.md",
+        "m/.cache/x",
+        "vae/w.safetensors",
+        "w.safetensors",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    spec = ModelSpec(path="./m", vae="vae", weights="w.safetensors", config="openai")
+    assert [p.as_posix() for p in spec.source_files()] == [
+        "m/config.json",
+        "m/unet/model.safetensors",
+        "vae/w.safetensors",
+        "w.safetensors",
+    ]
+    assert ModelSpec(path="owner/name", weights="openai").source_files() == []
+    assert [p.as_posix() for p in ModelSpec(name="local-dir:m").source_files()] == [
+        "m/config.json",
+        "m/unet/model.safetensors",
+    ]
+
+
+def test_comments_and_order_change_no_digest(tmp_path: Path, values: dict) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump(values))
+    before = load_config(file)
+    file.write_text("# said\n" + yaml.safe_dump(dict(reversed(values.items())), sort_keys=False))
+    assert load_config(file).digest == before.digest == digest(before)
+    assert load_config(file, {"seed": 8}).digest != before.digest
