@@ -16,6 +16,7 @@ marked EXECUTION, with every byte of a source and with a notebook's cells, and w
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -69,7 +70,8 @@ class SourceDigests:
         """Path -> sha256, sorted; a path that is no file is left out."""
         found = {Path(p).as_posix(): self._one(Path(p)) for p in paths if Path(p).is_file()}
         if self._new:
-            storage.write_json(self.file, self._read() | self._known)
+            with contextlib.suppress(OSError):  # a disk that cannot be written costs time alone
+                storage.write_json(self.file, self._read() | self._known)
             self._new = False
         return dict(sorted(found.items()))
 
