@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from varireal_utils.core import storage
 from varireal_utils.models import classifiers, lora_io
+from varireal_utils.models.preprocess import input_size
 from varireal_utils.training import augment, train, train_step
 
 CFG = {
@@ -132,7 +133,7 @@ def fit(folder, study, out, rows=None, cfg=None, net=None, **options):
 
 def test_the_shipped_layout_loads_with_its_preprocessing(clip_folder):
     model, tokenizer, preprocess = classifiers.load_clip(spec(clip_folder))
-    assert preprocess["resize_mode"] == "squash" and augment.side(preprocess) == 32
+    assert preprocess["resize_mode"] == "squash" and input_size(preprocess) == 32
     tokens = classifiers.class_tokens(NAMES, CFG["templates"], tokenizer)
     assert tokens.shape == (2, 3, 12) and not model.training
     with pytest.raises(FileNotFoundError, match="models.clip.weights"):

@@ -32,8 +32,7 @@ from tqdm.auto import tqdm
 
 from ..core import checkpoints, oom_retry, storage
 from ..core.seeds import seed_for, torch_generator
-from ..models import classifiers, loaders
-from ..training import augment
+from ..models import classifiers, loaders, preprocess
 from ..training.recipes import ADAPTED, BASELINES, few_shot
 from ..workflow.run_record import Run
 
@@ -376,13 +375,8 @@ def _probability(run: Run, samples: pd.DataFrame) -> np.ndarray:
     place = samples["class_name"].map({n: i for i, n in enumerate(names)}).to_numpy()
     context, out = net.context(), []
     for i in range(0, len(samples), 64):
-        pictures = [
-            augment.plain(
-                torch.tensor(storage.read_image(run.study / p)).permute(2, 0, 1), net.preprocess
-            )
-            for p in samples["path"].iloc[i : i + 64]
-        ]
-        pixels = augment.normalise(torch.stack(pictures).to(net.device), net.preprocess)
+        pictures = [storage.read_image(run.study / p) for p in samples["path"].iloc[i : i + 64]]
+        pixels = preprocess.network_input(pictures, net.preprocess, net.device)
         shares = net.logits(pixels, context).softmax(1).cpu().numpy()
         out.append(shares[np.arange(len(shares)), place[i : i + 64]])
     return np.concatenate(out)

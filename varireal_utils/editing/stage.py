@@ -23,9 +23,8 @@ from tqdm.auto import tqdm
 from ..core import storage
 from ..core.params import editing, loaded_parts
 from ..core.seeds import seed_for
-from ..models import classifiers, clip_lora, loaders
+from ..models import classifiers, clip_lora, loaders, preprocess
 from ..prompts import phrase_bank
-from ..training import augment
 from ..verification import clip_verifier, vlm_verifier
 from ..workflow.run_record import Run
 from . import compositing, pipeline
@@ -81,17 +80,13 @@ def clip_role(params: dict) -> dict:
 def embedder(params: dict) -> tuple[Callable, Callable]:
     """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
     device = loaders.device_of(params)
-    clip, tokenizer, preprocess = classifiers.load_clip(clip_role(params), device)
+    clip, tokenizer, settings = classifiers.load_clip(clip_role(params), device)
 
     @torch.no_grad()
     def of_images(pictures: list[np.ndarray]) -> np.ndarray:
         out = []
         for i in range(0, len(pictures), 64):
-            tensors = [
-                augment.plain(torch.tensor(p).permute(2, 0, 1), preprocess)
-                for p in pictures[i : i + 64]
-            ]
-            pixels = augment.normalise(torch.stack(tensors).to(device), preprocess)
+            pixels = preprocess.network_input(pictures[i : i + 64], settings, device)
             out.append(clip_lora.encode_image(clip, pixels).cpu())
         return torch.cat(out).numpy()
 

@@ -12,9 +12,8 @@ import torch
 from ..core import storage
 from ..editing import pipeline
 from ..editing import stage as editing_stage
-from ..models import classifiers, loaders
+from ..models import classifiers, loaders, preprocess
 from ..prompts import phrase_bank
-from ..training import augment
 from ..workflow.run_record import Run
 from . import edit_metrics
 
@@ -33,12 +32,11 @@ def onlooker(params: dict) -> Callable:
     """images -> (N, D) unit features of the verifier's CLIP, and a list of (C, h, w): the last
     patch tokens of each, normed."""
     device = loaders.device_of(params)
-    clip, _, preprocess = classifiers.load_clip(editing_stage.clip_role(params), device)
+    clip, _, settings = classifiers.load_clip(editing_stage.clip_role(params), device)
 
     @torch.no_grad()
     def of_images(pictures: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        tensors = [augment.plain(torch.tensor(p).permute(2, 0, 1), preprocess) for p in pictures]
-        pixels = augment.normalise(torch.stack(tensors).to(device), preprocess)
+        pixels = preprocess.network_input(pictures, settings, device)
         found = clip.forward_intermediates(
             image=pixels, image_indices=1, normalize_intermediates=True
         )

@@ -23,10 +23,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from ..core import seeds, storage
+from ..models.preprocess import BICUBIC, input_size
 
 DEFAULTS = {"scale_min": 0.25, "flip": True, "rand_augment": True, "color": True, "blur": 0.2}
 GEOMETRIC = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-BICUBIC = v2.InterpolationMode.BICUBIC
 
 
 class GeometricRandAugment(v2.RandAugment):
@@ -63,35 +63,6 @@ class Images:
         return self._read(self.paths[i]) if self.kept is None else self.kept[i]
 
 
-def side(preprocess: dict) -> int:
-    """CLIP's input size in pixels; it must be square."""
-    size = preprocess["size"]
-    sizes = {size} if isinstance(size, int) else set(size)
-    if len(sizes) != 1:
-        raise ValueError(f"preprocess size {size} of the CLIP is not square.")
-    return int(sizes.pop())
-
-
-def plain(image: torch.Tensor, preprocess: dict) -> torch.Tensor:
-    """uint8 (3, S, S) for evaluation: squashed, or shorter side to S and the centre, as open_clip's
-    `resize_mode` says."""
-    size, mode = side(preprocess), preprocess.get("resize_mode") or "shortest"
-    if mode not in ("shortest", "squash"):
-        raise ValueError(f"preprocess resize_mode is {mode!r}, wanted shortest or squash.")
-    if image.shape[1:] == (size, size):
-        return image
-    goal = [size] if mode == "shortest" else [size, size]
-    return tvf.center_crop(tvf.resize(image, goal, BICUBIC, antialias=True), [size, size])
-
-
-def normalise(pixels: torch.Tensor, preprocess: dict) -> torch.Tensor:
-    """uint8 (B, 3, S, S) -> float32, (x / 255 - mean) / std by channel."""
-    mean, std = (
-        torch.tensor(preprocess[k], device=pixels.device).view(1, 3, 1, 1) for k in ("mean", "std")
-    )
-    return torch.div(pixels, 255).sub_(mean).div_(std)
-
-
 def transform(preprocess: dict, options: dict | None = None) -> v2.Compose:
     """The random transform of uint8 images (3, H, W) to (3, S, S); draws from torch's CPU
     generator. Raises ValueError for an unknown option."""
@@ -101,7 +72,7 @@ def transform(preprocess: dict, options: dict | None = None) -> v2.Compose:
     o = DEFAULTS | (options or {})
     steps: list = [
         v2.RandomResizedCrop(
-            side(preprocess), (o["scale_min"], 1.0), interpolation=BICUBIC, antialias=True
+            input_size(preprocess), (o["scale_min"], 1.0), interpolation=BICUBIC, antialias=True
         )
     ]
     if o["flip"]:

@@ -27,7 +27,7 @@ import torch
 
 from ..analysis import bootstrap
 from ..core import checkpoints, oom_retry, storage
-from ..models import classifiers, distributed
+from ..models import classifiers, distributed, preprocess
 from . import augment, recipes, train_step
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -43,10 +43,12 @@ def evaluate(
         context = net.context()
         for i in range(0, len(images), batch_size):
             stop = min(i + batch_size, len(images))
-            pixels = torch.stack([augment.plain(images[j], net.preprocess) for j in range(i, stop)])
+            pixels = torch.stack(
+                [preprocess.resize(images[j], net.preprocess) for j in range(i, stop)]
+            )
             out += oom_retry.in_parts(
                 lambda part: net.logits(
-                    augment.normalise(part.to(device), net.preprocess), context
+                    preprocess.normalise(part.to(device), net.preprocess), context
                 ).cpu(),
                 pixels,
             )
@@ -95,7 +97,7 @@ def train(
             "the test split must not choose. Give the data set a val split."
         )
     start, out, first = time.perf_counter(), Path(out), team is None or team.is_main_process
-    val_images = augment.Images(val["path"], root, augment.side(net.preprocess))
+    val_images = augment.Images(val["path"], root, preprocess.input_size(net.preprocess))
 
     def validate() -> float:
         return top1(evaluate(net, val_images, dtype, _eval_batch(cfg)), val["label"])
@@ -168,12 +170,10 @@ def _eval_batch(cfg: dict) -> int:
     return cfg.get("eval_batch_size", 256)
 
 
-def _loader(
-    rows: pd.DataFrame, cfg: dict, preprocess: dict, root, seed: int, first: int, workers: int
-):
-    images = augment.Images(rows["path"], root, augment.side(preprocess))
+def _loader(rows: pd.DataFrame, cfg: dict, pixels: dict, root, seed: int, first: int, workers: int):
+    images = augment.Images(rows["path"], root, preprocess.input_size(pixels))
     plan = augment.order(rows["is_real"].to_numpy(bool), cfg["batch_size"], cfg["steps"], seed)
-    batches = augment.Batches(images, plan, preprocess, cfg.get("augment"), seed)
+    batches = augment.Batches(images, plan, pixels, cfg.get("augment"), seed)
     return torch.utils.data.DataLoader(
         batches, batch_size=None, sampler=range(first, len(plan)), num_workers=workers
     )
@@ -329,7 +329,7 @@ def run(
         report = distributed.train(net, params, names, rows, val, options, count, device)
     else:
         report = train(net, rows, val, cfg, **options, progress=progress)
-    test_images = augment.Images(test["path"], root, augment.side(net.preprocess))
+    test_images = augment.Images(test["path"], root, preprocess.input_size(net.preprocess))
     logits = evaluate(net, test_images, dtype, _eval_batch(cfg))
     predictions = predictions_frame(test, logits)
     storage.write_table(out / "predictions.parquet", predictions)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from ..core import oom_retry, seeds
-from . import augment
+from ..models import preprocess
 
 MIN_LR = 1e-8
 
@@ -127,7 +127,7 @@ class Step:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, cfg["steps"], cfg["lr"], cfg["warmup"])
         labels, is_real = self.labels[chosen].to(self.device), self.is_real[chosen].to(self.device)
-        pixels = augment.normalise(pixels.to(self.device), self.net.preprocess)
+        pixels = preprocess.normalise(pixels.to(self.device), self.net.preprocess)
         if cfg.get("mix"):
             self._draw(step, "mix")
             pixels, labels = mix(pixels, labels, is_real, self.net.classes, cfg["mix"])
