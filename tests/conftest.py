@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from varireal_utils.core.config import StudyConfig, checked
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -67,6 +69,18 @@ def tiny_params(runs_dir: Path) -> dict[str, Any]:
         },
         "claims": {"margin": 0.3, "bootstrap": 50, "confidence": 0.95},
     }
+
+
+def tiny_config(runs_dir: Path, **changes: Any) -> StudyConfig:
+    """The typed settings of the tiny study; changes: keys with __ for dots (classify__lr=0.1)."""
+    values = tiny_params(runs_dir)
+    for key, value in changes.items():
+        *above, last = key.split("__")
+        node = values
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return checked(values, "tiny")
 
 
 @pytest.fixture

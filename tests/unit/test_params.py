@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from varireal_utils.core.config import load_config
 from varireal_utils.core.params import ParameterError, load_params, phrase_file
 from varireal_utils.data import sources
 
@@ -182,6 +183,32 @@ def test_overrides_name_existing_keys_and_keep_the_type(params_file: Path) -> No
     ]:
         with pytest.raises(ParameterError, match=message):
             load_params(params_file, overrides)
+
+
+def test_overrides_give_keys_left_at_their_default(params_file: Path) -> None:
+    change = {
+        "edit.canvas": 64,
+        "edit.color.alpha": 0.5,
+        "classify.mix.probability": 0.2,
+        "models.prior.path": "x",
+        "claims.against.b": "runs/b",
+        "classify.augment.blur": 0.1,
+    }
+    config = load_config(params_file, change)
+    assert (config.edit.canvas, config.edit.attributes["color"].alpha) == (64, 0.5)
+    assert config.classify.mix.probability == 0.2 and config.models.prior.path == "x"
+    assert config.claims.against == {"b": ["runs/b"]}
+    for key, message in [
+        ("edit.canvass", "no key 'canvass'; did you mean 'canvas'"),
+        ("edit.attributes", "no key 'attributes'"),
+        ("edit.<attributes>", "no key '<attributes>'"),
+        ("prompts.model.url", "prompts is str"),
+        ("classify.lr.x", "no key 'x'"),
+        ("datadream.rank", "datadream.shots is missing"),
+        ("edit.canvas", "edit.canvas: got 3"),
+    ]:
+        with pytest.raises(ParameterError, match=message):
+            load_config(params_file, {key: 3})
 
 
 def test_digest_follows_the_values_alone(params_file: Path) -> None:

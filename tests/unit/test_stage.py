@@ -9,9 +9,9 @@ from typing import Annotated, Self
 
 import pytest
 
-from tests.conftest import tiny_params
+from tests.conftest import tiny_config
 from varireal_utils.core import stage as stages
-from varireal_utils.core.config import StudyConfig, checked
+from varireal_utils.core.config import StudyConfig
 from varireal_utils.core.config_base import SOURCE_FILE
 from varireal_utils.core.config_editing import AttributeEdit
 from varireal_utils.core.config_sections import ClassifySettings, ModelSpec
@@ -68,15 +68,8 @@ def write(name: str, text: str, age: float = 86400.0) -> None:
 
 def key(kind: type[StageSettings] = Toy, **changes: object) -> Key:
     """The key of the tiny study's toy stage; changes: dotted with __."""
-    values = tiny_params(Path("runs")) | {"prompts": "phrases.yaml"}
-    values["models"]["clip"] = {"path": "./clip"}
-    for dotted, value in changes.items():
-        *path, last = dotted.split("__")
-        node = values
-        for part in path:
-            node = node[part]
-        node[last] = value
-    config = checked(values, "f")
+    own = {"prompts": "phrases.yaml", "models__clip": {"path": "./clip"}}
+    config = tiny_config(Path("runs"), **own | changes)
     digests = SourceDigests(Path("runs/.digests.json"))
     return Key.of(kind.of(config, attribute="color"), config, Path("n.ipynb"), digests)
 

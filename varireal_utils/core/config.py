@@ -21,15 +21,14 @@ from .config_base import (
     EXECUTION,
     SOURCE_FILE,
     Once,
-    ParameterError,
     Settings,
     Whole,
     content,
     digest,
-    explained,
-    nearest,
+    reached,
 )
 from .config_editing import ATTRIBUTES, EditSettings, GuidanceSettings
+from .config_errors import ParameterError, explained, nearest
 from .config_prompts import LlmPrompts
 from .config_sections import (
     ClaimSettings,
@@ -145,10 +144,17 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> St
 
 
 def merged(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The keys and values of a parameter file, of those that it includes, and of `overrides`."""
+    """The keys and values of a parameter file, of those that it includes, and of `overrides`.
+
+    An override changes a key of the file and keeps its type, or gives one left at its default.
+    """
     values = config_file.read(Path(path))
     for key, value in (overrides or {}).items():
-        config_file.override(values, key, value, str(path))
+        there, known = reached(StudyConfig, key.split("."), values)
+        if there and not config_file.has(values, key):
+            config_file.put(values, key, value, str(path))
+        else:
+            config_file.override(values, key, value, str(path), known)
     return values
 
 

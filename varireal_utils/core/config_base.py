@@ -10,14 +10,14 @@ written out, on comments, on the order of keys, or on a field marked EXECUTION.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from .config_errors import nearest
 
 
 class Mark:
@@ -44,11 +46,6 @@ class Mark:
 EXECUTION = Mark("EXECUTION")  # how a study runs: never changes a result
 INLINE = Mark("INLINE")  # a mapping whose keys stand beside the other fields in the file
 SOURCE_FILE = Mark("SOURCE_FILE")  # names a file whose bytes a result depends on
-SECRET = "api_key"  # values of keys with this word in them are never shown
-
-
-class ParameterError(ValueError):
-    """A parameter file, key or value that cannot be used; the message says which and what to do."""
 
 
 class Settings(BaseModel):
@@ -77,7 +74,7 @@ class Settings(BaseModel):
         known = {field.alias or name for name, field in cls.model_fields.items()}
         for key in arranged:
             if key not in known:
-                raise unknown(key, _shown(known))
+                raise unknown(key, (k for k in known if not k.startswith("<")))
         return arranged
 
     def source_files(self) -> list[Path]:
@@ -198,96 +195,44 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The end of an error message: the most similar known key, else all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(key, names, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {names}"
+def reached(kind: Any, path: list[str], values: Any) -> tuple[bool, list[str]]:
+    """Whether settings have a key, its parts in `path`, and what is known where they do not.
 
-
-def explained(error: ValidationError, where: str, above: str = "") -> ParameterError:
-    """The first fault of a validation, in words: file, key, value, what was wanted.
-
-    `above`: the dotted key of what was validated, "" for a whole file.
+    kind: the type of the settings that the key starts from; values: those that are there, since
+    a section of an INLINE field is known by being there.
     """
-    faults = error.errors(include_url=False)
-    fault = next((f for f in faults if f["type"] == "unknown"), faults[0])
-    return ParameterError(f"{where}: {_told(fault, above)}")
+    kinds = list(_alternatives(kind))
+    for part in path:
+        known = [n for k in kinds if _is_settings(k) for n in k.model_fields]
+        values = values if isinstance(values, dict) else {}
+        inner = [found for k in kinds for found in _under(k, part, part in values)]
+        if not inner:
+            return False, known
+        kinds = [k for found in inner for k in _alternatives(found)]
+        values = values.get(part)
+    return True, []
 
 
-def _told(fault: Any, above: str) -> str:
-    kind, ctx, value = fault["type"], fault.get("ctx", {}), fault["input"]
-    loc = [part for part in fault["loc"] if not str(part).startswith("<")]
-    if kind == "said":
-        return str(ctx["text"])
-    if kind == "said_of":
-        return f"{dotted([*loc, ctx['key']], above)}: {ctx['text']}"
-    if kind == "unknown":
-        return f"unknown key {dotted([*loc, ctx['key']], above)!r}{ctx['near']}"
-    if loc and loc[-1] == "[key]":
-        return (
-            f"{dotted(map(str, loc[:-1]), above)}: the key is {_named(value)}, wanted str: quote it"
-        )
-    key = dotted(loc, above)
-    if kind == "missing":
-        return (
-            f"{key} is missing; add it, or include a file that has it (params/micro.yaml has all)"
-        )
-    if kind.startswith("union_tag"):
-        if not isinstance(value, dict):
-            return f"{key}: wanted keys and values, got {type(value).__name__}"
-        key, value = f"{key}.kind", value.get("kind")
-        return f"{key}: got {_short(value)}, wanted one of {_choices(ctx['expected_tags'])}"
-    words = _words(kind, ctx)
-    key = key or "the file"
-    if SECRET in key or SECRET in repr(value):
-        return f"{key}: wanted {words} (what was given is not shown)"
-    typed = re.search(r"\b(int|float|str|bool)\b", words) and isinstance(
-        value, bool | int | float | str | list
-    )
-    return f"{key}: got {_named(value) if typed else _short(value)}, wanted {words}"
+def _is_settings(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
-def _words(kind: str, ctx: dict) -> str:
-    fixed = {
-        "int_type": "int",
-        "float_type": "int or float",
-        "string_type": "str",
-        "bool_type": "bool (true or false)",
-        "list_type": "a list with an item",
-        "string_unicode": "text that UTF-8 can hold",
-        "too_short": "a list with an item",
-        "dict_type": "keys and values",
-        "finite_number": "a finite number",
-        "model_type": "keys and values",
-    }
-    if kind == "wanted":
-        return str(ctx["wanted"])
-    if kind == "literal_error":
-        return f"one of {_choices(ctx['expected'])}"
-    return fixed.get(kind) or f"something else ({kind})"
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for one in get_args(annotation):
+            yield from _alternatives(one)
+    else:
+        yield annotation
 
 
-def _choices(text: str) -> list[str]:
-    return sorted(c.strip("<>") for c in re.findall(r"'([^']*)'", text))
-
-
-def _named(value: Any) -> str:
-    return f"{_short(value)} ({type(value).__name__})"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _shown(known: Iterable[str]) -> list[str]:
-    return [name for name in known if not name.startswith("<")]
-
-
-def dotted(loc: Iterable[Any], above: str = "") -> str:
-    """`a.b[0].c` of the parts of a place in a tree."""
-    out = above
-    for part in loc:
-        out += f"[{part}]" if isinstance(part, int) and out else f".{part}" if out else str(part)
-    return out
+def _under(kind: Any, key: str, there: bool) -> Iterator[Any]:
+    if get_origin(kind) is dict:
+        yield get_args(kind)[1]
+    elif _is_settings(kind):
+        fields = kind.model_fields
+        if key in fields and INLINE not in fields[key].metadata:
+            yield fields[key].annotation
+        elif there:
+            yield from (get_args(f.annotation)[1] for f in fields.values() if INLINE in f.metadata)

@@ -1,7 +1,7 @@
 """Parameter files: YAML read strictly, included files merged, overrides set.
 
 A file may `include` another one, relative to itself, and change keys of it. Overrides name keys by
-dots ("edit.background.strength") and must exist and keep their type. What the keys mean, and their
+dots ("edit.background.strength"). What the keys mean, and their
 defaults, stand in config.py. Errors name file, key, what was there and what was wanted.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .config_base import ParameterError, nearest
+from .config_errors import ParameterError, nearest
 
 LARGEST = 100_000  # nodes of a file with its aliases written out; a study has some hundreds
 
@@ -114,14 +115,41 @@ def merge(base: dict, change: dict) -> dict:
     return out
 
 
-def override(params: dict, dotted: str, value: Any, where: str) -> None:
-    """Set one existing key, named by dots, keeping its type. Raises ParameterError."""
+def has(values: dict, dotted: str) -> bool:
+    """Whether a key, named by dots, is there."""
+    node: Any = values
+    for key in dotted.split("."):
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return True
+
+
+def put(values: dict, dotted: str, value: Any, where: str) -> None:
+    """Give a key that is not there. Raises ParameterError where a part of it is no mapping."""
+    *above, last = dotted.split(".")
+    node: Any = values
+    for key in above:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise ParameterError(
+                f"{where}: cannot set {dotted!r}: {key} is {type(node).__name__} ({node!r}), no "
+                "mapping"
+            )
+    node[last] = value
+
+
+def override(params: dict, dotted: str, value: Any, where: str, more: Iterable[str] = ()) -> None:
+    """Set one existing key, named by dots, keeping its type. Raises ParameterError.
+
+    more: keys known beside those that are there, for the message.
+    """
     node, path = params, dotted.split(".")
     for i, key in enumerate(path):
         if not isinstance(node, dict) or key not in node:
-            known = list(node) if isinstance(node, dict) else []
+            known = {*map(str, node), *more} if isinstance(node, dict) else set()
             raise ParameterError(
-                f"{where}: cannot set {dotted!r}: no key {key!r}{nearest(key, map(str, known))}"
+                f"{where}: cannot set {dotted!r}: no key {key!r}{nearest(key, known)}"
             )
         if i == len(path) - 1:
             old = node[key]
