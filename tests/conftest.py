@@ -71,7 +71,7 @@ def tiny_params(runs_dir: Path) -> dict[str, Any]:
     }
 
 
-def tiny_config(runs_dir: Path, **changes: Any) -> StudyConfig:
+def tiny_config(runs_dir: Path, /, **changes: Any) -> StudyConfig:
     """The typed settings of the tiny study; changes: keys with __ for dots (classify__lr=0.1)."""
     values = tiny_params(runs_dir)
     for key, value in changes.items():
