@@ -40,7 +40,8 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from varireal_utils.core import params, storage
-from varireal_utils.models import classifiers, clip_lora, loaders, lora_io, packed_linear
+from varireal_utils.core.device import precision_name
+from varireal_utils.models import classifiers, clip_lora, lora_io, packed_linear
 from varireal_utils.training import train_step
 from varireal_utils.workflow import run_record
 
@@ -216,7 +217,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
     args = parser.parse_args(words)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    native = loaders.precision_of({"precision": "auto", "device": "cpu"}) == torch.bfloat16
+    native = precision_name("auto") == "bfloat16"
     speeds = {d: speed(getattr(torch, d)) for d in ["float32"] + ["bfloat16"] * native}
     rows = []
     for name, part in (("training", training), ("evaluation", evaluation)):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from varireal_utils.core import storage
+from varireal_utils.core.params import compute, roles
 from varireal_utils.core.seeds import numpy_rng, seed_for
 from varireal_utils.datadream import stage as datadream_stage
 from varireal_utils.editing import guidance, pipeline
@@ -179,7 +180,7 @@ def drawn_figures(shop, per_class: int = 6) -> dict[str, float]:
             "device": shop.device,
             "precision": "auto",
         }
-        pipe = loaders.load_pipeline(settings, "datadream")
+        pipe = loaders.load_pipeline(roles(settings), "datadream", compute(settings)[0])
         drawn: list[np.ndarray] = []
         for i in range(0, len(asked), 16):
             drawn += datadream_stage.draw(

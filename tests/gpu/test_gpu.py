@@ -9,7 +9,7 @@ from microworld.pretrain import editor, vocabulary
 from tests.unit.test_classify import CFG, NAMES, clip_folder, clip_of, fit, spec, study  # noqa: F401
 from tests.unit.test_edit import row, source
 from varireal_utils.core import oom_retry
-from varireal_utils.core.params import load_params
+from varireal_utils.core.params import load_params, roles
 from varireal_utils.datadream import stage as datadream_stage
 from varireal_utils.editing import pipeline
 from varireal_utils.models import classifiers, loaders
@@ -98,7 +98,7 @@ def test_pictures_from_words_are_the_cpus():
     for device in ("cpu", "cuda"):
         params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
         made[device] = datadream_stage.draw(
-            loaders.load_pipeline(params, "prior"),
+            loaders.load_pipeline(roles(params), "prior", torch.device(device)),
             ["a photo of a car"] * 2,
             [1, 2],
             params["datadream"],

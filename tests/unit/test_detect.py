@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests import tiny_vision_models
 from varireal_utils.core import storage
+from varireal_utils.core.params import roles
 from varireal_utils.data import datasets
 from varireal_utils.editing import guidance, segmentation
 from varireal_utils.models import loaders
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
+CPU = torch.device("cpu")
 PETS = SHARED / "data" / "oxford_pets_mini"
 needs_pets = pytest.mark.skipif(
     not PETS.is_dir(),
@@ -108,7 +111,7 @@ def test_a_name_without_words_is_refused(name):
 
 @pytest.mark.parametrize("name", ODD)
 def test_every_name_is_one_phrase_to_the_detector(params, name):
-    _, processor = loaders.load_detector(params)
+    _, processor = loaders.load_detector(roles(params), CPU)
     ids = processor(
         images=Image.fromarray(photograph()),
         text=segmentation.phrase_of(name, "pet"),
@@ -119,7 +122,8 @@ def test_every_name_is_one_phrase_to_the_detector(params, name):
 
 
 def test_boxes_and_masks_have_the_pictures_size(params):
-    detector, segmenter = loaders.load_detector(params), loaders.load_segmenter(params)
+    detector = loaders.load_detector(roles(params), CPU)
+    segmenter = loaders.load_segmenter(roles(params), CPU)
     picture = photograph()
     scores, boxes = segmentation.boxes_of(detector, picture, "a pet cat.")
     assert scores.shape == (12,) and boxes.shape == (12, 4)  # every query, whatever its score
@@ -200,7 +204,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
     folder = tiny_vision_models.detector(tmp_path / "d")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        loaders.load_detector({"device": "cpu", "models": {"detector": {"path": str(folder)}}})
+        loaders.load_detector(roles({"models": {"detector": {"path": str(folder)}}}), CPU)
 
 
 @needs_pets

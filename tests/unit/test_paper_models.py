@@ -6,7 +6,7 @@ import torch
 
 from microworld import render
 from tests import checkpoints
-from varireal_utils.core.params import ParameterError, load_params
+from varireal_utils.core.params import ParameterError, load_params, roles
 from varireal_utils.editing import conditioning, guidance, pipeline
 from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
@@ -118,7 +118,7 @@ def test_refinement_hears_lines_and_sees_its_own_object(params, bank):
 
 @pytest.mark.parametrize("role", ["prior", "inpaint"])
 def test_weights_of_phrases(params, role):
-    pipe = loaders.load_pipeline(params, role)
+    pipe = loaders.load_pipeline(roles(params), role, torch.device("cpu"))
     text = "a photo of a red car"
     plain = conditioning.encode(pipe, text)
     same = conditioning.encode(pipe, (("a photo of a ", 1.0), ("red", 1.0), (" car", 1.0)))

@@ -10,6 +10,7 @@ import torch
 
 from tests import tiny_vision_models
 from varireal_utils.core import storage
+from varireal_utils.core.params import roles
 from varireal_utils.data import images
 from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
@@ -17,6 +18,7 @@ from varireal_utils.verification import vlm_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
+CPU = torch.device("cpu")
 PETS = SHARED / "data" / "oxford_pets_mini"
 needs_pets = pytest.mark.skipif(
     not PETS.is_dir(),
@@ -299,7 +301,7 @@ def test_every_spelling_of_yes_and_no_counts():
 def loaded(request, tmp_path_factory) -> tuple:
     folder = getattr(tiny_vision_models, request.param)(tmp_path_factory.mktemp(request.param))
     params = {"device": "cpu", "models": {"verifier": {"kind": "vlm", "path": str(folder)}}}
-    return loaders.load_vlm(params), params, folder
+    return loaders.load_vlm(roles(params), CPU), params, folder
 
 
 def scene(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -354,7 +356,7 @@ def test_eight_bits_are_refused_where_they_cannot_be(loaded):
     wanted = {**params["models"]["verifier"], "quantization": "8bit"}
     refusal = "quantization: 8bit needs .*(bitsandbytes|CUDA).*bfloat16"
     with pytest.raises(ValueError, match=refusal):
-        loaders.load_vlm(params | {"models": {"verifier": wanted}})
+        loaders.load_vlm(roles({"models": {"verifier": wanted}}), CPU)
 
 
 def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
@@ -364,7 +366,7 @@ def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
     shutil.copytree(folder, tmp_path / "m")
     (tmp_path / "m/chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template.*instruction-tuned"):
-        loaders.load_vlm({"device": "cpu", "models": {"verifier": {"path": str(tmp_path / "m")}}})
+        loaders.load_vlm(roles({"models": {"verifier": {"path": str(tmp_path / "m")}}}), CPU)
     monkey = type("P", (), {"tokenizer": type("T", (), {"get_vocab": lambda self: {"yes": 0}})()})
     with pytest.raises(ValueError, match="no single token says no"):
         vlm_verifier.asker((model, monkey()))

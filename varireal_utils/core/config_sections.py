@@ -95,6 +95,10 @@ class ModelRoles(Settings):
         """The model of a role, or None."""
         return self.present().get(role)
 
+    def only(self, *roles: str) -> ModelRoles:
+        """These roles alone, as far as they are filled: what a stage's slice holds."""
+        return ModelRoles(**{r: spec for r, spec in self.present().items() if r in roles})
+
 
 class DataDreamSettings(Settings):
     """DataDream (PROTOCOL.md, C3). shots: photographs of a class; candidates: images drawn for

@@ -6,21 +6,28 @@ The checks are those of config.py.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import ParameterError, checked, merged
 from .config_file import Loader
 from .config_prompts import LOOPBACK
+from .config_sections import ModelRoles
+from .device import device_of, dtype_of
 from .storage import sha256_json
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "LOOPBACK",
     "Loader",
     "ParameterError",
     "editing",
+    "compute",
     "load_params",
     "loaded_parts",
     "phrase_file",
+    "roles",
 ]
 _FACTS = ("licence", "vae_licence", "size_gb", "tflop", "tflop_text")  # no model is loaded by these
 
@@ -30,6 +37,16 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> di
     params = merged(path, overrides)
     checked(params, str(path))
     return params | {"_file": str(path), "_digest": sha256_json(params)}
+
+
+def roles(params: dict) -> ModelRoles:
+    """The models of a parameter file, typed."""
+    return ModelRoles.model_validate(params.get("models", {}))
+
+
+def compute(params: dict) -> tuple[torch.device, torch.dtype]:
+    """Device and compute type of a parameter file, `auto` resolved."""
+    return device_of(params.get("device", "auto")), dtype_of(params.get("precision", "auto"))
 
 
 def phrase_file(params: dict) -> str:

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..core import checkpoints, oom_retry, storage
+from ..core.params import compute, roles
 from ..core.seeds import seed_for, torch_generator
 from ..models import classifiers, loaders, preprocess
 from ..training.recipes import ADAPTED, BASELINES, few_shot
@@ -45,8 +46,9 @@ ALL = "all classes"
 
 def load(params: dict) -> Any:
     """The text-to-image pipeline of role "datadream", else of "prior"."""
+    models = roles(params)
     return loaders.load_pipeline(
-        params, "datadream" if "datadream" in params["models"] else "prior"
+        models, "datadream" if models.datadream else "prior", compute(params)[0]
     )
 
 
@@ -183,7 +185,7 @@ def adapt(
                 oom_retry.named("lower datadream.batch_size or datadream.rank"),
                 loaders.short_attention(device, pipe.unet.config.sample_size),
             ):
-                with loaders.autocast(params):
+                with loaders.autocast(*compute(params)):
                     with contextlib.nullcontext() if cfg["text_encoder"] else torch.no_grad():
                         states, _ = pipe.encode_prompt([texts[i] for i in chosen], device, 1, False)
                     loss = loss_of(pipe, scheduler, pixels, states, rng)
@@ -255,7 +257,7 @@ def draw(
             "strength": cfg.get("img2img_strength", 0.7),
         }
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
-    with loaders.autocast(params):
+    with loaders.autocast(*compute(params)):
         made = pipe(
             prompt_embeds=states,
             negative_prompt_embeds=empty.repeat(len(seeds), 1, 1),
@@ -322,7 +324,7 @@ def _forget_other_settings(run: Run, shots: pd.DataFrame, variant: str) -> None:
             run.params["datadream"],
             run.params["seed"],
             variant,
-            loaders.describe(run.params),
+            loaders.describe(roles(run.params)),
             shots["sha256"].tolist(),
         ]
     )
@@ -370,7 +372,7 @@ def _probability(run: Run, samples: pd.DataFrame) -> np.ndarray:
         run.params["models"]["clip"],
         names,
         [run.params["datadream"]["template"]],
-        loaders.device_of(run.params),
+        compute(run.params)[0],
     )
     place = samples["class_name"].map({n: i for i, n in enumerate(names)}).to_numpy()
     context, out = net.context(), []
@@ -416,7 +418,7 @@ def _draw_class(
                 "adapter": adapter,
                 "source": "" if source is None else source["path"],
                 "seed": seed_for(run.params["seed"], "draw", variant, name, index),
-                "models": storage.to_json(loaders.describe(run.params)),
+                "models": storage.to_json(loaders.describe(roles(run.params))),
             }
         )
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..core.params import compute, roles
 from ..models import loaders
 
 DEFAULT = "varireal"
@@ -33,7 +34,7 @@ def load(params: dict) -> Any:
     """The pipeline of an editor of EDITORS."""
     from diffusers import AutoPipelineForImage2Image
 
-    pipe = loaders.load_pipeline(params, EDITORS[name(params)])
+    pipe = loaders.load_pipeline(roles(params), EDITORS[name(params)], compute(params)[0])
     if name(params) == "img2img":
         pipe = AutoPipelineForImage2Image.from_pipe(pipe)
         pipe.set_progress_bar_config(disable=True)
@@ -54,7 +55,7 @@ def paint(
         own = {"image_guidance_scale": settings.get("image_guidance_scale", 1.5)}
     else:
         own = {"strength": settings["strength"]}
-    with loaders.autocast(params):
+    with loaders.autocast(*compute(params)):
         made = pipe(
             prompt=texts,
             image=[Image.fromarray(p) for p in pictures],

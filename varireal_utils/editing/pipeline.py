@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from ..core import oom_retry
+from ..core.params import compute, roles
 from ..core.seeds import seed_for
 from ..models import loaders
 from ..prompts import phrase_bank
@@ -61,10 +62,11 @@ def load(params: dict, attribute: str) -> Pipes:
     """Load what an attribute needs. Background edits have no refinement (paper, method figure)."""
     if editors.name(params) != editors.DEFAULT:
         return Pipes(None, None, None, {}, editors.load(params))
-    inpaint = loaders.load_pipeline(params, "inpaint")
-    prior = loaders.load_pipeline(params, "prior") if attribute != "color" else None
+    models, (device, _) = roles(params), compute(params)
+    inpaint = loaders.load_pipeline(models, "inpaint", device)
+    prior = loaders.load_pipeline(models, "prior", device) if attribute != "color" else None
     steps = params["edit"][attribute].get("refine_steps", 0)
-    refine = loaders.load_refiner(params, inpaint) if steps else None
+    refine = loaders.load_refiner(models, inpaint, device) if steps else None
     return Pipes(inpaint, prior, refine, {})
 
 
@@ -148,7 +150,7 @@ def make_priors(
     """Backgrounds or surfaces from text alone, (size, size, 3) uint8 each."""
 
     def make(texts: list[str], seeds: list[int]) -> list[np.ndarray]:
-        with loaders.autocast(params):
+        with loaders.autocast(*compute(params)):
             made = pipes.prior(
                 **encode(pipes, pipes.prior, texts),
                 height=size,
@@ -213,7 +215,7 @@ def inpaint(
 ) -> list[np.ndarray]:
     """First diffusion stage: repaint the masked part of each start towards its text."""
     height, width = starts[0].shape[:2]
-    with loaders.autocast(params):
+    with loaders.autocast(*compute(params)):
         made = pipes.inpaint(
             **encode(pipes, pipes.inpaint, texts),
             image=[Image.fromarray(s) for s in starts],
@@ -254,7 +256,7 @@ def refine(
             pipes.refine.set_ip_adapter_scale(settings["ip_scale"])
             seen = np.where(sources[i].mask[..., None] > 0, starts[i], np.uint8(GREY))
             more["ip_adapter_image"] = Image.fromarray(seen)
-        with loaders.autocast(params):
+        with loaders.autocast(*compute(params)):
             out += pipes.refine(
                 **encode(pipes, pipes.refine, texts[part]),
                 **more,

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..core.params import compute, roles
 from ..models import loaders
 from .guidance import grabcut_mask, largest
 
@@ -175,7 +176,9 @@ def finder(params: dict) -> Callable[[np.ndarray, str], Found]:
             f"{params.get('_file', 'parameters')}: models.{missing} is missing beside "
             f"models.{there[0]}; name both, or neither for GrabCut"
         )
-    detector, segmenter = loaders.load_detector(params), loaders.load_segmenter(params)
+    models, (device, _) = roles(params), compute(params)
+    detector = loaders.load_detector(models, device)
+    segmenter = loaders.load_segmenter(models, device)
 
     def look(image: np.ndarray, class_name: str) -> Found:
         return find(

@@ -21,7 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..core import storage
-from ..core.params import editing, loaded_parts
+from ..core.params import compute, editing, loaded_parts, roles
 from ..core.seeds import seed_for
 from ..models import classifiers, clip_lora, loaders, preprocess
 from ..prompts import phrase_bank
@@ -79,7 +79,7 @@ def clip_role(params: dict) -> dict:
 
 def embedder(params: dict) -> tuple[Callable, Callable]:
     """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
-    device = loaders.device_of(params)
+    device, _ = compute(params)
     clip, tokenizer, settings = classifiers.load_clip(clip_role(params), device)
 
     @torch.no_grad()
@@ -298,7 +298,8 @@ def _vlm_judge(
     run: Run, table: pd.DataFrame, bank: phrase_bank.Bank, attribute: str
 ) -> tuple[dict[str, float], Callable]:
     settings, names = vlm_verifier.settings_of(run.params), sorted(table["class_name"].unique())
-    ask = vlm_verifier.asker(loaders.load_vlm(run.params), settings["max_size"])
+    vlm = loaders.load_vlm(roles(run.params), compute(run.params)[0])
+    ask = vlm_verifier.asker(vlm, settings["max_size"])
     val = table[table["split"] == "val"]
     lot = sorted(val["image_id"], key=lambda i: seed_for("verify", i))[: settings["calibration"]]
     val = val.loc[lot]
@@ -407,7 +408,7 @@ def fill(run: Run, job: Job) -> None:
     for (phrase, variant), picture in job.priors.items():
         storage.write_image(job.home / prior_file(phrase, variant), picture)
     images = job.home.relative_to(run.study) / "images"
-    names = loaders.describe(run.params)
+    names = loaders.describe(roles(run.params))
     bar = tqdm(
         total=len(job.mine),
         desc="batches",

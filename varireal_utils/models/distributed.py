@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator
 
 from ..core import storage
+from ..core.params import compute
 from ..workflow.run_record import Run
 from . import loaders
 
@@ -72,7 +73,7 @@ def edit(run: Run, count: int) -> None:
 
     Raises what a process raised, with its traceback.
     """
-    kind = loaders.device_of(run.params).type
+    kind = compute(run.params)[0].type
     torch.multiprocessing.spawn(_fill, (count, free_port(), run, kind), nprocs=count)
 
 

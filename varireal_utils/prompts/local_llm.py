@@ -18,6 +18,7 @@ import regex
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from ..core.device import device_of
 from ..core.seeds import seed_for
 from ..models import loaders
 from .openai_client import LanguageError, Message, Reply
@@ -28,7 +29,12 @@ _GAP = "[ \n]?"
 
 def load(spec: dict[str, Any], params: dict[str, Any]) -> tuple[Any, Any]:
     """(model, tokenizer) of kind local. Raises LanguageError if it cannot chat."""
-    model, tokenizer = loaders.load_language(spec, params)
+    model, tokenizer = loaders.load_language(
+        str(spec["path"]),
+        device_of(params.get("device", "auto")),
+        spec.get("revision", "main"),
+        spec.get("dtype", "float32"),
+    )
     if not tokenizer.chat_template:
         raise LanguageError(
             f"{spec['path']}: its tokenizer has no chat template, so it is no "

@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 
 from ..core import storage
+from ..core.params import compute
 from ..editing import pipeline
 from ..editing import stage as editing_stage
-from ..models import classifiers, loaders, preprocess
+from ..models import classifiers, preprocess
 from ..prompts import phrase_bank
 from ..workflow.run_record import Run
 from . import edit_metrics
@@ -31,7 +32,7 @@ def inputs(study: Path, dataset: str) -> list[Path]:
 def onlooker(params: dict) -> Callable:
     """images -> (N, D) unit features of the verifier's CLIP, and a list of (C, h, w): the last
     patch tokens of each, normed."""
-    device = loaders.device_of(params)
+    device, _ = compute(params)
     clip, _, settings = classifiers.load_clip(editing_stage.clip_role(params), device)
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..core import storage
+from ..core.device import device_name, precision_name
 from ..core.params import load_params
 from ..core.seeds import seed_everything
 from ..models import loaders
@@ -82,7 +83,7 @@ def begin(stage: str, params: str, overrides: dict | None = None, out: str = "",
     print(
         f"{stage}  {settings}\n  parameters {loaded['_file']} ({loaded['_digest'][:12]}), "
         f"protocol {loaded['protocol']}\n  study      {study}\n  device     "
-        f"{loaders.device_of(loaded)}, {str(loaders.precision_of(loaded)).removeprefix('torch.')}"
+        f"{device_name(loaded['device'])}, {precision_name(loaded['precision'])}"
     )
     return Run(stage, loaded, own, study, folder, seed)
 
@@ -113,7 +114,7 @@ def finish(
         "outputs": digests(outputs, run.study),
         "weights": provenance.weights(run.stage, run.params),
         "metrics": metrics or {},
-        "device": str(loaders.device_of(run.params)),
+        "device": device_name(run.params.get("device", "auto")),
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
