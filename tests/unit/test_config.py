@@ -18,6 +18,7 @@ from varireal_utils.core.config import (
     content,
     digest,
     load_config,
+    written,
 )
 from varireal_utils.core.config_base import EXECUTION, Settings, flattened
 from varireal_utils.core.config_sections import ModelSpec, PlanSettings
@@ -52,35 +53,8 @@ def test_every_shipped_file_is_typed_and_written_out_again(path: Path, monkeypat
     config = load_config(path.relative_to(ROOT))
     assert config.study == path.stem and config.file == f"params/{path.name}"
     assert Path(config.phrase_file).is_file()
-    again = checked(_whole(config), "again")  # with every default written out
-    assert content(again) == content(config) and again.digest == config.digest
-
-
-def _whole(settings: Any) -> Any:
-    """Every field as in a file, marked ones too, optional ones without a value left out."""
-    out: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if value is None:
-            continue
-        plain = _plain(value)
-        if field.alias:
-            out |= plain
-        else:
-            out[name] = plain
-    if out.get("arms") == {"feasible": {}, "infeasible": {}}:
-        del out["arms"]  # protocol controlled refuses the section, whatever is in it
-    if "api_key_env" in out and not out["api_key_env"]:
-        del out["api_key_env"]
-    return out
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Settings):
-        return _whole(value)
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
+    again = checked(written(config), config.file)  # with every default written out
+    assert again == config and written(again) == written(config) and again.digest == config.digest
 
 
 def test_the_digest_follows_what_a_result_can_depend_on(values: dict) -> None:

@@ -31,7 +31,7 @@ from PIL import Image
 from tests import study_folder
 from tests.conftest import ROOT, tiny_params
 from varireal_utils.analysis import claims
-from varireal_utils.core import checkpoints, params, storage
+from varireal_utils.core import checkpoints, config, storage
 from varireal_utils.data import datasets, images, sources
 from varireal_utils.models import clip_lora, lora_io
 from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
@@ -348,11 +348,11 @@ def test_parameter_trees(tree: Any) -> None:
         except (yaml.YAMLError, UnicodeEncodeError):
             return
         got = through(
-            "parameters", lambda: params.load_params(file), params.ParameterError, "p.yaml"
+            "parameters", lambda: config.load_config(file), config.ParameterError, "p.yaml"
         )
         if got is not None:
-            folder = storage.study_dir(got)
-            assert folder.parent == Path(got["runs_dir"]) and folder.name not in (".", "..")
+            folder = got.paths.root
+            assert folder.parent == Path(got.runs_dir) and folder.name not in (".", "..")
 
 
 @many
@@ -362,7 +362,7 @@ def test_parameter_files(data: bytes) -> None:
         file = Path(home, "p.yaml")
         file.write_bytes(data)
         through(
-            "parameter files", lambda: params.load_params(file), params.ParameterError, "p.yaml"
+            "parameter files", lambda: config.load_config(file), config.ParameterError, "p.yaml"
         )
 
 
@@ -372,8 +372,8 @@ def test_overrides(key: str, value: Any) -> None:
     for dotted in (key, f"edit.{key}", "edit.batch_size", "study", "datasets.micro_cars"):
         through(
             "overrides",
-            partial(params.load_params, "params/micro.yaml", {dotted: value}),
-            params.ParameterError,
+            partial(config.load_config, "params/micro.yaml", {dotted: value}),
+            config.ParameterError,
             "params/micro.yaml",
         )
 
@@ -572,7 +572,7 @@ def test_claims(tree: Any) -> None:
             file.write_text(yaml.dump(tree, allow_unicode=True), encoding="utf-8")
         except (yaml.YAMLError, UnicodeEncodeError):
             return
-        through("claims", lambda: claims.load(file), params.ParameterError, "claims.yaml")
+        through("claims", lambda: claims.load(file), config.ParameterError, "claims.yaml")
 
 
 @many

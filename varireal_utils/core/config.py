@@ -26,6 +26,7 @@ from .config_base import (
     content,
     digest,
     reached,
+    written,
 )
 from .config_editing import ATTRIBUTES, EditSettings, GuidanceSettings
 from .config_errors import ParameterError, explained, nearest
@@ -38,8 +39,10 @@ from .config_sections import (
     PlanSettings,
     VerifySettings,
 )
+from .storage import slug
+from .study_paths import StudyPaths
 
-__all__ = ["ParameterError", "StudyConfig", "content", "digest", "load_config"]
+__all__ = ["ParameterError", "StudyConfig", "content", "digest", "load_config", "written"]
 Prompts = Annotated[
     Annotated[str, Tag("<file>")] | Annotated[LlmPrompts, Tag("<model>")],
     Discriminator(lambda v: "<file>" if isinstance(v, str) else "<model>"),
@@ -83,6 +86,11 @@ class StudyConfig(Settings):
         return digest(self)
 
     @property
+    def paths(self) -> StudyPaths:
+        """The study's folder: runs_dir / slug(study)."""
+        return StudyPaths(Path(self.runs_dir) / slug(self.study))
+
+    @property
     def phrase_file(self) -> str:
         """The phrase file that the study starts from: `prompts` itself, or its `base`."""
         return self.prompts if isinstance(self.prompts, str) else self.prompts.base
@@ -99,7 +107,7 @@ class StudyConfig(Settings):
 
     def _arms(self) -> str:
         for name, settings in self.edit.attributes.items():
-            if self.protocol == "controlled" and "arms" in settings.model_fields_set:
+            if self.protocol == "controlled" and settings.own_arms():
                 return (
                     f"edit.{name}.arms: arms with settings of their own belong to protocol "
                     "faithful; under controlled both arms are edited alike"

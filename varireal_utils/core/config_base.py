@@ -3,6 +3,7 @@
     content(settings)   nested mapping of what a result can depend on: every field, defaults
                         written out, without the fields marked EXECUTION
     digest(settings)    sha256 of the content
+    written(settings)   every field, as a parameter file would give it
 
 Invariant (tests/unit/test_config.py): the digest of a file does not depend on whether a default is
 written out, on comments, on the order of keys, or on a field marked EXECUTION.
@@ -161,12 +162,20 @@ Filled = Field(min_length=1)
 
 def content(settings: BaseModel) -> dict[str, Any]:
     """What a result can depend on, as a nested mapping of plain values, defaults written out."""
+    return _tree(settings, everything=False)
+
+
+def written(settings: BaseModel) -> dict[str, Any]:
+    """All settings as a file would give them, defaults and fields marked EXECUTION included."""
+    return _tree(settings, everything=True)
+
+
+def _tree(settings: BaseModel, everything: bool) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
-        if EXECUTION in field.metadata:
-            continue
-        value = _plain(getattr(settings, name))
-        out |= value if INLINE in field.metadata else {name: value}
+        if everything or EXECUTION not in field.metadata:
+            value = _plain(getattr(settings, name), everything)
+            out |= value if INLINE in field.metadata else {name: value}
     return out
 
 
@@ -185,13 +194,13 @@ def flattened(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     return out
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, everything: bool) -> Any:
     if isinstance(value, BaseModel):
-        return content(value)
+        return _tree(value, everything)
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner, everything) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner, everything) for inner in value]
     return value
 
 

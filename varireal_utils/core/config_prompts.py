@@ -46,7 +46,7 @@ class Endpoint(Settings):
     @field_validator("api_key_env")
     @classmethod
     def _names_a_variable(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", value):
+        if not re.fullmatch(r"([A-Z][A-Z0-9_]{0,63})?", value):
             raise PydanticCustomError(
                 "wanted",
                 "{wanted}",

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from varireal_utils.core.config import load_config
-from varireal_utils.core.params import ParameterError, load_params, phrase_file
+from varireal_utils.core.config import ParameterError, load_config
 from varireal_utils.data import sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,11 +31,11 @@ def write(file: Path, **changes: Any) -> Path:
 def test_every_shipped_file_is_good(path: Path) -> None:
     if path.name in ("paper.yaml", "datadream.yaml"):  # what the files of the three data sets share
         with pytest.raises(ParameterError, match="name at least one data set"):
-            load_params(path)
+            load_config(path)
         return
-    params = load_params(path)
-    assert params["study"] == path.stem and (ROOT / phrase_file(params)).is_file()
-    for name, spec in params["datasets"].items():
+    config = load_config(path)
+    assert config.study == path.stem and (ROOT / config.phrase_file).is_file()
+    for name, spec in config.datasets.items():
         sources.check(name, spec)
 
 
@@ -55,8 +54,8 @@ def test_every_shipped_file_is_good(path: Path) -> None:
 def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> None:
     file = write(params_file, guidance__canny_low="LOW")
     file.write_text(file.read_text().replace("canny_low: LOW", f"canny_low: {text}"))
-    value = load_params(file)["guidance"]["canny_low"]
-    assert value == wanted and type(value) is type(wanted)
+    value = load_config(file).guidance.canny_low
+    assert value == wanted and isinstance(value, float)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +113,14 @@ def test_numbers_are_numbers(params_file: Path, text: str, wanted: float) -> Non
 def test_bad_value_is_named(params_file: Path, change: dict, message: str) -> None:
     file = write(params_file, **change)
     with pytest.raises(ParameterError, match=message) as error:
-        load_params(file)
+        load_config(file)
     assert str(file) in str(error.value)
 
 
 def test_missing_key_is_named(params_file: Path) -> None:
     params_file.write_text(params_file.read_text().replace("protocol: controlled\n", ""))
     with pytest.raises(ParameterError, match="protocol is missing"):
-        load_params(params_file)
+        load_config(params_file)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +146,9 @@ def test_missing_key_is_named(params_file: Path) -> None:
 def test_what_is_no_parameter_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(ParameterError, match=message):
-        load_params(tmp_path / "p.yaml")
+        load_config(tmp_path / "p.yaml")
     with pytest.raises(ParameterError, match=r"q.yaml: no such parameter file.*p.yaml"):
-        load_params(tmp_path / "q.yaml")
+        load_config(tmp_path / "q.yaml")
 
 
 def test_include_is_merged_relative_to_the_file(tmp_path: Path, params_file: Path) -> None:
@@ -159,19 +158,18 @@ def test_include_is_merged_relative_to_the_file(tmp_path: Path, params_file: Pat
         "include: ../tiny.yaml\nstudy: child\nclassify: {seeds: [0, 1]}\n"
         "datasets: {mine: {source: world}}\n"
     )
-    params = load_params(child)
-    assert params["study"] == "child" and params["seed"] == 7 and "include" not in params
-    assert params["classify"]["seeds"] == [0, 1] and params["classify"]["rank"] == 2
-    assert list(params["datasets"]) == ["mine"]  # a study names its own data sets
+    config = load_config(child)
+    assert config.study == "child" and config.seed == 7
+    assert config.classify.seeds == [0, 1] and config.classify.rank == 2
+    assert list(config.datasets) == ["mine"]  # a study names its own data sets
     child.write_text("include: child.yaml")
     with pytest.raises(ParameterError, match="includes itself"):
-        load_params(child)
+        load_config(child)
 
 
 def test_overrides_name_existing_keys_and_keep_the_type(params_file: Path) -> None:
-    params = load_params(params_file, {"edit.color.strength": 1, "classify.seeds": [3]})
-    assert params["edit"]["color"]["strength"] == 1.0 and params["classify"]["seeds"] == [3]
-    assert isinstance(params["edit"]["color"]["strength"], float)
+    config = load_config(params_file, {"edit.color.strength": 1, "classify.seeds": [3]})
+    assert config.edit.attributes["color"].strength == 1.0 and config.classify.seeds == [3]
     for overrides, message in [
         ({"edit.colour.strength": 0.5}, "no key 'colour'; did you mean 'color'"),
         ({"edit.color.strength.x": 0.5}, "no key 'x'"),
@@ -182,7 +180,7 @@ def test_overrides_name_existing_keys_and_keep_the_type(params_file: Path) -> No
         ({"_file": "x"}, "no key '_file'"),
     ]:
         with pytest.raises(ParameterError, match=message):
-            load_params(params_file, overrides)
+            load_config(params_file, overrides)
 
 
 def test_overrides_give_keys_left_at_their_default(params_file: Path) -> None:
@@ -211,14 +209,6 @@ def test_overrides_give_keys_left_at_their_default(params_file: Path) -> None:
             load_config(params_file, {key: 3})
 
 
-def test_digest_follows_the_values_alone(params_file: Path) -> None:
-    before = load_params(params_file)["_digest"]
-    params_file.write_text("# a comment\n" + params_file.read_text())
-    assert load_params(params_file)["_digest"] == before
-    assert load_params(params_file, {"seed": 7})["_digest"] == before
-    assert load_params(params_file, {"seed": 8})["_digest"] != before
-
-
 ENDPOINT = {"kind": "endpoint", "url": "https://words.example/v1", "name": "m"}
 WORDS = {
     "source": "llm",
@@ -239,8 +229,8 @@ def test_a_language_model_under_prompts(params_file: Path) -> None:
         {"model": near},
         {"per_class": True, "attempts": 2, "disagreements": "drop"},
     ):
-        params = load_params(write(params_file, prompts=WORDS | more))
-        assert phrase_file(params) == "params/prompts/custom.yaml"
+        config = load_config(write(params_file, prompts=WORDS | more))
+        assert config.phrase_file == "params/prompts/custom.yaml"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +266,7 @@ def test_a_bad_block_of_a_language_model_is_named(
     params_file: Path, change: dict, message: str
 ) -> None:
     with pytest.raises(ParameterError, match=message):
-        load_params(write(params_file, prompts=WORDS | change))
+        load_config(write(params_file, prompts=WORDS | change))
 
 
 @pytest.mark.parametrize(
@@ -290,5 +280,5 @@ def test_a_bad_block_of_a_language_model_is_named(
 )
 def test_a_key_put_into_the_file_is_not_shown(params_file: Path, change: dict) -> None:
     with pytest.raises(ParameterError, match="not shown") as error:
-        load_params(write(params_file, prompts=WORDS | {"model": ENDPOINT | change}))
+        load_config(write(params_file, prompts=WORDS | {"model": ENDPOINT | change}))
     assert "secret" not in str(error.value)
