@@ -213,24 +213,3 @@ def test_fitted_size_never_enlarges():
     assert images.fitted_size((400, 300), 150, "shortest") == (200, 150)
     assert images.fitted_size((40, 30), 200) == images.fitted_size((40, 30), None) == (40, 30)
     assert images.fitted_size((5000, 3), 100) == (100, 1)
-
-
-def test_contact_sheet_holds_every_picture_and_wraps_captions():
-    blue = np.full((20, 40, 3), (0, 0, 255), np.uint8)
-    tall = Image.new("RGB", (10, 90), (255, 0, 0))
-    words = "a very long caption that cannot possibly stand in one line of this sheet " * 3
-    sheet = images.contact_sheet([blue, tall, None, HALF], ["blue", words, "", "面 é"], 3, 64)
-    pixels = np.asarray(sheet)
-    assert sheet.mode == "RGB" and sheet.width == 4 + 3 * (64 + 4)
-    assert (pixels == [0, 0, 255]).all(axis=2).sum() == 64 * 32
-    assert (pixels == [255, 0, 0]).all(axis=2).sum() == 64 * 7
-    one = images.contact_sheet([blue], [words], 3, 64)
-    plain = images.contact_sheet([blue], (), 3, 64)
-    assert 3 * 9 <= one.height - plain.height <= 3 * 16
-    assert images.contact_sheet([], [], 8, 64).width > 64
-    titled = images.contact_sheet([blue], [words], 3, 64, title="Cars")
-    below = np.asarray(titled)[titled.height - one.height + 4 :]  # the same sheet, moved down
-    assert titled.height > one.height and (below == np.asarray(one)[4:]).all()
-    assert (np.asarray(titled)[: titled.height - one.height] < 128).any()
-    with pytest.raises(ValueError, match="2 pictures but 1 labels"):
-        images.contact_sheet([blue, blue], ["a"])
