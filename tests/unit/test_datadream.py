@@ -8,6 +8,7 @@ import torch
 from microworld import render
 from tests import checkpoints
 from varireal_utils.core import storage
+from varireal_utils.core.config import load_config
 from varireal_utils.core.params import load_params
 from varireal_utils.datadream import stage as datadream_stage
 from varireal_utils.training import recipes
@@ -53,8 +54,9 @@ def sd21(tmp_path_factory) -> str:
 
 
 def run_of(study, out: str, **changes) -> Run:
-    params = load_params("params/micro.yaml", FAST | changes)
-    return Run("05_datadream", params, {}, study, study / out, 0)
+    place = {"runs_dir": str(study.parent), "study": study.name}
+    settings = ("params/micro.yaml", FAST | place | changes)
+    return Run("05_datadream", load_config(*settings), load_params(*settings), {}, study / out, 0)
 
 
 def files(folder) -> dict[str, bytes]:

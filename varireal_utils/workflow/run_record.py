@@ -20,9 +20,11 @@ from typing import Any
 import torch
 
 from ..core import storage
+from ..core.config import StudyConfig, load_config
 from ..core.device import device_name, precision_name
 from ..core.params import load_params
 from ..core.seeds import seed_everything
+from ..core.study_paths import StudyPaths
 from ..models import loaders
 from . import provenance
 
@@ -40,15 +42,26 @@ VERSIONS = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run in progress. study and out are folders; out is where run.json will be written."""
+    """A run in progress. out: the folder where run.json will be written; params: `config` as a
+    dictionary, for code that does not take typed settings yet."""
 
     stage: str
+    config: StudyConfig
     params: dict[str, Any]
     own: dict[str, Any]
-    study: Path
     out: Path
     seed: int
     started: float = field(default_factory=time.time)
+
+    @property
+    def paths(self) -> StudyPaths:
+        """Every path of the study."""
+        return self.config.paths
+
+    @property
+    def study(self) -> Path:
+        """The study's folder."""
+        return self.paths.root
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -71,8 +84,8 @@ def begin(stage: str, params: str, overrides: dict | None = None, out: str = "",
     JupyterLab and in papermill.
     """
     os.chdir(find_root())
-    loaded = load_params(params, overrides)
-    study = storage.study_dir(loaded)
+    config, loaded = load_config(params, overrides), load_params(params, overrides)
+    study = config.paths.root
     folder = study / (out or stage)
     folder.mkdir(parents=True, exist_ok=True)
     for old in ("run.json", "run.sha256"):
@@ -85,7 +98,7 @@ def begin(stage: str, params: str, overrides: dict | None = None, out: str = "",
         f"protocol {loaded['protocol']}\n  study      {study}\n  device     "
         f"{device_name(loaded['device'])}, {precision_name(loaded['precision'])}"
     )
-    return Run(stage, loaded, own, study, folder, seed)
+    return Run(stage, config, loaded, own, folder, seed)
 
 
 def finish(
