@@ -51,8 +51,10 @@ pretrain: $(STAMP)  ## trains the micro models again (hours); goes on from its c
 bench: $(STAMP)  ## CLIP LoRA as the reference steps it beside ours, by turns
 	$(PY) -m bench.run
 
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff's checks and format, and mypy over the packages
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 setup: $(STAMP)
 
