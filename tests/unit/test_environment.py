@@ -31,6 +31,7 @@ DISTRIBUTION = {
     "IPython": "ipykernel",
     "jupyter_client": "nbclient",
     "jupyter_core": "nbclient",
+    "pydantic_core": "pydantic",  # which pins its exact version
 }
 
 
