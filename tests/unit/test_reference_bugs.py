@@ -35,7 +35,7 @@ TESTED = {
         "test_every_name_is_one_phrase_to_the_detector",
     ),
     "10, a name with a slash is a folder": (
-        "test_store",
+        "test_storage",
         "test_slug_comes_back_and_is_a_safe_file_name",
     ),
     "12, resuming draws anew": ("test_edit", "test_outside_is_untouched_and_batches_do_not_matter"),

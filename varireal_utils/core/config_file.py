@@ -32,7 +32,7 @@ class Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         if alias and id(node) not in self._sizes:
             raise yaml.composer.ComposerError(
                 None, None, "an alias refers to what holds it", node.start_mark
