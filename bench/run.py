@@ -41,6 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from varireal_utils.core import params, storage
 from varireal_utils.core.device import precision_name
+from varireal_utils.data.registry import DATA_SETS
 from varireal_utils.models import classifiers, clip_lora, lora_io, packed_linear
 from varireal_utils.training import train_step
 from varireal_utils.workflow import run_record
@@ -57,7 +58,7 @@ FLOORS = {
 }
 PARTS = ("training", "evaluation", "loading", "editing", "study")
 NAME = "ViT-B-16"
-DATASETS = {37: "oxford_pets", 100: "fgvc_aircraft", 196: "stanford_cars"}
+DATASETS = {d.classes: d.name for d in DATA_SETS.values() if d.paper}
 
 
 def build(rank: int = 16) -> tuple:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from varireal_utils.core.config import ParameterError, load_config
-from varireal_utils.data import sources
+from varireal_utils.data import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def test_every_shipped_file_is_good(path: Path) -> None:
     config = load_config(path)
     assert config.study == path.stem and (ROOT / config.phrase_file).is_file()
     for name, spec in config.datasets.items():
-        sources.check(name, spec)
+        registry.parse(name, spec)
 
 
 @pytest.mark.parametrize(

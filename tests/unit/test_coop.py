@@ -8,11 +8,20 @@ import pytest
 from PIL import Image
 
 from varireal_utils.core import params
-from varireal_utils.data import coop, datasets, sources
-from varireal_utils.data.image_record import DatasetError
+from varireal_utils.data import datasets, registry
+from varireal_utils.data.image_record import DatasetError, Entry
+from varireal_utils.data.sets import caltech101, dtd, eurosat, flowers102, food101, sun397
 
 ROOT = Path(__file__).resolve().parents[2]
+LAYOUTS = {
+    module.DATA_SET.name: module.LAYOUT
+    for module in (caltech101, dtd, eurosat, sun397, food101, flowers102)
+}
 CLASSES = ("pink_primrose", "a/b flower", ".")
+
+
+def entries(settings: dict, skipped: list) -> list[Entry]:
+    return registry.entries("it", registry.parse("it", settings), skipped)
 
 
 def picture(path, seed):
@@ -24,20 +33,20 @@ def picture(path, seed):
 def layout(root, source):
     """Two pictures of each class in every split, all in folders of one name: paths tell them
     apart."""
-    inner, listed, folder = coop.LAYOUTS[source]
+    how = LAYOUTS[source]
     lists, number = {"train": [], "val": [], "test": []}, 0
     for split, rows in lists.items():
         for label, name in enumerate(CLASSES):
             for k in range(2):
                 path = f"{split}/c{label}/image_{k}.jpg"
-                picture(root / folder / inner / path, number)
+                picture(root / how.folder / how.pictures / path, number)
                 rows.append([path, label, name])
                 number += 1
-    (root / folder / listed).write_text(json.dumps(lists))
-    return root / folder
+    (root / how.folder / how.listed).write_text(json.dumps(lists))
+    return root / how.folder
 
 
-@pytest.mark.parametrize("source", [s for s in coop.LAYOUTS if s != "imagenet"])
+@pytest.mark.parametrize("source", LAYOUTS)
 @pytest.mark.parametrize("above", [True, False])
 def test_every_line_is_an_image(tmp_path, source, above):
     folder = layout(tmp_path / "in", source)
@@ -67,7 +76,7 @@ def test_bad_lines_and_missing_files_are_named(tmp_path):
     ]
     path.unlink()
     with pytest.raises(DatasetError, match="put split_zhou_OxfordFlowers.json and the folder jpg"):
-        list(coop.read("it", {"source": "flowers102", "root": folder}, []))
+        entries({"source": "flowers102", "root": folder}, [])
 
 
 def test_imagenet_tests_on_val_and_keeps_equal_names_apart(tmp_path):
@@ -78,7 +87,7 @@ def test_imagenet_tests_on_val_and_keeps_equal_names_apart(tmp_path):
                 picture(root / "images" / part / synset / f"{k}.JPEG", hash((part, synset, k)) % 99)
     (root / "classnames.txt").write_text("n01 crane\nn02 tench\nn03 crane\nalone\n")
     skipped = []
-    found = sources.entries("it", {"source": "imagenet", "root": tmp_path}, skipped)
+    found = entries({"source": "imagenet", "root": tmp_path}, skipped)
     assert {e.class_name for e in found} == {"crane", "tench", "crane n03"}
     assert {(e.split, e.image_id.split("/")[0]) for e in found} == {("", "train"), ("test", "val")}
     assert [s["file"] for s in skipped] == ["alone", "train/n99", "val/n99"]
@@ -107,7 +116,7 @@ def test_all_ten_have_a_parameter_file(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     got = params.load_params(f"params/datadream_{name}.yaml")
     (spec,) = got["datasets"].values()
-    sources.check(name, spec)
+    registry.parse(name, spec)
     assert spec["source"] == name and "{class}" in got["classify"]["templates"][0]
     assert got["classify"]["templates"] == [got["datadream"]["template"]]
     assert got["classify"]["lambda_real"] == 0.8 and got["classify"]["mix"]["probability"] == 0.2

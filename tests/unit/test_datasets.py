@@ -231,7 +231,7 @@ def test_caps_take_the_next_where_a_file_is_bad(tmp_path):
             {"source": "imagfolder", "root": "."},
             r"datasets\.mine\.source: got 'imagfolder'",
         ),
-        ("mine", {"source": "imagefolder", "rot": "."}, r"mine\.rot: .* did you mean \['root'\]"),
+        ("mine", {"source": "imagefolder", "rot": "."}, r"mine\.rot: .* did you mean 'root'"),
         ("mine", {"source": "imagefolder"}, r"needs \['root'\]"),
         ("mine", {"source": "imagefolder", "root": "/none"}, r"/none is no folder"),
         ("mine", {"source": "csv", "path": "/none.csv"}, r"/none\.csv: no such file"),

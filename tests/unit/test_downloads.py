@@ -22,9 +22,9 @@ from PIL import Image
 from pyarrow import parquet
 
 from varireal_utils.core import storage
-from varireal_utils.data import datasets, downloads, hub, sources
-from varireal_utils.data.downloads import Archive
+from varireal_utils.data import datasets, downloads, hub, registry, transfer
 from varireal_utils.data.image_record import DatasetError, DownloadError
+from varireal_utils.data.official import Archive, Layout
 
 FILE, FOLDER = "birds.tar.gz", "waterbird_complete95_forest2water2"
 
@@ -95,7 +95,7 @@ def server(monkeypatch):
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     server.files[f"/{FILE}"] = data = packed()
     archive = Archive(f"{server.url}/{FILE}", md5(data), len(data), FOLDER, inner=False)
-    monkeypatch.setitem(downloads.ARCHIVES, "waterbirds", (archive,))
+    set_archives(monkeypatch, "waterbirds", (archive,))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield server
     server.over.set()
@@ -107,7 +107,7 @@ def server(monkeypatch):
 def waits(monkeypatch) -> list[float]:
     """The seconds that a download would have waited."""
     waited: list[float] = []
-    monkeypatch.setattr(downloads, "_pause", waited.append)
+    monkeypatch.setattr(transfer, "_pause", waited.append)
     return waited
 
 
@@ -142,8 +142,18 @@ def packed() -> bytes:
     )
 
 
+def layout(source: str) -> Layout:
+    return registry.DATA_SETS[source].layout
+
+
+def set_archives(monkeypatch, source: str, archives: tuple[Archive, ...]) -> None:
+    known = registry.DATA_SETS[source]
+    changed = replace(known, layout=replace(known.layout, archives=archives))
+    monkeypatch.setitem(registry.DATA_SETS, source, changed)
+
+
 def archive() -> Archive:
-    return downloads.ARCHIVES["waterbirds"][0]
+    return layout("waterbirds").archives[0]
 
 
 def told_by_hand(text: str, root: Path) -> bool:
@@ -156,23 +166,23 @@ def told_by_hand(text: str, root: Path) -> bool:
 
 
 def test_it_fetches_checks_keeps_and_unpacks_once(server, waits, tmp_path):
-    assert downloads.fetch("waterbirds", tmp_path) == tmp_path
+    assert downloads.fetch(layout("waterbirds"), tmp_path) == tmp_path
     assert (tmp_path / FOLDER / "a/5.png").read_bytes() == png(5)
     assert (tmp_path / "archives" / FILE).read_bytes() == server.files[f"/{FILE}"]
     assert server.sent == archive().size and server.asked == [(f"/{FILE}", "")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["archives", FOLDER]
     server.files.clear()  # from here on the link is dead
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     (tmp_path / FOLDER / "metadata.csv").unlink()
     (tmp_path / FOLDER).rename(tmp_path / "elsewhere")
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert (tmp_path / FOLDER / "metadata.csv").is_file()
     assert len(server.asked) == 1 and not waits
 
 
 def test_it_goes_on_where_the_connection_broke(server, waits, tmp_path):
     server.faults[f"/{FILE}"] = [("cut", 7000), ("cut", 1), ("cut", 9000)]
-    downloads.fetch("waterbirds", tmp_path, tries=2)  # progress counts anew: no two in vain
+    downloads.fetch(layout("waterbirds"), tmp_path, tries=2)  # progress counts anew: no two in vain
     assert [span for _, span in server.asked] == ["", "bytes=7000-", "bytes=7001-", "bytes=16001-"]
     assert server.sent == archive().size  # not a byte twice
     assert waits == [1.0, 1.0, 1.0]
@@ -188,10 +198,10 @@ def test_a_later_run_goes_on_behind_the_part(server, waits, tmp_path):
         match=r"503 Service Unavailable; the next run goes on behind "
         rf"{re.escape(str(part))}",
     ) as error:
-        downloads.fetch("waterbirds", tmp_path, tries=4)
+        downloads.fetch(layout("waterbirds"), tmp_path, tries=4)
     assert told_by_hand(str(error.value), tmp_path) and not (tmp_path / FOLDER).exists()
     assert part.stat().st_size == server.sent == 5000 and waits == [1.0, 2.0, 4.0]
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert server.asked[-1][1] == "bytes=5000-" and server.sent == archive().size
     assert (tmp_path / FOLDER / "metadata.csv").is_file()
 
@@ -199,7 +209,7 @@ def test_a_later_run_goes_on_behind_the_part(server, waits, tmp_path):
 def test_a_part_that_is_whole_needs_no_server(server, waits, tmp_path):
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / f"{FILE}.part").write_bytes(server.files[f"/{FILE}"])
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert not server.asked and (tmp_path / FOLDER / "metadata.csv").is_file()
 
 
@@ -213,14 +223,14 @@ def test_a_part_that_is_whole_needs_no_server(server, waits, tmp_path):
 def test_a_part_of_another_file_is_begun_anew(server, waits, tmp_path, part, spans):
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / f"{FILE}.part").write_bytes(part)
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert [span for _, span in server.asked] == spans
     assert (tmp_path / "archives" / FILE).read_bytes() == server.files[f"/{FILE}"]
 
 
 def test_a_server_without_ranges_begins_anew(server, waits, tmp_path):
     server.faults[f"/{FILE}"] = [("cut", 6000), ("whole",)]
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert server.sent == 6000 + archive().size
     assert (tmp_path / "archives" / FILE).read_bytes() == server.files[f"/{FILE}"]
 
@@ -228,7 +238,7 @@ def test_a_server_without_ranges_begins_anew(server, waits, tmp_path):
 def test_a_dead_link_is_asked_once(server, waits, tmp_path):
     server.files.clear()
     with pytest.raises(DownloadError, match="404 Not Found, the link is dead") as error:
-        downloads.fetch("waterbirds", tmp_path)
+        downloads.fetch(layout("waterbirds"), tmp_path)
     assert told_by_hand(str(error.value), tmp_path)
     assert len(server.asked) == 1 and not waits
 
@@ -240,7 +250,7 @@ def test_it_waits_as_long_as_the_server_asks(server, waits, tmp_path):
         ("status", 429, {"Retry-After": date}),
         ("status", 503, {"Retry-After": "soon"}),
     ]
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert waits[0] == 7 and 80 < waits[1] <= 90 and waits[2] == 4
     assert server.sent == archive().size
 
@@ -248,16 +258,16 @@ def test_it_waits_as_long_as_the_server_asks(server, waits, tmp_path):
 def test_it_does_not_wait_for_hours(server, waits, tmp_path):
     server.faults[f"/{FILE}"] = [("status", 429, {"Retry-After": "7200"})]
     with pytest.raises(DownloadError, match=r"429 Too Many.*asks to wait 7,200 seconds") as error:
-        downloads.fetch("waterbirds", tmp_path)
+        downloads.fetch(layout("waterbirds"), tmp_path)
     assert told_by_hand(str(error.value), tmp_path) and not waits and len(server.asked) == 1
 
 
 def test_a_silent_server_times_out(server, waits, tmp_path):
     server.faults[f"/{FILE}"] = [("stall", 3000), ("stall", 0), ("stall", 0)]
     with pytest.raises(DownloadError, match="timed out") as error:
-        downloads.fetch("waterbirds", tmp_path, timeout=0.5, tries=3)
+        downloads.fetch(layout("waterbirds"), tmp_path, timeout=0.5, tries=3)
     assert told_by_hand(str(error.value), tmp_path) and len(waits) == 2
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert server.asked[-1][1] == "bytes=3000-" and server.sent == archive().size
 
 
@@ -265,9 +275,9 @@ def test_no_server_at_all(server, waits, tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"http://127.0.0.1:{free.getsockname()[1]}/{FILE}"
-    monkeypatch.setitem(downloads.ARCHIVES, "waterbirds", (replace(archive(), url=gone),))
+    set_archives(monkeypatch, "waterbirds", (replace(archive(), url=gone),))
     with pytest.raises(DownloadError, match="Connection refused") as error:
-        downloads.fetch("waterbirds", tmp_path, tries=2)
+        downloads.fetch(layout("waterbirds"), tmp_path, tries=2)
     assert told_by_hand(str(error.value), tmp_path) and waits == [1.0]
 
 
@@ -276,7 +286,7 @@ def test_what_the_server_damages_is_refused(server, waits, tmp_path, cut, words)
     data = server.files[f"/{FILE}"]
     server.files[f"/{FILE}"] = data[:5000] + b"!" + data[5001 : len(data) - cut]
     with pytest.raises(DownloadError, match=rf"{FILE}: {words}.*; wanted {FILE}.*another") as error:
-        downloads.fetch("waterbirds", tmp_path)
+        downloads.fetch(layout("waterbirds"), tmp_path)
     assert told_by_hand(str(error.value), tmp_path) and len(server.asked) == 1
     assert not list((tmp_path / "archives").glob("bird*")) and not (tmp_path / FOLDER).exists()
 
@@ -289,7 +299,7 @@ def test_a_wrong_local_archive_is_named_and_kept(server, waits, tmp_path):
         match=r"archives/birds\.tar\.gz: has 4 bytes; wanted .* "
         r"Remove this file and run again",
     ) as error:
-        downloads.fetch("waterbirds", tmp_path)
+        downloads.fetch(layout("waterbirds"), tmp_path)
     assert told_by_hand(str(error.value), tmp_path) and not server.asked
     assert (tmp_path / "archives" / FILE).read_bytes() == b"mine"
 
@@ -297,17 +307,17 @@ def test_a_wrong_local_archive_is_named_and_kept(server, waits, tmp_path):
 def test_without_a_checksum_the_archive_must_unpack_to_its_end(
     server, waits, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(downloads.ARCHIVES, "waterbirds", (replace(archive(), md5="", size=0),))
+    set_archives(monkeypatch, "waterbirds", (replace(archive(), md5="", size=0),))
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / FILE).write_bytes(server.files[f"/{FILE}"][:-9])
     with pytest.raises(DownloadError, match=r"is no whole gzip archive.*no checksum is known"):
-        downloads.fetch("waterbirds", tmp_path)
+        downloads.fetch(layout("waterbirds"), tmp_path)
     (tmp_path / "archives" / FILE).rename(tmp_path / "archives" / f"{FILE}.part")
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert server.sent == 9 and (tmp_path / FOLDER / "metadata.csv").is_file()
     server.files[f"/{FILE}"] = b"<html>moved</html>"
     with pytest.raises(DownloadError, match="is no whole gzip archive"):
-        downloads.fetch("waterbirds", tmp_path / "other")
+        downloads.fetch(layout("waterbirds"), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -320,11 +330,9 @@ def test_without_a_checksum_the_archive_must_unpack_to_its_end(
 )
 def test_an_archive_of_something_else(server, waits, tmp_path, monkeypatch, members, words):
     server.files[f"/{FILE}"] = data = tar(members)
-    monkeypatch.setitem(
-        downloads.ARCHIVES, "waterbirds", (replace(archive(), md5=md5(data), size=len(data)),)
-    )
+    set_archives(monkeypatch, "waterbirds", (replace(archive(), md5=md5(data), size=len(data)),))
     with pytest.raises(DownloadError, match=words):
-        downloads.fetch("waterbirds", tmp_path / "in")
+        downloads.fetch(layout("waterbirds"), tmp_path / "in")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]  # nothing beside it
     assert not list((tmp_path / "in").glob(".unpack-*"))
     assert (tmp_path / "in" / FOLDER).exists() == ("without" in words)
@@ -332,13 +340,14 @@ def test_an_archive_of_something_else(server, waits, tmp_path, monkeypatch, memb
 
 def test_what_a_killed_run_left_is_cleared(server, waits, tmp_path):
     (tmp_path / ".unpack-dead" / FOLDER).mkdir(parents=True)
-    downloads.fetch("waterbirds", tmp_path)
+    downloads.fetch(layout("waterbirds"), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["archives", FOLDER]
 
 
 def test_two_at_once_fetch_once(server, waits, tmp_path):
     both = [
-        threading.Thread(target=downloads.fetch, args=("waterbirds", tmp_path)) for _ in range(2)
+        threading.Thread(target=downloads.fetch, args=(layout("waterbirds"), tmp_path))
+        for _ in range(2)
     ]
     for thread in both:
         thread.start()
@@ -350,14 +359,14 @@ def test_two_at_once_fetch_once(server, waits, tmp_path):
 def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(
     server, waits, tmp_path, monkeypatch
 ):
-    real = downloads.ARCHIVES["stanford_cars"]
-    monkeypatch.setitem(
-        downloads.ARCHIVES,
+    real = layout("stanford_cars").archives
+    set_archives(
+        monkeypatch,
         "stanford_cars",
         tuple(replace(a, url=f"{server.url}/{a.file}") for a in real),
     )
     with pytest.raises(DownloadError, match="404") as error:
-        downloads.fetch("stanford_cars", tmp_path)
+        downloads.fetch(layout("stanford_cars"), tmp_path)
     for a in real:
         assert (
             f"  {a.file} (md5 {a.md5}, {a.size:,} bytes) into {tmp_path / 'archives'}/, or what"
@@ -372,15 +381,15 @@ def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(
         "cars_test.tgz": tar({"cars_test/1.jpg": b"4"}),
         "cars_test_annos_withlabels.mat": b"5",
     }
-    monkeypatch.setitem(
-        downloads.ARCHIVES,
+    set_archives(
+        monkeypatch,
         "stanford_cars",
         tuple(replace(a, md5=md5(files[a.file]), size=len(files[a.file])) for a in real),
     )
     for file, data in files.items():
         (tmp_path / "archives" / file).write_bytes(data)
     asked = len(server.asked)
-    downloads.fetch("stanford_cars", tmp_path)
+    downloads.fetch(layout("stanford_cars"), tmp_path)
     home = tmp_path / "stanford_cars"
     assert len(server.asked) == asked and (home / "cars_test/1.jpg").read_bytes() == b"4"
     assert (home / "cars_test_annos_withlabels.mat").read_bytes() == b"5"
@@ -390,11 +399,10 @@ def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(
 def test_addresses_and_checksums_are_torchvisions():
     from torchvision.datasets import FGVCAircraft, OxfordIIITPet
 
-    ours = {(a.url, a.md5) for a in downloads.ARCHIVES["oxford_pets"]}
+    ours = {(a.url, a.md5) for a in layout("oxford_pets").archives}
     assert ours == set(OxfordIIITPet._RESOURCES)
-    assert [a.url for a in downloads.ARCHIVES["fgvc_aircraft"]] == [FGVCAircraft._URL]
-    assert set(downloads.ARCHIVES) == set(downloads.MIRRORS) == set(downloads.dataset_readers.HOMES)
-    for a in (a for row in downloads.ARCHIVES.values() for a in row):
+    assert [a.url for a in layout("fgvc_aircraft").archives] == [FGVCAircraft._URL]
+    for a in (a for d in registry.DATA_SETS.values() if d.layout for a in d.layout.archives):
         assert re.fullmatch(r"[0-9a-f]{32}|", a.md5) and a.file
 
 
@@ -484,7 +492,7 @@ def test_a_mirror_of_parquet_files(mirror, tmp_path):
     place = tmp_path / "cache" / "varireal" / storage.slug("who/birds") / "abc123"
     made = (place / "mirror.csv").stat().st_ino
     with pytest.warns(UserWarning, match="contrast"):
-        assert downloads.fetch("waterbirds", "hf://who/birds") == place
+        assert downloads.fetch(layout("waterbirds"), "hf://who/birds") == place
     assert (place / "mirror.csv").stat().st_ino == made  # unpacked once
 
 
@@ -560,8 +568,8 @@ def test_names_that_two_splits_share_are_no_official_names(mirror, tmp_path):
 
 def sources_of(source: str, **more) -> tuple[list[str], list[str]]:
     skipped: list[dict[str, str]] = []
-    spec = sources.local("it", {"source": source, "root": "hf://who/birds", **more})
-    found = sources.entries("it", spec, skipped)
+    settings = registry.parse("it", {"source": source, "root": "hf://who/birds", **more})
+    found = registry.entries("it", registry.local(settings), skipped)
     return [e.image_id for e in found], [s["reason"] for s in skipped]
 
 
@@ -609,7 +617,7 @@ def test_a_mirror_of_the_official_layout_or_of_its_archives(mirror, server, wait
     with tarfile.open(fileobj=io.BytesIO(data)) as file:
         file.extractall(mirror, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (mirror / FILE).unlink()
-    assert downloads.fetch("waterbirds", "hf://who/birds") == mirror
+    assert downloads.fetch(layout("waterbirds"), "hf://who/birds") == mirror
     assert sources_of("waterbirds")[0] == ids
 
 

@@ -32,7 +32,7 @@ from tests import study_folder
 from tests.conftest import ROOT, tiny_params
 from varireal_utils.analysis import claims
 from varireal_utils.core import checkpoints, config, storage
-from varireal_utils.data import datasets, images, sources
+from varireal_utils.data import datasets, images, registry
 from varireal_utils.models import clip_lora, lora_io
 from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
 from varireal_utils.prompts.openai_client import LanguageError, Reply
@@ -331,7 +331,7 @@ SPEC = {
 @many
 @given(changed(SPEC))
 def test_specs_of_data_sets(spec: Any) -> None:
-    through("data set specs", lambda: sources.check("mine", spec), datasets.DatasetError, "mine")
+    through("data set specs", lambda: registry.parse("mine", spec), datasets.DatasetError, "mine")
 
 
 BASE = tiny_params(Path("runs"))

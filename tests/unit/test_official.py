@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from varireal_utils.core import storage
-from varireal_utils.data import dataset_readers, datasets, sources
+from varireal_utils.data import datasets, registry
 from varireal_utils.data.image_record import DatasetError, Entry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,8 @@ def write_split(path: Path, lists: dict[str, list]) -> Path:
 def read(name: str, **spec) -> tuple[pd.DataFrame, dict[str, str]]:
     """Entries as a table, and the skipped files with their reasons."""
     skipped = []
-    found = sources.entries("it", {"source": name, **spec}, skipped)
+    settings = registry.parse("it", {"source": name, **spec})
+    found = registry.entries("it", settings, skipped)
     table = pd.DataFrame(
         [
             {
@@ -112,7 +114,7 @@ def test_aircraft_levels_and_other_roots(tmp_path):
     with pytest.raises(DatasetError, match=r"images_family_train\.txt is not there; .*download: t"):
         read("fgvc_aircraft", root=tmp_path / "in", annotation_level="family")
     with pytest.raises(DatasetError, match=r"annotation_level: got 'model', wanted one of \['v"):
-        sources.check("it", {"source": "fgvc_aircraft", "root": ".", "annotation_level": "model"})
+        registry.parse("it", {"source": "fgvc_aircraft", "root": ".", "annotation_level": "model"})
 
 
 def test_a_bad_line_or_picture_of_aircraft_costs_only_itself(tmp_path):
@@ -142,11 +144,12 @@ def test_a_mask_is_cut_with_its_photograph(tmp_path, monkeypatch, max_size):
     Image.fromarray(mask).save(tmp_path / "m.png")
     Image.fromarray(mask[:30]).save(tmp_path / "short.png")
 
-    def reader(name, spec, folder, skipped):
+    def reader(name, spec, skipped):
         for mask in ("m.png", "short.png"):
             yield Entry(mask, tmp_path / "a.png", "x", "train", tmp_path / mask, crop_bottom=20)
 
-    monkeypatch.setitem(dataset_readers._LISTS, "fgvc_aircraft", reader)
+    known = registry.DATA_SETS["fgvc_aircraft"]
+    monkeypatch.setitem(registry.DATA_SETS, "fgvc_aircraft", replace(known, read=reader))
     table, skipped = datasets.load(
         "it",
         {"source": "fgvc_aircraft", "root": tmp_path, "side": "shortest", "max_size": max_size},
@@ -450,10 +453,10 @@ def test_a_missing_list_is_named_with_its_remedy(tmp_path, source, part, words):
         "waterbirds": waterbirds,
         "fgvc_aircraft": lambda root: aircraft(root).parent,
     }[source](tmp_path)
-    spec = {"source": source, "root": tmp_path}
-    assert not dataset_readers.lacking(spec)
+    layout = registry.DATA_SETS[source].layout
+    assert not layout.lacking(tmp_path)
     (home / part).unlink()
-    assert dataset_readers.lacking(spec) == [part.removeprefix("data/")]
+    assert layout.lacking(tmp_path) == [part]
     with pytest.raises(DatasetError, match=words + rf".* root \({tmp_path}\) .*download: true"):
         read(source, root=tmp_path)
 

@@ -14,6 +14,7 @@ import yaml
 
 from ..core.json_schema import jsonschema
 from ..core.params import ParameterError
+from ..data.registry import DATA_SETS
 from . import tables
 
 TEXT = {"type": "string", "minLength": 1}
@@ -40,7 +41,7 @@ SCHEMA = {
         }
     },
 }
-PAPER = {"oxford_pets", "fgvc_aircraft", "stanford_cars"}  # VariReal's data sets
+PAPER = {name for name, data_set in DATA_SETS.items() if data_set.paper}  # VariReal's
 COLUMNS = [
     "dataset",
     "recipe",

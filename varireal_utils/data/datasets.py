@@ -1,30 +1,15 @@
-"""Data sets by name, from any source, as one table: images.parquet (DESIGN.md, section 3).
+"""Reads a data set from any source into one table: images.parquet.
 
-    spec (`datasets.<name>` in the parameter file)   what it reads
-    {source: world, family, train_per_class, ...}    the rendered world, drawn on the fly
-    {source: oxford_pets, root, split}               37 breeds; split: official, or the path of a
-                                                     CoOp split (CSV or JSON, see splits.py)
-    {source: fgvc_aircraft, ..., annotation_level}   variant (100), family or manufacturer; the
-                                                     banner at the bottom is cut off
-    {source: stanford_cars, root, split}             196 models, the devkit's lists or CoOp's JSON
-    {source: waterbirds, root, split}                2 classes, with `place` as a column
-    {source: caltech101, root} and dtd, eurosat,     DataDream's other data sets in CoOp's layout
-     sun397, food101, flowers102, imagenet           (coop.py)
-    {source: imagefolder, root, masks}               [train|val|test/]class/image; masks/...png
-    {source: csv, path}                              columns path, label; may have mask, split
+    datasets.load(name, spec, study, seed) -> (table of images, table of skipped files)
 
-    The papers' four in their official layouts (data/dataset_readers.py); root may be
-    hf://owner/name, a mirror; `download: true` fetches what root lacks (downloads.py).
-    All but world may add: val_fraction (0.2) and test_fraction (0.2) of each class, where the
-    source has no such split; train_per_class, val_per_class, test_per_class, or limit_per_class
-    for all three: at most so many; max_size (1024; null: any) pixels of `side` (longest |
-    shortest).
+What a spec may say stands in data_set.py and in the modules of data/sets; near duplicates across
+splits are found in near_duplicates.py.
 
 Invariants (tests/unit/test_datasets.py): the table, its order and the stored pixels depend on the
 source, the spec and the seed alone; a bad file costs itself and nothing else, and is named in the
 list of skipped files; photographs are stored once, as PNG, upright, never enlarged, so that real
 and edited images have the same history; a file that already holds the pixels is left alone, so a
-second run writes nothing. Sources are read in sources.py, leaks found in data/near_duplicates.py.
+second run writes nothing.
 """
 
 from __future__ import annotations
@@ -42,10 +27,12 @@ from tqdm.auto import tqdm
 
 from ..core import storage
 from ..core.seeds import seed_for
-from . import images, sources
+from ..core.study_paths import StudyPaths
+from . import images, registry
+from .data_set import DataSetSpec, Drawing, PhotographSpec
+from .image_record import SPLITS, DatasetError, Entry, Skipped
 from .images import ImageProblem
 from .near_duplicates import leaks
-from .sources import SPLITS, DatasetError, Entry, Skipped
 
 __all__ = ["COLUMNS", "SPLITS", "DatasetError", "leaks", "load"]
 COLUMNS = [
@@ -65,75 +52,62 @@ COLUMNS = [
 
 
 def load(
-    name: str,
-    spec: dict[str, Any],
-    study: Path,
-    seed: int = 0,
+    name: str, spec: DataSetSpec | dict[str, Any], study: Path, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a data set and store its pictures under study/data/<name>.
 
-    name: also the folder's name; spec: as in the module's docstring; seed: of the carved splits.
-    Returns the table of images (columns `COLUMNS`, then the source's own), in the order of split
-    and image_id, and the table of skipped files (file, reason). Masks that the source lacks are "".
-    Raises DatasetError where the source itself is wrong or no image is left.
+    name: also the folder's name; spec: its settings, typed or as in a parameter file; seed: of the
+    carved splits. Returns the table of images (columns `COLUMNS`, then the source's own), in the
+    order of split and image_id, and the table of skipped files (file, reason). Masks that the
+    source lacks are "". Raises DatasetError where the source itself is wrong or no image is left.
     """
-    sources.check(name, spec)
-    spec = sources.local(name, spec)
-    folder, skipped = Path(study) / "data" / name, []
-    if spec["source"] == "world":
-        rows = _draw_world(spec, folder, study)
+    spec = registry.local(registry.parse(name, spec))
+    folder, skipped = StudyPaths(Path(study)).data(name), []
+    draw = registry.DATA_SETS[spec.source].draw
+    if draw is not None:
+        rows = [_drawn(drawing, folder, study) for drawing in draw(spec)]
     else:
-        entries = sources.entries(name, spec, skipped)
-        rows = _store_all(_in_turn(entries, spec, seed), spec, folder, study, skipped)
+        rows = _photographs(name, spec, seed, folder, study, skipped)
     if not rows:
         raise DatasetError(
-            f"datasets.{name}: no image could be read from {sources.place(spec)}; "
+            f"datasets.{name}: no image could be read from {spec.place()}; "
             f"{len(skipped)} files skipped, first: {skipped[:1]}; check the path "
             "and the *_per_class keys"
         )
-    if spec["source"] != "world":
-        _number_classes(rows, entries, skipped)
     rows.sort(key=lambda r: (SPLITS.index(r["split"]), r["image_id"]))
     table = pd.DataFrame(rows)
-    own = [c for c in table if c not in COLUMNS]
-    return table[[*COLUMNS, *own]], pd.DataFrame(skipped, columns=["file", "reason"])
+    more = [c for c in table if c not in COLUMNS]
+    return table[[*COLUMNS, *more]], pd.DataFrame(skipped, columns=["file", "reason"])
 
 
-def _draw_world(spec: dict[str, Any], folder: Path, study: Path) -> list[dict]:
-    from microworld import render
+def _drawn(drawing: Drawing, folder: Path, study: Path) -> dict[str, Any]:
+    """Store a drawing; returns its row."""
+    row = {
+        "image_id": drawing.image_id,
+        "label": drawing.label,
+        "class_name": drawing.class_name,
+        "split": drawing.split,
+    }
+    row |= _store(drawing.image_id, drawing.pixels, drawing.masks, folder, study)
+    return row | {"source_path": "", "source_sha256": "", **drawing.extra}
 
-    family, rows = spec["family"], []
-    classes = len(render.class_names(family))
-    for split in SPLITS:
-        for index in range(spec[f"{split}_per_class"] * classes):
-            picture = render.photograph(family, split, index)
-            what = picture.spec
-            row = {
-                "image_id": f"{family}-{split}-{index:05d}",
-                "label": picture.label,
-                "class_name": what.class_name,
-                "split": split,
-            }
-            masks = {"mask_path": picture.mask, "paint_mask_path": picture.paint}
-            row |= _store(row["image_id"], picture.image, masks, folder, study)
-            rows.append(
-                row
-                | {
-                    "source_path": "",
-                    "source_sha256": "",
-                    "color": what.color,
-                    "texture": what.texture,
-                    "background": what.background,
-                }
-            )
+
+def _photographs(
+    name: str, spec: Any, seed: int, folder: Path, study: Path, skipped: Skipped
+) -> list[dict[str, Any]]:
+    """Read and store the photographs of a source; returns their rows, classes numbered."""
+    entries = registry.entries(name, spec, skipped)
+    rows = _store_all(_in_turn(entries, spec, seed), spec, folder, study, skipped)
+    if rows:
+        _number_classes(rows, entries, skipped)
     return rows
 
 
-def _in_turn(entries: list[Entry], spec: dict[str, Any], seed: int) -> list[Entry]:
+def _in_turn(entries: list[Entry], spec: PhotographSpec, seed: int) -> list[Entry]:
     """Every entry with a split; within a class in the order of a hash: the first are taken."""
     for split in ("test", "val"):
         if not any(e.split == split for e in entries):
-            entries = _carve(entries, split, float(spec.get(f"{split}_fraction", 0.2)), seed)
+            entries = _carve(entries, split, spec.fraction(split), seed)
     entries = [replace(e, split=e.split or "train") for e in entries]
     return sorted(entries, key=lambda e: (e.class_name, e.split, _rank(e, "take", seed)))
 
@@ -161,14 +135,13 @@ def _rank(entry: Entry, what: str, seed: int) -> tuple[int, str]:
 
 
 def _store_all(
-    entries: Iterable[Entry], spec: dict[str, Any], folder: Path, study: Path, skipped: Skipped
+    entries: Iterable[Entry], spec: PhotographSpec, folder: Path, study: Path, skipped: Skipped
 ) -> list[dict]:
     """Read, normalise and store; full classes are passed over, bad files replaced by the next."""
     rows, taken = [], Counter()
     for entry in tqdm(entries, desc="images", mininterval=5):
         key = (entry.class_name, entry.split)
-        most = spec.get(f"{entry.split}_per_class", spec.get("limit_per_class", np.inf))
-        if taken[key] >= most:
+        if taken[key] >= spec.most(entry.split):
             continue
         try:
             picture = _open(entry)
@@ -176,9 +149,7 @@ def _store_all(
             skipped.append(_reason(entry.image_id, entry.file, problem))
             continue
         taken[key] += 1
-        size = images.fitted_size(
-            picture.size, spec.get("max_size", 1024), spec.get("side", "longest")
-        )
+        size = images.fitted_size(picture.size, spec.max_size, spec.side)
         mask = _read_mask(entry, picture.size, size, skipped)
         pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
         row = {"image_id": entry.image_id, "class_name": entry.class_name, "split": entry.split}
@@ -186,7 +157,7 @@ def _store_all(
         rows.append(
             row
             | {
-                "source_path": _relative(entry.file, sources.place(spec)),
+                "source_path": _relative(entry.file, spec.place()),
                 "source_sha256": storage.sha256_file(entry.file),
                 **dict(entry.extra),
             }

@@ -5,7 +5,7 @@
     columns label, ...      class names, or numbers whose names the file's own metadata tell
 
 Invariant (tests/unit/test_downloads.py): equal revisions give equal files, in a folder of their
-own under the hub's cache, whole or not at all. Columns: data/dataset_readers.py.
+own under the hub's cache, whole or not at all. Columns: official.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 import pandas as pd
 
 from ..core import storage
-from .dataset_readers import MIRROR
 from .image_record import SPLIT_NAMES, DownloadError
+from .official import MIRROR
 
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)(?:@([\w./-]+))?")
 

@@ -3,10 +3,8 @@
     name.csv           columns split (train, val or test), filename
     split_zhou_*.json  {"train": [[path, label from 0, class name], ...], "val": ..., "test": ...}
 
-A split file names images by path, and every author packs the folders anew. For Pets and Aircraft
-the file's name is enough; Cars and Waterbirds count the last folder too, since cars_train and
-cars_test use the same names. Elsewhere (coop.py) the split file is the only list, and the whole
-path counts.
+A split file names images by path, and every author packs the folders anew. A layout says how much
+of the path counts (`whole`, `stem`, `folder_and_stem`): where file names are unique, the name.
 
 Invariant (tests/unit/test_official.py): an image has one split, whatever the file says twice.
 """
@@ -14,13 +12,11 @@ Invariant (tests/unit/test_official.py): an image has one split, whatever the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .image_record import SPLIT_NAMES, SPLITS, DatasetError, Skipped, read_lines
-
-LISTED_OTHERWISE = ("oxford_pets", "fgvc_aircraft", "stanford_cars", "waterbirds")
 
 
 class Line(NamedTuple):
@@ -32,24 +28,31 @@ class Line(NamedTuple):
     class_name: str
 
 
-def key(source: str, path: str) -> str:
-    """What the path of an image in a list and in a split file have in common."""
-    inner = PurePosixPath(path.replace("\\", "/"))
-    if source not in LISTED_OTHERWISE:
-        return str(inner)
-    if source in ("oxford_pets", "fgvc_aircraft"):
-        return inner.stem
-    folder = inner.parent.name
-    if source == "stanford_cars":  # cars_train/00001.jpg, train/00001.jpg
-        folder = folder.removeprefix("cars_")
-    return f"{folder}/{inner.stem}"
+def whole(path: str) -> str:
+    """The key of an image whose whole path counts."""
+    return str(_posix(path))
 
 
-def read(name: str, path: Path, source: str, skipped: Skipped) -> dict[str, Line]:
+def stem(path: str) -> str:
+    """The key of an image whose file name is enough."""
+    return _posix(path).stem
+
+
+def folder_and_stem(path: str) -> str:
+    """The key of an image whose last folder counts too."""
+    inner = _posix(path)
+    return f"{inner.parent.name}/{inner.stem}"
+
+
+def _posix(path: str) -> PurePosixPath:
+    return PurePosixPath(path.replace("\\", "/"))
+
+
+def read(name: str, path: Path, key: Callable[[str], str], skipped: Skipped) -> dict[str, Line]:
     """Key of an image -> its line. An image that is listed twice keeps its first line.
 
-    source: one of the official layouts, which says what makes a key; adds to `skipped`. Raises
-    DatasetError for a file that is missing or of neither form.
+    key: path -> key of an image; adds to `skipped`. Raises DatasetError for a file that is missing
+    or of neither form.
     """
     if not path.is_file():
         raise DatasetError(
@@ -59,7 +62,7 @@ def read(name: str, path: Path, source: str, skipped: Skipped) -> dict[str, Line
     lines = _json_lines(path, skipped) if path.suffix == ".json" else _csv_lines(path, skipped)
     kept: dict[str, Line] = {}
     for line in lines:
-        first = kept.setdefault(key(source, line.path), line)
+        first = kept.setdefault(key(line.path), line)
         if first is not line:
             skipped.append(
                 {

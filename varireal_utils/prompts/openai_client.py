@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.params import LOOPBACK
-from ..data.downloads import retry_after
+from ..data.transfer import retry_after
 
 Message = dict[str, str]
 AGAIN = (408, 429, 500, 502, 503, 504, 529)  # what a server may say in passing

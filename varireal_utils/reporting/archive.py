@@ -25,26 +25,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..core import storage
+from ..data import registry
 from ..workflow import plan, provenance
 
 SUMS, STORED = "SHA256SUMS", (".png", ".jpg", ".parquet", ".safetensors", ".zip")
+OWN_TERMS = "yours: state them before you pass this on"
 LEFT_OUT = re.compile(r"(^|/)(\.[^/]*|parts|shards)(/|$)|\.failed\.ipynb$|(^|/)checkpoint\.")
-# What the data sets' owners say of their use, as far as they say it; read the page before you pass
-# pictures on.
-TERMS = {
-    "world": ("drawn by this repository", "as this repository"),
-    "oxford_pets": ("Oxford-IIIT Pet", "CC BY-SA 4.0"),
-    "fgvc_aircraft": ("FGVC-Aircraft", "research only, not commercial; photographers' rights"),
-    "stanford_cars": ("Stanford Cars", "research and education only, not commercial"),
-    "waterbirds": ("Waterbirds, of CUB-200-2011 and Places", "research only, not commercial"),
-    "imagenet": ("ImageNet", "research and education only, not commercial; no passing on"),
-    "caltech101": ("Caltech 101", "CC BY 4.0"),
-    "dtd": ("Describable Textures", "research only"),
-    "eurosat": ("EuroSAT", "MIT"),
-    "sun397": ("SUN397", "not stated; pictures of the web"),
-    "food101": ("Food-101", "not stated; pictures of the web, research use"),
-    "flowers102": ("Oxford Flowers 102", "not stated; pictures of the web"),
-}
 
 
 class ArchiveError(ValueError):
@@ -221,9 +207,11 @@ def data_card(study: Path, params: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     for name, spec in params["datasets"].items():
-        kind = str(spec.get("source", ""))
-        source, terms = TERMS.get(kind, (kind, "yours: state them before you pass this on"))
-        lines.append(f"| {_cell(name)} | {_cell(source)} | {terms} |")
+        source = str(spec.get("source", ""))
+        known = registry.DATA_SETS.get(source)
+        owner = known.owner if known and known.owner else source
+        terms = known.terms if known and known.terms else OWN_TERMS
+        lines.append(f"| {_cell(name)} | {_cell(owner)} | {terms} |")
     lines += [
         "",
         "Edits and generated images carry the terms of the photographs that they were "

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..core import storage
+from ..data import registry
 from . import readme
 
 # name -> heading; figures that a study lacks are left out, others follow behind
@@ -163,7 +164,7 @@ def render(results: Path, figures: Path, books: list[Path]) -> str:
         study=params["study"],
         protocol=params["protocol"],
         record=record,
-        rendered=any(d.get("source") == "world" for d in params["datasets"].values()),
+        rendered=any(registry.draws(d) for d in params["datasets"].values()),
         datasets=list(params["datasets"]),
         command=_command(record["parameter_file"]),
         warnings=_warnings(results),

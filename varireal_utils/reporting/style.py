@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..core import storage
+from ..data import registry
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers (the purple made lighter:
 # theirs is close to the blue for protanopes).
@@ -44,12 +45,7 @@ _LABELS = {
     "color": "colour",
     "all": "all three",
     "pooled": "Pooled",
-    "oxford_pets": "Oxford Pets",
-    "fgvc_aircraft": "FGVC Aircraft",
-    "stanford_cars": "Stanford Cars",
-    "micro_cars": "Micro cars",
-    "micro_aircraft": "Micro aircraft",
-    "micro_pets": "Micro pets",
+    **registry.titles(),
 }
 
 

@@ -25,18 +25,11 @@ import yaml
 
 from ..core import storage
 from ..core.params import ParameterError, phrase_file
-from ..data import sources
+from ..data import registry
 from ..training import recipes
 
 BYTES = 1.7  # of a PNG, a pixel
-WORLD_CLASSES, WORLD_PIXELS = 8, 128 * 128
-# Official lists: classes, and images of train, val and test; 0 val: carved from train
-OFFICIAL = {
-    "oxford_pets": (37, 3680, 0, 3669),
-    "fgvc_aircraft": (100, 3334, 3333, 3333),
-    "stanford_cars": (196, 8144, 0, 8041),
-    "waterbirds": (2, 4795, 1199, 5794),
-}
+MICRO_PIXELS = 128 * 128  # of the micro world; larger pictures are generated at 512 x 512
 # Dense half-precision TFLOP/s by NVIDIA's data sheets; T4 in float16, the others in bfloat16
 PEAKS = {"T4": 65, "A10": 125, "L40S": 362, "A100": 312, "H100 or H200": 989}
 NEEDS = {"background": ("inpaint", "prior"), "color": ("inpaint",), "texture": ("inpaint", "prior")}
@@ -116,14 +109,14 @@ def _check_inputs(where: str, params: dict[str, Any]) -> None:
         )
     for dataset, spec in params["datasets"].items():
         try:
-            sources.check(dataset, spec)
+            family = registry.parse(dataset, spec).phrase_family(dataset)
         except ValueError as error:
             raise ParameterError(f"{where}: {error}") from error
         for attribute in params["attributes"]:
             if not phrases(params, dataset, attribute):
                 raise ParameterError(
                     f"{where}: prompts: {params['prompts']} has no phrases of {attribute} for "
-                    f"{spec.get('family', dataset)!r}; add them under families, or take "
+                    f"{family!r}; add them under families, or take "
                     f"{attribute!r} out of attributes"
                 )
 
@@ -222,35 +215,15 @@ def sizes(params: dict[str, Any], dataset: str) -> tuple[dict[str, int] | None, 
     if table.exists():
         rows = storage.read_table(table)
         return (rows["split"].value_counts().to_dict(), int(rows["label"].nunique()), str(table))
-    spec = params["datasets"][dataset]
-    kind = spec.get("source")
-    if kind == "world":
-        return (
-            {s: spec[f"{s}_per_class"] * WORLD_CLASSES for s in ("train", "val", "test")},
-            WORLD_CLASSES,
-            "its settings",
-        )
-    if kind not in OFFICIAL or spec.get("split", "official") != "official":
-        return None, 0, "unknown until 01_data has run"
-    classes, train, val, test = OFFICIAL[kind]
-    if not val:
-        val = round(train * spec.get("val_fraction", 0.2))
-        train -= val
-    most = {
-        s: classes * spec.get(f"{s}_per_class", spec.get("limit_per_class", 10**9))
-        for s in ("train", "val", "test")
-    }
-    return (
-        {s: min(n, most[s]) for s, n in zip(most, (train, val, test))},
-        classes,
-        "the official lists",
-    )
+    spec = registry.parse(dataset, params["datasets"][dataset])
+    known = spec.sizes(registry.DATA_SETS[spec.source])
+    return known or (None, 0, "unknown until 01_data has run")
 
 
 def phrases(params: dict[str, Any], dataset: str, attribute: str) -> int:
     """How many different phrases the bank has for a data set, of both arms."""
     data = yaml.safe_load(Path(phrase_file(params)).read_text(encoding="utf-8"))
-    family = params["datasets"][dataset].get("family", dataset)
+    family = registry.parse(dataset, params["datasets"][dataset]).phrase_family(dataset)
     found: set[str] = set()
 
     def walk(node: Any) -> None:
@@ -315,9 +288,8 @@ def jobs(params: dict[str, Any]) -> list[Job]:
 
 def _of_dataset(params: dict[str, Any], dataset: str) -> list[Job]:
     known, classes, _ = sizes(params, dataset)
-    spec, seconds = params["datasets"][dataset], measured(params)
-    side = spec.get("max_size", 1024) or 1024
-    picture = (WORLD_PIXELS if spec.get("source") == "world" else 0.75 * side**2) * BYTES / 1e9
+    spec, seconds = registry.parse(dataset, params["datasets"][dataset]), measured(params)
+    picture = spec.pixels() * BYTES / 1e9
     train = known["train"] if known else None
     masks = train + known["val"] if known else None
     out = [
@@ -412,7 +384,7 @@ def _dreams(params: dict[str, Any], dataset: str, classes: int, picture: float) 
             if cost is None or not classes
             else cost * classes * (learning + 2 * drawn * own["steps"])
         )
-        pixels = 512 * 512 * BYTES / 1e9 if picture > WORLD_PIXELS * BYTES / 1e9 else picture
+        pixels = 512 * 512 * BYTES / 1e9 if picture > MICRO_PIXELS * BYTES / 1e9 else picture
         out.append(
             Job(
                 "05_datadream",

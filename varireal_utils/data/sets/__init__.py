@@ -1,0 +1,1 @@
+"""One module for each data set; `registry.py` lists them."""
