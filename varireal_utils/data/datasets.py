@@ -62,7 +62,8 @@ def load(
     source lacks are "". Raises DatasetError where the source itself is wrong or no image is left.
     """
     spec = registry.local(registry.parse(name, spec))
-    folder, skipped = StudyPaths(Path(study)).data(name), []
+    folder = StudyPaths(Path(study)).data(name)
+    skipped: Skipped = []
     draw = registry.DATA_SETS[spec.source].draw
     if draw is not None:
         rows = [_drawn(drawing, folder, study) for drawing in draw(spec)]
@@ -138,7 +139,8 @@ def _store_all(
     entries: Iterable[Entry], spec: PhotographSpec, folder: Path, study: Path, skipped: Skipped
 ) -> list[dict]:
     """Read, normalise and store; full classes are passed over, bad files replaced by the next."""
-    rows, taken = [], Counter()
+    rows: list[dict[str, Any]] = []
+    taken: Counter[tuple[str, str]] = Counter()
     for entry in tqdm(entries, desc="images", mininterval=5):
         key = (entry.class_name, entry.split)
         if taken[key] >= spec.most(entry.split):
@@ -204,8 +206,8 @@ def _read_mask(
     except ImageProblem as problem:
         skipped.append(_reason(f"mask of {entry.image_id}", entry.mask, problem))
         return None
-    mask = Image.fromarray(mask[: cropped[1]])
-    return np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+    kept = Image.fromarray(mask[: cropped[1]])
+    return np.asarray(kept.resize(size, Image.Resampling.NEAREST))
 
 
 def _reason(what: str, file: Path, problem: ImageProblem) -> dict[str, str]:

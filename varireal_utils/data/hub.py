@@ -155,8 +155,9 @@ def _rows(address: str, path: Path, split: str, draft: Path) -> Iterator[dict[st
 
 def _told(names: list[str], number: object) -> object:
     """The class name of a number; "" for -1 and other numbers that have none."""
-    known = isinstance(number, int) and 0 <= number < len(names)
-    return names[number] if known else "" if isinstance(number, int) else number
+    if not isinstance(number, int):
+        return number
+    return names[number] if 0 <= number < len(names) else ""
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:

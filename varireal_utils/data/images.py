@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970  # beyond it Pillow itself speaks of a decompression bomb
 _ORIENTATION = 0x0112
@@ -88,7 +88,8 @@ def fitted_size(
     measure = max(size) if side == "longest" else min(size)
     if max_size is None or measure <= max_size:
         return size
-    return tuple(max(1, round(s * max_size / measure)) for s in size)
+    width, height = (max(1, round(s * max_size / measure)) for s in size)
+    return width, height
 
 
 def _decode(path: Path, load: bool = True) -> Image.Image:
@@ -108,7 +109,7 @@ def _decode(path: Path, load: bool = True) -> Image.Image:
                 raise Image.DecompressionBombError
             if load:
                 picture.load()
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageProblem(
             f"{path}: not an image, or of a kind that Pillow does not read "
             f"(it starts with {data[:8]!r})"

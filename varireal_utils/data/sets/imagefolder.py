@@ -25,7 +25,8 @@ def read(name: str, spec: ImageFolderSpec, skipped: Skipped) -> Iterator[Entry]:
 
     A class is called as its folder, with spaces for underscores, since sentences are made of it.
     """
-    root, called = Path(spec.root), {}
+    root = Path(spec.root)
+    called: dict[str, str] = {}
     if not root.is_dir():
         raise DatasetError(f"datasets.{name}.root: {root} is no folder")
     if spec.masks is not None and not Path(spec.masks).is_dir():

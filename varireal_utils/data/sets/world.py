@@ -13,7 +13,8 @@ from pydantic import AfterValidator
 from microworld import render
 from microworld.feasibility import FAMILIES, SIZE
 
-from ..data_set import DataSet, DataSetSpec, Drawing, PerClass, Sizes, wanted
+from ...core.config_base import wanted
+from ..data_set import DataSet, DataSetSpec, Drawing, PerClass, Sizes
 from ..image_record import SPLITS
 
 
