@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from tests.conftest import ROOT, tiny_params
+from varireal_utils.core.attributes import ATTRIBUTES, Attribute
 from varireal_utils.core.config import (
     ParameterError,
     StudyConfig,
@@ -172,13 +173,18 @@ def test_an_arm_has_its_own_settings_over_its_attribute(values: dict) -> None:
     assert own.lacking(("steps", "dilate", "alpha")) == ["dilate"]
 
 
-def test_a_new_attribute_needs_no_new_field(values: dict) -> None:
+def test_a_new_attribute_needs_no_new_field(values: dict, monkeypatch) -> None:
+    pose = Attribute("pose", "pose", "object", "surface", "how the object stands")
+    monkeypatch.setitem(ATTRIBUTES, "pose", pose)
     edit = values["edit"] | {"pose": {"steps": 3, "guidance_scale": 1}}
     config = checked(values | {"edit": edit, "attributes": ["color", "pose"]}, "f")
     assert config.edit.attributes["pose"].steps == 3
     assert flattened(content(config))["edit.pose.steps"] == 3
+    monkeypatch.delitem(ATTRIBUTES, "pose")
     with pytest.raises(ParameterError, match="unknown key 'edit.pose'"):
         checked(values | {"edit": edit}, "f")
+    with pytest.raises(ParameterError, match="'pose' is not registered"):
+        checked(values | {"edit": edit, "attributes": ["pose"]}, "f")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests import study_folder
 from tests.conftest import ROOT, tiny_params
 from varireal_utils.analysis import claims
 from varireal_utils.core import checkpoints, config, storage
+from varireal_utils.core.attributes import ATTRIBUTES
 from varireal_utils.data import datasets, images, registry
 from varireal_utils.models import clip_lora, lora_io
 from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
@@ -427,7 +428,7 @@ ABOUT = {
     "subject": "dogs",
     "classes": '["beagle"]',
     "attribute": "color",
-    "what": llm_phrases.WHAT["color"],
+    "what": ATTRIBUTES["color"].what,
     "sentence": "a photo of a ____ beagle",
 }
 

@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 
 from ..core import storage
+from ..core.attributes import ATTRIBUTES as REGISTERED
 from ..training import recipes
 from . import bootstrap
 
 ARM_ORDER = ["zero-shot", "real", "feasible", "infeasible", "mixed"]
 TRAINING_ORDER = ["none", "edited only", "real + edited"]
-ATTRIBUTES = ("background", "color", "texture")
+ATTRIBUTES = tuple(REGISTERED)
 POOLED = "pooled"
 ANSWERS = ["dataset", "recipe", "seed", "image_id", "correct"]
 ESTIMATE = [

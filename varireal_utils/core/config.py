@@ -17,6 +17,7 @@ from pydantic import Discriminator, PrivateAttr, Tag, ValidationError, model_val
 from pydantic_core import PydanticCustomError
 
 from . import config_file
+from .attributes import ATTRIBUTES
 from .config_base import (
     EXECUTION,
     SOURCE_FILE,
@@ -28,7 +29,7 @@ from .config_base import (
     reached,
     written,
 )
-from .config_editing import ATTRIBUTES, EditSettings, GuidanceSettings
+from .config_editing import EditSettings, GuidanceSettings
 from .config_errors import ParameterError, explained, nearest
 from .config_prompts import LlmPrompts
 from .config_sections import (
@@ -127,6 +128,11 @@ class StudyConfig(Settings):
     def _attributes(self) -> str:
         sections = self.edit.attributes
         for name in self.attributes:
+            if name in sections and name not in ATTRIBUTES:
+                return (
+                    f"attributes: {name!r} is not registered{nearest(name, ATTRIBUTES)}; a new "
+                    "one is a file and a line in core/attributes"
+                )
             if name not in sections:
                 return (
                     f"attributes: {name!r} has no settings under edit"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from .attributes import ATTRIBUTES
 from .config_base import (
     EXECUTION,
     INLINE,
@@ -24,7 +25,6 @@ from .config_base import (
     wanted,
 )
 
-ATTRIBUTES = ("background", "color", "texture")
 Canvas = Annotated[
     int,
     Field(ge=0, lt=2**31, multiple_of=8),

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from ..core import oom_retry
+from ..core.attributes import ATTRIBUTES
 from ..core.params import compute, roles
 from ..core.seeds import seed_for
 from ..models import loaders
@@ -64,7 +65,8 @@ def load(params: dict, attribute: str) -> Pipes:
         return Pipes(None, None, None, {}, editors.load(params))
     models, (device, _) = roles(params), compute(params)
     inpaint = loaders.load_pipeline(models, "inpaint", device)
-    prior = loaders.load_pipeline(models, "prior", device) if attribute != "color" else None
+    drawn = ATTRIBUTES[attribute].generates_prior
+    prior = loaders.load_pipeline(models, "prior", device) if drawn else None
     steps = params["edit"][attribute].get("refine_steps", 0)
     refine = loaders.load_refiner(models, inpaint, device) if steps else None
     return Pipes(inpaint, prior, refine, {})
@@ -118,7 +120,7 @@ def plan(
 
 def editable_mask(attribute: str, mask: np.ndarray, paint: np.ndarray | None) -> np.ndarray:
     """What an attribute's edit may change, (H, W) uint8 0 | 255."""
-    if attribute == "background":
+    if ATTRIBUTES[attribute].region == "background":
         return np.where(mask > 0, 0, 255).astype(np.uint8)
     return mask if paint is None else np.where(paint > 0, 255, 0).astype(np.uint8)
 
@@ -172,7 +174,7 @@ def prior_bank(
     pipes: Pipes, bank: dict, attribute: str, phrases: list[str], params: dict, size: int
 ) -> dict[tuple[str, int], np.ndarray]:
     """(phrase, variant) -> generated background or surface, made once and shared by photographs."""
-    if attribute == "color" or pipes.prior is None:
+    if pipes.prior is None:
         return {}
     settings, variants = settings_of(params, attribute), params["edit"]["prior_variants"]
     keys = [(p, v) for p in sorted(set(phrases)) for v in range(variants)]
@@ -191,9 +193,10 @@ def blend(
     settings: dict,
 ) -> np.ndarray:
     """The picture that inpainting starts from, (H, W, 3) uint8."""
-    if attribute == "background":
+    kind = ATTRIBUTES[attribute].prior
+    if kind == "scene":
         return priors.background_prior(source.image, source.mask, prior, settings["dilate"])[0]
-    if attribute == "color":
+    if kind == "flat":
         rgb = phrase_bank.rgb(bank, phrase)
         return priors.color_prior(source.image, source.editable, rgb, settings["alpha"])
     surface = priors.keep_mean(prior, source.image, source.editable)

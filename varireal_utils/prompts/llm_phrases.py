@@ -22,17 +22,13 @@ import pandas as pd
 import yaml
 
 from ..core import storage
+from ..core.attributes import ATTRIBUTES
 from ..core.seeds import numpy_rng
 from . import chat, phrase_bank, phrase_checks
 from .openai_client import LanguageError
 from .phrase_bank import ARMS
 
 BATCH = 40  # phrases a judge sees at once
-WHAT = {
-    "background": "the place or surroundings in which the object is seen",
-    "color": "the main colour of the object",
-    "texture": "the material or pattern of the object's surface",
-}
 COLUMNS = ["attribute", "class", "phrase", "proposed", "judged", "reason", "agree"]
 
 SYSTEM = (
@@ -142,7 +138,7 @@ def prepare_phrases(
                 "subject": asked["subject"],
                 "classes": json.dumps(names),
                 "attribute": attribute,
-                "what": WHAT[attribute],
+                "what": ATTRIBUTES[attribute].what,
                 "sentence": sentence,
             }
             lists, new, row = propose(
@@ -189,7 +185,7 @@ def propose(
 
     about: subject, classes (JSON), attribute, what, sentence. Raises LanguageError.
     """
-    colored = about["attribute"] == "color"
+    colored = ATTRIBUTES[about["attribute"]].coloured
     item: dict[str, Any] = {"type": "string", "x-pattern": phrase_checks.SHORT}
     if colored:
         part = {"type": "integer", "minimum": 0, "maximum": 255}
@@ -303,8 +299,8 @@ def _kept(
 
 def _used(colors: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
     """The colours that the phrases name."""
-    lists = attributes.get("color", {})
-    groups = lists.get("groups", {"*": lists}).values() if lists else []
+    lists = [found for name, found in attributes.items() if ATTRIBUTES[name].coloured]
+    groups = [g for found in lists for g in found.get("groups", {"*": found}).values()]
     named = [p for group in groups for arm in ARMS for p in group[arm]]
     return {name: colors[name] for name in dict.fromkeys(named)}
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from ..core.attributes import ATTRIBUTES
 from ..core.seeds import numpy_rng
 
 ARMS = ("feasible", "infeasible")
@@ -193,7 +194,7 @@ def check_bank(bank: Bank, controlled: bool = True) -> list[dict]:
                     f"{len(arms['infeasible'])} infeasible phrases; protocol "
                     "controlled draws from equally long lists"
                 )
-            if attribute == "color":
+            if attribute in ATTRIBUTES and ATTRIBUTES[attribute].coloured:
                 for phrase in arms["feasible"] + arms["infeasible"]:
                     rgb(bank, phrase)
     return rows
@@ -270,19 +271,12 @@ def own_phrase(bank: Bank, attribute: str, class_name: str, value: str | None) -
     return None
 
 
-INSTRUCT = {
-    "background": "put the {class} {phrase}",
-    "color": "make the {class} {phrase}",
-    "texture": "make the {class} {phrase}",
-}
-
-
 def edit_prompt(
     bank: Bank, attribute: str, phrase: str, class_name: str, kind: str = "edit"
 ) -> str:
     """What a model is asked: a description (kind edit), or an instruction (kind instruct), whose
-    template a bank may leave to INSTRUCT."""
-    template = bank["templates"][attribute].get(kind) or INSTRUCT[attribute]
+    template a bank may leave to the attribute's entry."""
+    template = bank["templates"][attribute].get(kind) or ATTRIBUTES[attribute].instruct
     return _fill(template, phrase, class_name)
 
 

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..core import storage
+from ..core import attributes, storage
 from ..data import registry
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers (the purple made lighter:
@@ -35,14 +35,14 @@ ARM_COLORS = {
 }
 # No arm's colours: a verdict is not an arm.
 VERDICT_COLORS = {"equivalent": "#1B6E3C", "different": "#8B1A4A", "inconclusive": "#6B6B6B"}
-ATTRIBUTES = ("background", "color", "texture", "all")
+ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
 COLUMN, WIDE = 8.5 / 2.54, 17 / 2.54
 INK, PALE, BAND = "#333333", "#8a8a8a", "#DCE9DF"
 _LABELS = {
     "zero-shot": "zero-shot CLIP",
     "real": "real only",
     "datadream": "DataDream",
-    "color": "colour",
+    **{a.name: a.label for a in attributes.ATTRIBUTES.values()},
     "all": "all three",
     "pooled": "Pooled",
     **registry.titles(),

@@ -32,9 +32,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..core import seeds
+from ..core import attributes, seeds
 
-ATTRIBUTES = ("background", "color", "texture", "all")
+ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
 ARMS = ("feasible", "infeasible")
 ADAPTED, BASELINES = ("cls", "dset"), ("untuned", "img2img")  # who draws a generated data set
 ACCEPTED = ("paired", "each", "all")

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from ..core import storage
+from ..core.attributes import ATTRIBUTES
 from ..core.params import ParameterError, phrase_file
 from ..data import registry
 from ..training import recipes
@@ -32,7 +33,6 @@ BYTES = 1.7  # of a PNG, a pixel
 MICRO_PIXELS = 128 * 128  # of the micro world; larger pictures are generated at 512 x 512
 # Dense half-precision TFLOP/s by NVIDIA's data sheets; T4 in float16, the others in bfloat16
 PEAKS = {"T4": 65, "A10": 125, "L40S": 362, "A100": 312, "H100 or H200": 989}
-NEEDS = {"background": ("inpaint", "prior"), "color": ("inpaint",), "texture": ("inpaint", "prior")}
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ class Job:
 def roles_of(params: dict[str, Any], attribute: str) -> tuple[str, ...]:
     """The roles that edits of an attribute need, by the editor that the parameters name."""
     editor = params["edit"].get("editor", "varireal")
-    return {"img2img": ("prior",), "instruct": ("instruct",)}.get(editor) or NEEDS.get(
-        attribute, ()
-    )
+    own = ("inpaint", "prior") if ATTRIBUTES[attribute].generates_prior else ("inpaint",)
+    return {"img2img": ("prior",), "instruct": ("instruct",)}.get(editor, own)
 
 
 def refined(params: dict[str, Any], attribute: str) -> bool:
@@ -353,7 +352,7 @@ def _edit_hours(
     if count is None or make is None or check is None:
         return _estimate(params, None)
     own, priors = params["edit"][attribute], 0.0
-    if attribute != "color":
+    if ATTRIBUTES[attribute].generates_prior:
         cost = params["models"]["prior"].get("tflop")
         if cost is None:
             return _estimate(params, None)

@@ -1,0 +1,12 @@
+"""Background: the place in which the object is seen."""
+
+from .attribute import Attribute
+
+BACKGROUND = Attribute(
+    name="background",
+    label="background",
+    region="background",
+    prior="scene",
+    what="the place or surroundings in which the object is seen",
+    instruct="put the {class} {phrase}",
+)

@@ -1,0 +1,11 @@
+"""Texture: the material or pattern of the object's surface."""
+
+from .attribute import Attribute
+
+TEXTURE = Attribute(
+    name="texture",
+    label="texture",
+    region="object",
+    prior="surface",
+    what="the material or pattern of the object's surface",
+)
