@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from varireal_utils.core import storage
-from varireal_utils.reporting import publishing, readme
+from varireal_utils.reporting import publishing, result_blocks
 from varireal_utils.workflow import provenance
 
 
@@ -17,7 +17,7 @@ def test_a_publication_replaces_the_one_before(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study = tmp_path / "runs/mine"
-    monkeypatch.setattr(readme, "SHOWN", "mine")
+    monkeypatch.setattr(result_blocks, "SHOWN", "mine")
     for name in ("claims.csv", "answers.parquet", "pictures/a.png", "run.sha256"):
         storage.write_text(study / "results" / name, name)
     for name in (
@@ -63,7 +63,7 @@ def test_a_publication_replaces_the_one_before(
     publishing.publish(study, home, [home / "pictures/a.png"])  # redrawn from there: figures alone
     assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
     Path("figures/a.png").unlink()
-    monkeypatch.setattr(readme, "SHOWN", "another")  # of which figures/ is, and most notebooks
+    monkeypatch.setattr(result_blocks, "SHOWN", "another")  # of which figures/ is, and most notebooks
     publishing.publish(study, study / "results", [home / "pictures/a.png"])
     assert not Path("figures/a.png").exists()
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [

@@ -1,67 +1,244 @@
-"""The README's numbers are those of results/, or it holds none."""
+"""The pages hold what results/ hold: blocks are the tool's output, links lead somewhere, what they
+name exists."""
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from varireal_utils import __main__ as command_line
 from varireal_utils.core import storage
-from varireal_utils.reporting import readme
+from varireal_utils.reporting import benchmark_blocks, first_page, readme, result_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = {p.relative_to(ROOT).as_posix(): p for p in [*readme.pages(ROOT), ROOT / "CONTRIBUTING.md"]}
+REMEDY = "run: python -m varireal_utils.reporting.readme"
+ROW = {
+    "claim": "A1",
+    "says": "s",
+    "quantity": "q",
+    "reported": "below 0.3",
+    "source": "abstract [V]",
+    "ours": 0.5,
+    "low": -0.1,
+    "high": 1.1,
+    "low90": 0.0,
+    "high90": 1.0,
+    "margin": 0.3,
+    "seeds": 5.0,
+    "datasets": 3,
+    "cells": 6,
+    "verdict": "inconclusive",
+    "settle": "3 more seeds would settle it",
+    "detail": "",
+}
 
 
-def test_readme_shows_what_results_hold():
-    if not (ROOT / "results" / readme.SHOWN / "claims.csv").exists():
-        pytest.skip("no results are committed yet")
-    text = (ROOT / "README.md").read_text()
-    shown = text.split(readme.BEGIN)[1].split(readme.END)[0].strip()
-    assert shown == readme.block(ROOT).strip(), "run: python -m varireal_utils.reporting.readme"
+def prose(path: Path) -> str:
+    """A page without its fenced code blocks."""
+    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+def anchors(path: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", prose(path), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in heads}
+
+
+def test_the_first_page_is_one_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", [p.relative_to(ROOT).as_posix() for p in readme.pages(ROOT)])
+def test_blocks_are_what_the_tool_writes(page):
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    up = "" if path.parent == ROOT else "../"
+    assert text == readme.fill(text, ROOT, up, page), REMEDY
+
+
+def test_every_block_stands_in_a_page():
+    text = "".join(p.read_text() for p in readme.pages(ROOT))
+    assert {name for name in readme.BLOCKS if f"<!-- begin {name} -->" not in text} == set()
+
+
+def test_the_picture_shows_the_published_photographs():
+    with Image.open(ROOT / readme.PICTURE) as picture:
+        assert picture.text["Source"] == first_page.chosen(ROOT)[1], REMEDY
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
-        there = (ROOT / page).parent / target
-        assert target.startswith("http") or there.exists(), target
+    path = PAGES[page]
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        there = path if not name else (path.parent / name).resolve()
+        assert there.exists() and there.is_relative_to(ROOT), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(there), f"{page}: {target} has no such heading"
 
 
-def test_a_row_shows_mark_and_what_would_settle_it():
-    row = {
-        "claim": "A1",
-        "says": "s",
-        "quantity": "q",
-        "reported": "below 0.3",
-        "source": "abstract [V]",
-        "ours": 0.5,
-        "low": -0.1,
-        "high": 1.1,
-        "seeds": 5.0,
-        "verdict": "inconclusive",
-        "settle": "3 more seeds would settle it",
-    }
-    text = readme._claim(row, "command, time")
-    assert "| below 0.3 [V] |" in text and "q: +0.50 [-0.10, +1.10], 5 seeds" in text
-    assert "**inconclusive** (3 more seeds would settle it) | command, time |" in text
-    empty = readme._claim(
-        row | {"ours": float("nan"), "settle": float("nan"), "source": "", "verdict": "not run"},
-        "command, time",
+def test_three_clicks_lead_from_a_claim_to_its_cell():
+    rows = result_blocks.load(ROOT, "claims").to_dict("records")
+    first, second = (ROOT / "README.md").read_text(), (ROOT / "docs/results.md").read_text()
+    for row in rows:
+        assert f"[{row['claim']}](docs/results.md#{row['claim'].lower()})" in first
+        section = second.split(f"\n### {row['claim']}\n")[1].split("\n## ")[0].split("\n### ")[0]
+        link = re.search(r"\[cell \[\d+\] of 07_claims\]\(\.\./(\S+\.ipynb)\)", section)
+        assert link and (ROOT / link[1]).is_file(), row["claim"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_pages_name_exist(page, capsys):
+    text = PAGES[page].read_text(encoding="utf-8")
+    for word in set(re.findall(r"python -m varireal_utils ([a-z][\w-]*)", text)):
+        with pytest.raises(SystemExit) as end:
+            command_line.main([word, "--help"])
+        assert end.value.code == 0, f"{page}: varireal_utils {word}"
+    for module in set(re.findall(r"python -m ((?:varireal_utils|bench|microworld)\.[\w.]+)", text)):
+        assert importlib.util.find_spec(module.rstrip(".")), f"{page}: {module}"
+    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.M)
+    for target in set(re.findall(r"(?:^|`|\"|/ )make ([a-z][\w-]*)", text, re.M)):
+        assert target in targets, f"{page}: make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_pages_name_exist(page):
+    text = PAGES[page].read_text(encoding="utf-8")
+    for name in re.findall(r"(?<![\w/])(?:params|profiles|notebooks|tests)/[\w./*-]+\w", text):
+        if "<" not in name and not name.endswith(("sha256", "failed.ipynb")):
+            assert list(ROOT.glob(name)), f"{page}: {name}"
+
+
+def test_every_command_is_documented():
+    text = (ROOT / "docs/command_line.md").read_text()
+    for word in re.findall(r"^    python -m varireal_utils (\S+)", command_line.__doc__, re.M):
+        assert f"python -m varireal_utils {word}" in text, word
+    for target in re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split():
+        assert f"make {target}" in text, target
+
+
+def cited(text: str) -> list[str]:
+    """Ids of docs/protocol.md in a text: "PROTOCOL.md, C4.2 and C4.3", "[protocol, C1](...)"."""
+    out = []
+    flat = re.sub(r"\s*\n[\s#\"]*", " ", text)
+    for place in re.finditer(r"protocol(?:\.md)?`?, ([^)\]:;]{1,30})", flat, re.I):
+        out += re.findall(r"\b[A-E](?:\d{1,2}(?:\.\d{1,2})?)?\b", place[1])
+    return out
+
+
+def test_ids_that_code_cites_stand_in_the_protocol():
+    text = (ROOT / "docs/protocol.md").read_text()
+    known = set(re.findall(r"^#+ ([A-E]\d?)\.? ", text, re.M))
+    known |= set(re.findall(r"^\| ([A-E]\d{1,2}(?:\.\d{1,2})?) \|", text, re.M))
+    assert {"A1", "A8", "B1", "C2", "C4.2", "C4.24", "D1"} <= known
+    found = {}
+    for folder in ("varireal_utils", "microworld", "notebooks", "params", "bench", "tests"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".yaml", ".ipynb") and path != Path(__file__):
+                found |= dict.fromkeys(cited(path.read_text(encoding="utf-8")), path)
+    assert len(found) > 5
+    assert {i: p for i, p in found.items() if i not in known} == {}
+
+
+def test_markers_without_partner_or_block_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="page.md: a marker .* stands alone"):
+        readme.fill("<!-- begin models --> <!-- end gpu -->", tmp_path, "", "page.md")
+    with pytest.raises(ValueError, match="page.md: a marker .* stands alone"):
+        readme.fill("text <!-- end models -->", tmp_path, "", "page.md")
+    with pytest.raises(ValueError, match="page.md: no block 'nothing'; known are answer"):
+        readme.fill("<!-- begin nothing --><!-- end nothing -->", tmp_path, "", "page.md")
+
+
+def test_blocks_fill_lines_and_parts_of_lines(tmp_path, monkeypatch):
+    monkeypatch.setitem(readme.BLOCKS, "models", lambda root, up: f"{up}new\n")
+    text = "a <!-- begin models -->old<!-- end models --> b"
+    new = "a <!-- begin models -->../new<!-- end models --> b"
+    assert readme.fill(text, tmp_path, "../") == new == readme.fill(new, tmp_path, "../")
+    text = "<!-- begin models -->\nold\n\nolder\n<!-- end models -->"
+    new = "<!-- begin models -->\nnew\n<!-- end models -->"
+    assert readme.fill(text, tmp_path, "") == new
+
+
+def published(root: Path, *rows: dict, recognised: float = 0.5) -> Path:
+    """A published study with these claims, one data set, real photographs 20 points above zero."""
+    folder = root / "results" / result_blocks.SHOWN
+    storage.write_table(folder / "claims.csv", pd.DataFrame(list(rows)))
+    arms = {"zero-shot": 50.0, "real": 70.0}
+    storage.write_table(
+        folder / "main_table.csv",
+        pd.DataFrame({"dataset": "d", "arm": list(arms), "mean": list(arms.values())}),
     )
-    assert empty == "| A1: s | below 0.3 | q | **not run** |  |"
+    sets = pd.DataFrame({"dataset": "d", "set": ["real", "datadream dset"]})
+    sets["recognised"] = [0.8, recognised]
+    storage.write_table(folder / "quality_sets.csv", sets)
+    return root
+
+
+def test_a_section_says_what_came_out_and_how_sure_it_is():
+    facts = dict(result_blocks._facts(ROW, {}))
+    assert facts["this study"] == "+0.50 pp, 95 % interval -0.10 to +1.10"
+    assert facts["the paper"] == "below 0.3 (abstract [V])"
+    assert (
+        facts["verdict"] == "**inconclusive**" and "3 more seeds" in facts["what would settle it"]
+    )
+    empty = ROW | {"ours": float("nan"), "settle": float("nan"), "source": "", "verdict": "not run"}
+    facts = dict(result_blocks._facts(empty, {}))
+    assert "this study" not in facts and facts["verdict"] == "**not run**"
+    facts = dict(result_blocks._facts(ROW, {"A1": "why not"}))
+    assert facts["verdict"] == "**not valid**" and facts["why"] == "why not"
+
+
+def test_what_is_not_valid_reads_not_valid(tmp_path):
+    s4 = ROW | {"claim": "S4", "quantity": "DataDream minus edits", "verdict": "different"}
+    root = published(tmp_path, ROW, s4, recognised=0.1)
+    assert list(result_blocks.invalid(root)) == ["S4"]
+    table = first_page.claims(root, "")
+    assert table.count("**undecided**") == 1 and table.count("**not&nbsp;valid**") == 1
+    assert "does&nbsp;not&nbsp;hold" not in table
+    assert "one is not valid (S4)" in first_page.answer(root, "")
+    assert result_blocks.invalid(published(tmp_path / "good", ROW, s4)) == {}
+    assert "does&nbsp;not&nbsp;hold" in first_page.claims(tmp_path / "good", "")
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({}, "too uncertain to tell whether it stays within the paper's 0.3 pp."),
+        ({"low": 0.1}, "above zero, but too uncertain"),
+        ({"high": -0.01, "low": -1.0, "ours": -0.5}, "below zero, but too uncertain"),
+        ({"verdict": "reproduced"}, "mostly within the paper's 0.3 pp."),
+        ({"verdict": "different", "low": 0.4}, "above zero, but mostly beyond the paper's 0.3 pp."),
+        ({"ours": float("nan")}, "The effect of feasibility has not been measured."),
+    ],
+)
+def test_the_answer_follows_the_verdict(change, said):
+    assert said in first_page._effect(ROW | change, {})
+
+
+def test_wall_time_counts_jobs_side_by_side_once_and_no_pause():
+    runs = pd.DataFrame(
+        {
+            "started": [f"2026-01-01T00:{m:02d}:00Z" for m in (0, 1, 3, 20)],
+            "seconds": [120.0, 60.0, 60.0, 60.0],  # 0-2, 1-2, 3-4 after a minute, 20-21
+        }
+    )
+    assert result_blocks.wall_minutes(runs) == pytest.approx(4.0)
+    near = runs.assign(started=["2026-01-01T00:00:00Z"] * 2 + ["2026-01-01T00:02:30Z"] * 2)
+    assert result_blocks.wall_minutes(near) == pytest.approx(3.5)
 
 
 def test_tables_of_an_older_version_are_refused(tmp_path):
     folder = tmp_path / "results" / readme.SHOWN
     folder.mkdir(parents=True)
-    for name in ("claims.csv", "main_table.csv", "runs.csv"):
-        (folder / name).write_text("claim,verdict\nA1,supported\n")
-    (folder / "run.json").write_text("{}")
+    (folder / "claims.csv").write_text("claim,verdict\nA1,supported\n")
     with pytest.raises(ValueError, match="claims.csv has no column .* older version"):
-        readme.block(tmp_path)
+        result_blocks.load(tmp_path, "claims")
 
 
 def test_head_room_is_asked_for_on_every_data_set():
@@ -74,86 +251,80 @@ def test_head_room_is_asked_for_on_every_data_set():
             ]
         )
 
-    assert readme.head_room(table({"a": 12, "b": 10})) == []
-    some = readme.head_room(table({"a": 12, "b": 4.5}))[0]
+    assert result_blocks.head_room(table({"a": 12, "b": 10})) == []
+    some = result_blocks.head_room(table({"a": 12, "b": 4.5}))[0]
     assert some.startswith("**Little room on b +4.5 points.**") and "a +12" not in some
-    assert readme.head_room(table({"a": 3, "b": 4.5}))[0].startswith("**Not valid yet.**")
+    none = result_blocks.head_room(table({"a": 3, "b": 4.5}))[0]
+    assert none.startswith("**Not valid yet.**")
+
+
+def test_costs_stand_there_once_they_were_measured(tmp_path):
+    assert first_page._setup({}) == first_page._first_study(tmp_path, {}) == ""
+    bench = {"rows": [{"what": "make study", "seconds": 540.0}]}
+    storage.write_json(tmp_path / "results/bench.json", bench)
+    assert first_page._first_study(tmp_path, {}) == "9 min"
+    first = {"setup_seconds": 100.0, "download_gb": 3.24, "environment_gb": 7.0}
+    assert first_page._setup(first) == "2 min, 3.2 GB to download, 7.0 GB of disk"
+    first |= {"study_seconds": 300.0, "study_gb": 0.1}
+    assert first_page._first_study(tmp_path, first) == "5 min, 0.1 GB of disk"
+    where = {"machine": "m", "started": "2026-01-01T00:00:00Z"}
+    storage.write_json(tmp_path / "results/first_run.json", first | where)
+    table = benchmark_blocks.first_run(tmp_path, "")
+    assert "| packages to download | 3.24 GB |" in table and "again" not in table
+
+
+SPEED = {
+    "rows": [
+        *(
+            {"what": "training step", "classes": 37, "way": w, "seconds": s, "ratio": 12 / s}
+            for w, s in (
+                ("plain", 12.0),
+                ("float32", 6.0),
+                ("float32 by prefix", 8.0),
+                ("bfloat16", 2.0),
+            )
+        ),
+        {"what": "make study", "classes": None, "way": "ours", "seconds": 500.0, "ratio": None},
+    ],
+    "repeats": 3,
+    "model": "ViT-B-16",
+    "batch": 16,
+    "machine": "m",
+    "started": "2026-01-01T00:00:00Z",
+    "missed": ["too slow", "a bottleneck"],
+}
+GPU_ROW = {"classes": None, "way": "plain", "batch": 1, "images_per_second": 9.0}
+GPU = {
+    "card": "a card",
+    "peak_tflops": 1000.0,
+    "matrix_tflops": 750.0,
+    "started": "2026-01-01T00:00:00Z",
+    "rows": [
+        GPU_ROW
+        | {"what": "training step", "classes": 37, "way": "bfloat16", "batch": 64}
+        | {"images_per_second": 1252.3, "share_of_peak": 0.086},
+        GPU_ROW | {"what": "colour edits", "share_of_peak": None},
+    ],
+}
 
 
 def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
-    assert readme._speed(tmp_path) == readme._growth(tmp_path) == readme._gpu(tmp_path) == []
-    rows = [
-        {"what": "training step", "classes": 37, "way": w, "seconds": s, "ratio": 12 / s}
-        for w, s in (
-            ("plain", 12.0),
-            ("float32", 6.0),
-            ("float32 by prefix", 8.0),
-            ("bfloat16", 2.0),
-        )
-    ]
-    rows.append(
-        {"what": "make study", "classes": None, "way": "ours", "seconds": 500.0, "ratio": None}
-    )
-    storage.write_json(
-        tmp_path / "results/bench.json",
-        {
-            "rows": rows,
-            "repeats": 3,
-            "model": "ViT-B-16",
-            "batch": 16,
-            "machine": "m",
-            "started": "2026-01-01T00:00:00Z",
-            "missed": ["too slow", "a bottleneck"],
-        },
-    )
-    text = readme._speed(tmp_path)
+    for block in (benchmark_blocks.speed, benchmark_blocks.gpu, benchmark_blocks.growth):
+        assert block(tmp_path, "").startswith("Not measured yet: `")
+    storage.write_json(tmp_path / "results/bench.json", SPEED)
+    text = benchmark_blocks.speed(tmp_path, "").splitlines()
     assert text[-3] == "| training step, 37 classes | 12 s | 6 s (**2.0x**) | 2 s (**6.0x**) |"
     assert text[-2] == "| training step, 37 classes, noise by prefix | 12 s | 8 s (**1.5x**) |  |"
-    assert (
-        text[-1] == "| make study |  | 500 s |  |" and "Missed: too slow; a bottleneck." in text[1]
-    )
-    storage.write_json(
-        tmp_path / "results/bench_gpu.json",
-        {
-            "card": "a card",
-            "peak_tflops": 1000.0,
-            "matrix_tflops": 750.0,
-            "started": "2026-01-01T00:00:00Z",
-            "rows": [
-                {
-                    "what": "training step",
-                    "classes": 37,
-                    "way": "bfloat16",
-                    "batch": 64,
-                    "images_per_second": 1252.3,
-                    "share_of_peak": 0.086,
-                },
-                {
-                    "what": "colour edits",
-                    "classes": None,
-                    "way": "plain",
-                    "batch": 1,
-                    "images_per_second": 9.0,
-                    "share_of_peak": None,
-                },
-            ],
-        },
-    )
-    text = readme._gpu(tmp_path)
-    assert "a card" in text[1] and "75 %" in text[1]
+    assert text[-1] == "| make study |  | 500 s |  |"
+    assert "Missed: too slow; a bottleneck." in text[0]
+    storage.write_json(tmp_path / "results/bench_gpu.json", GPU)
+    text = benchmark_blocks.gpu(tmp_path, "").splitlines()
+    assert "a card" in text[0] and "75 %" in text[0]
     assert text[-2:] == [
         "| training step, 37 classes | bfloat16 | 64 | 1,252 | 9 % |",
         "| colour edits | plain | 1 | 9 |  |",
     ]
-    storage.write_table(
-        tmp_path / "results/growth.csv",
-        pd.DataFrame(
-            {
-                "images": [1000, 2000],
-                "stage": "01_data",
-                "seconds": [1.2, 2.3],
-                "memory_mb": [700.4, 701.0],
-            }
-        ),
-    )
-    assert readme._growth(tmp_path)[-1] == "| 01_data | 1 s, 700 MB | 2 s, 701 MB |"
+    table = pd.DataFrame({"images": [1000, 2000], "stage": "01_data", "seconds": [1.2, 2.3]})
+    storage.write_table(tmp_path / "results/growth.csv", table.assign(memory_mb=[700.4, 701.0]))
+    last = benchmark_blocks.growth(tmp_path, "").splitlines()[-1]
+    assert last == "| 01_data | 1 s, 700 MB | 2 s, 701 MB |"

@@ -14,7 +14,7 @@ import pandas as pd
 from ..core import storage
 from ..core.seeds import seed_for
 from ..workflow import overview
-from . import readme
+from . import result_blocks
 
 
 def edits(study: Path) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def executed(study: Path) -> list[Path]:
     for path in sorted((study / "notebooks").glob("[0-9]*.ipynb")):
         stage, _, rest = path.stem.partition("-")
         own = stage == "07_claims" or (
-            study.name == readme.SHOWN and (rest == first or rest.startswith(f"{first}-"))
+            study.name == result_blocks.SHOWN and (rest == first or rest.startswith(f"{first}-"))
         )
         if (
             path.name.endswith(".failed.ipynb")
@@ -150,7 +150,7 @@ def executed(study: Path) -> list[Path]:
 def publish(study: Path, folder: Path, figures: list[Path]) -> list[Path]:
     """Copy tables, pictures and some executed notebooks to results/<study>/, where nothing of an
     earlier publication stays; and the figures of the study that the README shows to figures/."""
-    out = [(p, Path("figures") / p.name) for p in figures if study.name == readme.SHOWN]
+    out = [(p, Path("figures") / p.name) for p in figures if study.name == result_blocks.SHOWN]
     if folder == study / "results":
         home = Path("results") / study.name
         out += [

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core import storage
 from ..data import registry
-from . import readme
+from . import result_blocks
 
 # name -> heading; figures that a study lacks are left out, others follow behind
 FIGURES = {
@@ -187,8 +187,8 @@ def _command(file: str) -> str:
 def _warnings(results: Path) -> list[str]:
     """What must be known before a verdict is believed, as the README says it."""
     main, sets = results / "main_table.csv", results / "quality_sets.csv"
-    found = readme.head_room(storage.read_table(main)) if main.is_file() else []
-    found += readme.drawings(storage.read_table(sets)) if sets.is_file() else []
+    found = result_blocks.head_room(storage.read_table(main)) if main.is_file() else []
+    found += result_blocks.drawings(storage.read_table(sets)) if sets.is_file() else []
     return [text.replace("**", "") for text in found if text]
 
 

@@ -1,0 +1,135 @@
+"""Blocks of docs/benchmarks.md: cost of a first run, speed on CPU and GPU, growth with the data.
+
+Every function returns Markdown made from a file that a program of bench/ wrote under results/, or
+a sentence that names the program where it has not run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core import storage
+
+
+def _missing(command: str) -> str:
+    return f"Not measured yet: `{command}`."
+
+
+def first_run(root: Path, up: str) -> str:
+    """What bench.first_run measured."""
+    path = root / "results/first_run.json"
+    if not path.exists():
+        return _missing("python -m bench.first_run")
+    facts = storage.read_json(path)
+    rows = [
+        ("set-up, wall time", "setup_seconds", "{:.0f} s"),
+        ("packages to download", "download_gb", "{:.2f} GB"),
+        ("environment on disk", "environment_gb", "{:.2f} GB"),
+        ("first study, wall time", "study_seconds", "{:.0f} s"),
+        ("the same call again", "again_seconds", "{:.0f} s"),
+        ("the study on disk", "study_gb", "{:.2f} GB"),
+    ]
+    cells = [f"| {name} | {form.format(facts[k])} |" for name, k, form in rows if k in facts]
+    where = f"{facts['machine']}, {facts['started'][:10]}"
+    return "\n".join([f"| {where} | |", "|---|---|", *cells])
+
+
+def speed(root: Path, up: str) -> str:
+    """What `make bench` measured: the reference's way beside ours."""
+    path = root / "results/bench.json"
+    if not path.exists():
+        return _missing("make bench")
+    facts = storage.read_json(path)
+    cells: list[str] = []
+    table = pd.DataFrame(facts["rows"])
+    for (what, classes), own in table.groupby(["what", "classes"], sort=False, dropna=False):
+        name = what if classes != classes else f"{what}, {classes:.0f} classes"
+        cells += _speed_rows(name, own.set_index("way"))
+    missed = f" Missed: {'; '.join(facts['missed'])}." if facts["missed"] else ""
+    if "tflops" in facts:
+        fast = " and ".join(f"{1e3 * v:.0f} GFLOP/s in {k}" for k, v in facts["tflops"].items())
+        missed += (
+            f" This processor multiplies at {fast}; what the products alone would take at "
+            "that speed bounds every ratio."
+        )
+    return "\n".join(
+        [
+            f"Medians of {facts['repeats']} alternating repeats, {facts['model']}, batch "
+            f"{facts['batch']} ({facts['machine']}, {facts['started'][:10]}).{missed}",
+            "",
+            "| | as the reference does it | ours | ours, bfloat16 |",
+            "|---|---|---|---|",
+            *cells,
+        ]
+    )
+
+
+def _speed_rows(name: str, found: pd.DataFrame) -> list[str]:
+    """Rows of one measurement: plain, ours, ours in bfloat16; another with noise by prefix."""
+    text = {}
+    for way, row in found.iterrows():
+        faster = way != "plain" and row["ratio"] == row["ratio"]
+        ratio = f" (**{row['ratio']:.1f}x**)" if faster else ""
+        text[way] = f"{row['seconds']:.3g} s{ratio}"
+    out = []
+    for how in ("", " by prefix"):
+        ours = text.get(f"float32{how}") or text.get(f"ours{how}", "")
+        half = text.get(f"bfloat16{how}", "")
+        if ours or half:
+            noise = f", noise{how}" if how else ""
+            out.append(f"| {name}{noise} | {text.get('plain', '')} | {ours} | {half} |")
+    return out
+
+
+def gpu(root: Path, up: str) -> str:
+    """What `bench.gpu` measured: images a second, share of the peak."""
+    path = root / "results/bench_gpu.json"
+    if not path.exists():
+        return _missing("python -m bench.gpu")
+    facts = storage.read_json(path)
+    return "\n".join(
+        [
+            f"{facts['card']}, random weights, {facts['started'][:10]}. Shares are of the data "
+            f"sheet's {facts['peak_tflops']:.0f} TFLOP/s of bf16, of which a large matrix product "
+            f"reached {100 * facts['matrix_tflops'] / facts['peak_tflops']:.0f} %.",
+            "",
+            "| | way | images at once | images a second | share of the peak |",
+            "|---|---|---|---|---|",
+            *map(_gpu_row, facts["rows"]),
+        ]
+    )
+
+
+def _gpu_row(row: dict[str, Any]) -> str:
+    classes = f", {row['classes']} classes" if row["classes"] else ""
+    share = "" if row["share_of_peak"] is None else f"{100 * row['share_of_peak']:.0f} %"
+    return (
+        f"| {row['what']}{classes} | {row['way']} | {row['batch']} | "
+        f"{row['images_per_second']:,.0f} | {share} |"
+    )
+
+
+def growth(root: Path, up: str) -> str:
+    """What `bench.growth` measured: seconds and memory of each stage."""
+    path = root / "results/growth.csv"
+    if not path.exists():
+        return _missing("python -m bench.growth")
+    table = pd.read_csv(path)
+    wide = table.pivot(index="stage", columns="images", values=["seconds", "memory_mb"])
+    sizes = sorted(table["images"].unique())
+    cells = [
+        f"| {stage} | "
+        + " | ".join(f"{row['seconds', n]:.0f} s, {row['memory_mb', n]:.0f} MB" for n in sizes)
+        + " |"
+        for stage, row in wide.iterrows()
+    ]
+    return "\n".join(
+        [
+            "| stage | " + " | ".join(f"{n:,} images" for n in sizes) + " |",
+            "|---|" + "---|" * len(sizes),
+            *cells,
+        ]
+    )

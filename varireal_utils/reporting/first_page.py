@@ -1,0 +1,199 @@
+"""Blocks of README.md: the answer in three sentences, the table of claims, the commands' cost, the
+picture of the question.
+
+Everything is read from results/: the claims and their verdicts from results/<SHOWN>/, wall time,
+download and disk of a first run from results/first_run.json and results/bench.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+from ..core import storage
+from . import image_grids, publishing, result_blocks, style
+
+PICTURE = "docs/images/question.png"
+PLAIN = {
+    "reproduced": "holds here",
+    "equivalent": "no difference beyond the margin",
+    "different": "does not hold here",
+    "inconclusive": "undecided",
+    "not run": "not run",
+    "not valid": "not valid",
+}
+COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+GROUPED = {
+    "reproduced": "holds",
+    "equivalent": "shows no difference beyond its margin",
+    "different": "does not hold",
+    "inconclusive": "stays undecided",
+    "not run": "was not run",
+    "not valid": "is not valid",
+}
+PLURAL = {
+    "reproduced": "hold",
+    "equivalent": "show no difference beyond their margins",
+    "different": "do not hold",
+    "inconclusive": "stay undecided",
+    "not run": "were not run",
+    "not valid": "are not valid",
+}
+
+
+def answer(root: Path, up: str) -> str:
+    """The answer in three sentences: the paper's first claim, its five claims, the study's own."""
+    rows = result_blocks.load(root, "claims").to_dict("records")
+    reasons = result_blocks.invalid(root)
+    paper = [r for r in rows if r["claim"].startswith("A")]
+    own = [r for r in rows if not r["claim"].startswith("A")]
+    return (
+        f"{_effect(paper[0], reasons)} Of the paper's {_count(len(paper))} claims, "
+        f"{_grouped(paper, reasons)}. Of the {_count(len(own))} further claims tested here, "
+        f"{_grouped(own, reasons)}."
+    )
+
+
+def _effect(row: dict[str, Any], reasons: dict[str, str]) -> str:
+    """The first claim in words: the size of the effect and what may be said of it."""
+    if not result_blocks.known(row):
+        return "The effect of feasibility has not been measured."
+    size = (
+        f"In the rendered micro world, training on feasible instead of infeasible edits changes "
+        f"top-1 accuracy by {row['ours']:+.2f} percentage points (pp; 95 % interval "
+        f"{result_blocks.interval(row)})"
+    )
+    side = "above zero" if row["low"] > 0 else "below zero" if row["high"] < 0 else ""
+    said = {
+        "reproduced": f"mostly within the paper's {row['margin']:g} pp",
+        "equivalent": f"within {row['margin']:g} pp on average",
+        "different": f"mostly beyond the paper's {row['margin']:g} pp",
+        "inconclusive": f"too uncertain to tell whether it stays within the paper's "
+        f"{row['margin']:g} pp",
+        "not valid": "not valid, because a condition of the study does not hold",
+    }[result_blocks.verdict_of(row, reasons)]
+    return f"{size}: {f'{side}, but ' if side else ''}{said}."
+
+
+def _count(number: int) -> str:
+    return COUNTS[number] if number < len(COUNTS) else str(number)
+
+
+def _grouped(rows: list[dict[str, Any]], reasons: dict[str, str]) -> str:
+    """How many claims have each verdict, and which."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(result_blocks.verdict_of(row, reasons), []).append(row["claim"])
+    parts = [
+        f"{_count(len(names))} {(GROUPED if len(names) == 1 else PLURAL)[verdict]} "
+        f"({', '.join(names)})"
+        for verdict in PLAIN
+        if (names := groups.get(verdict))
+    ]
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def claims(root: Path, up: str) -> str:
+    """Claim, effect with interval, verdict in plain words; each row leads to its section."""
+    reasons = result_blocks.invalid(root)
+    lines = ["| claim | effect,&nbsp;pp&nbsp;[95&nbsp;%] | verdict |", "|---|---|---|"]
+    for row in result_blocks.load(root, "claims").to_dict("records"):
+        size = ""
+        if result_blocks.known(row):
+            size = f"{row['ours']:+.2f}&nbsp;[{row['low']:+.2f},&nbsp;{row['high']:+.2f}]"
+        said = PLAIN[result_blocks.verdict_of(row, reasons)]
+        link = f"[{row['claim']}]({up}docs/results.md#{row['claim'].lower()})"
+        lines.append(f"| {link} {row['says']} | {size} | **{said.replace(' ', '&nbsp;')}** |")
+    lines += [
+        "",
+        "*Undecided*: the study is too small to tell, which is not the same as no effect.",
+    ]
+    return "\n".join(lines)
+
+
+def study(root: Path, up: str) -> str:
+    """Size, date, machine and wall time of the published study."""
+    main, about = result_blocks.load(root, "main_table"), result_blocks.record(root)
+    minutes = result_blocks.wall_minutes(result_blocks.load(root, "runs"))
+    return (
+        f"{main['dataset'].nunique()} rendered data sets, {main['seeds'].max()} seeds, "
+        f"{main['n'].max()} test images a data set; `{result_blocks.command(about)}`, "
+        f"{minutes:.0f} minutes of wall time ({about['machine']}, {about['started'][:10]})"
+    )
+
+
+def commands(root: Path, up: str) -> str:
+    """The first commands, what each gives, and what it costs where that was measured."""
+    about, first = result_blocks.record(root), _facts(root / "results/first_run.json")
+    minutes = result_blocks.wall_minutes(result_blocks.load(root, "runs"))
+    rows = [
+        (
+            "make setup",
+            "the environment, once (needs Python 3.11 or newer, git, make)",
+            _setup(first),
+        ),
+        ("make study", "a first study, offline, on two CPU cores", _first_study(root, first)),
+        ("make report", "one HTML page: claims, figures, tables, executed notebooks", ""),
+        ("make lab", "JupyterLab; begin with `notebooks/00_overview.ipynb`", ""),
+        ("make figures", "every published figure again, without a model", ""),
+        ("make test", "the tests", ""),
+        (result_blocks.command(about), "the study above", f"{minutes:.0f} min"),
+    ]
+    cells = [f"| `{name}` | {text} | {cost} |" for name, text, cost in rows]
+    return "\n".join(["| command | gives | measured |", "|---|---|---|", *cells])
+
+
+def _setup(first: dict[str, Any]) -> str:
+    """Cost of set-up, "" where it was not measured."""
+    if "setup_seconds" not in first:
+        return ""
+    return (
+        f"{first['setup_seconds'] / 60:.0f} min, {first['download_gb']:.1f} GB to download, "
+        f"{first['environment_gb']:.1f} GB of disk"
+    )
+
+
+def _first_study(root: Path, first: dict[str, Any]) -> str:
+    """Cost of the first study: by bench.first_run, else by `make bench`."""
+    seconds = first.get("study_seconds")
+    for row in _facts(root / "results/bench.json").get("rows", []):
+        if row["what"] == "make study" and seconds is None:
+            seconds = row["seconds"]
+    disk = f", {first['study_gb']:.1f} GB of disk" if "study_gb" in first else ""
+    return f"{seconds / 60:.0f} min{disk}" if seconds is not None else ""
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return storage.read_json(path) if path.exists() else {}
+
+
+def chosen(root: Path) -> tuple[list[dict], str]:
+    """The first published row of each data set, and a digest of its pictures and words."""
+    folder = root / "results" / result_blocks.SHOWN
+    rows, _ = publishing.gathered(folder)
+    count = result_blocks.load(root, "main_table")["dataset"].nunique()
+    rows = rows[:: max(1, len(rows) // count)]
+    found = hashlib.sha256()
+    for row in rows:
+        for key in sorted(row.keys() - {"name", "source"}):
+            for arm, (picture, phrase) in sorted(row[key].items()):
+                found.update(f"{row['name']} {key} {arm} {phrase}".encode() + picture.tobytes())
+        found.update(row["source"].tobytes())
+    return rows, found.hexdigest()
+
+
+def draw(root: Path) -> Path:
+    """The question as one picture, a photograph of each data set; its PNG names the digest."""
+    rows, digest = chosen(root)
+    figure, _ = image_grids.qualitative_grid(rows)
+    buffer = io.BytesIO()
+    with style.look():
+        figure.savefig(buffer, format="png", metadata={"Software": None, "Source": digest})
+    plt.close(figure)
+    path = root / PICTURE
+    storage.write_bytes(path, buffer.getvalue())
+    return path

@@ -1,0 +1,292 @@
+"""Blocks of docs/results.md: each claim with its cell, accuracies, effects, checks of validity.
+
+Every function returns Markdown made from the tables under results/<SHOWN>/; `up` is the prefix of
+links from the page to the repository's root.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core import storage
+
+SHOWN = "micro_full"  # the study whose results the pages show
+HEADROOM = 10.0  # points that real fine-tuning must gain over zero-shot, fixed before the runs
+PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
+NOTEBOOK = "notebooks/07_claims.ipynb"
+NEEDED = {"claim", "says", "quantity", "reported", "source", "ours", "low", "high", "low90"}
+NEEDED |= {"high90", "margin", "seeds", "datasets", "cells", "verdict", "settle", "detail"}
+NAMES = {"background": "background", "color": "colour", "texture": "texture", "pooled": "pooled"}
+
+
+def load(root: Path, name: str) -> pd.DataFrame:
+    """A table of the published study. Raises ValueError where claims.csv lacks a column."""
+    path = root / "results" / SHOWN / f"{name}.csv"
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    missing = sorted(NEEDED - set(table)) if name == "claims" else []
+    if missing:
+        raise ValueError(
+            f"{path} has no column {missing[0]}: it is of an older version; run the study again "
+            "and publish its results"
+        )
+    return table
+
+
+def record(root: Path) -> dict[str, Any]:
+    """The run record of the published tables."""
+    return storage.read_json(root / "results" / SHOWN / "run.json")
+
+
+def known(row: dict[str, Any]) -> bool:
+    """Whether a claim has a number of this study."""
+    return isinstance(row["ours"], float) and row["ours"] == row["ours"]
+
+
+def invalid(root: Path) -> dict[str, str]:
+    """Claims whose verdict does not count, and why: no head-room, or images without their class."""
+    claims, reasons = load(root, "claims"), {}
+    sets = root / "results" / SHOWN / "quality_sets.csv"
+    poor = head_room(load(root, "main_table"))
+    if poor and poor[0].startswith("**Not valid"):
+        reasons = dict.fromkeys(claims["claim"], plain(poor[0]))
+    drawn = drawings(pd.read_csv(sets)) if sets.exists() else []
+    if drawn:
+        for name in claims["claim"][claims["quantity"].str.contains("DataDream")]:
+            reasons.setdefault(name, plain(drawn[0]))
+    return reasons
+
+
+def plain(text: str) -> str:
+    """Markdown without bold type."""
+    return text.replace("**", "")
+
+
+def verdict_of(row: dict[str, Any], reasons: dict[str, str]) -> str:
+    """The verdict of a claim as it is printed: "not valid" where its conditions do not hold."""
+    return "not valid" if row["claim"] in reasons else str(row["verdict"])
+
+
+def interval(row: dict[str, Any], low: str = "low", high: str = "high") -> str:
+    """An effect with its interval, in percentage points."""
+    return f"{row[low]:+.2f} to {row[high]:+.2f}"
+
+
+def command(about: dict[str, Any]) -> str:
+    """The command that runs the study of a record."""
+    file = about["parameter_file"]
+    return "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
+
+
+def wall_minutes(runs: pd.DataFrame) -> float:
+    """Minutes from the first job to the last, without pauses of more than PAUSE seconds."""
+    began = [pd.Timestamp(text).timestamp() for text in runs["started"]]
+    total, until = 0.0, float("-inf")
+    for start, seconds in sorted(zip(began, runs["seconds"])):
+        waited = start - until
+        total += max(0.0, start + seconds - (until if waited < PAUSE else start))
+        until = max(until, start + seconds)
+    return total / 60
+
+
+def cell_of(root: Path, *words: str) -> str:
+    """Link text of the executed cell whose printed table holds all words: "cell [7] of 07_claims";
+    the notebook's name alone where it holds none."""
+    path = root / "results" / SHOWN / NOTEBOOK
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        shown = "".join(
+            "".join(out.get("data", {}).get("text/html", "")) for out in cell.get("outputs", [])
+        )
+        if cell["cell_type"] == "code" and all(word in shown for word in words):
+            return f"cell [{cell['execution_count']}] of 07_claims"
+    return "07_claims"
+
+
+def notebook(root: Path, up: str, *words: str) -> str:
+    """A link to the executed notebook, naming the cell whose table holds all words."""
+    return f"[{cell_of(root, *words)}]({up}results/{SHOWN}/{NOTEBOOK})"
+
+
+def claim_sections(root: Path, up: str) -> str:
+    """A section for each claim: what was asked, what came out, and the cell behind it."""
+    reasons, lines = invalid(root), []
+    cell = notebook(root, up, "<td>A1</td>", "verdict")
+    for row in load(root, "claims").to_dict("records"):
+        lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
+        lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in _facts(row, reasons)), ""]
+        lines += [
+            f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
+            f"[claims.csv]({up}results/{SHOWN}/claims.csv); asked in "
+            f"[claims.yaml]({up}claims.yaml).",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _facts(row: dict[str, Any], reasons: dict[str, str]) -> list[tuple[str, str]]:
+    """What a claim's section lists."""
+    source = f" ({row['source']})" if isinstance(row["source"], str) else ""
+    facts = [("quantity", row["quantity"]), ("the paper", f"{row['reported']}{source}")]
+    if known(row):
+        facts += [
+            ("this study", f"{row['ours']:+.2f} pp, 95 % interval {interval(row)}"),
+            ("90 % interval, for equivalence", f"{interval(row, 'low90', 'high90')} pp"),
+            ("margin", f"±{row['margin']:g} pp"),
+            (
+                "from",
+                f"{row['seeds']:.0f} seeds, {row['datasets']:.0f} data sets, {row['cells']:.0f} "
+                "cells",
+            ),
+        ]
+    facts.append(("verdict", f"**{verdict_of(row, reasons)}**"))
+    if row["claim"] in reasons:
+        facts.append(("why", reasons[row["claim"]]))
+    for key, name in (("settle", "what would settle it"), ("detail", "detail")):
+        if isinstance(row[key], str) and row[key]:
+            facts.append((name, row[key]))
+    return facts
+
+
+def validity(root: Path, up: str) -> str:
+    """What must hold before arms may be compared, and whether it does."""
+    sets = root / "results" / SHOWN / "quality_sets.csv"
+    found = [*head_room(load(root, "main_table"))]
+    found += drawings(pd.read_csv(sets)) if sets.exists() else []
+    return "\n\n".join(f"* {text}" for text in found if text) or "Every check passed."
+
+
+def baselines(root: Path, up: str) -> str:
+    """Zero-shot, real photographs alone and DataDream, top-1 by data set."""
+    main = load(root, "main_table")
+    picked = {
+        "zero-shot": (main["arm"] == "zero-shot"),
+        "real": (main["arm"] == "real"),
+        "DataDream (dset)": main["recipe"] == "datadream(dset)",
+        "real + DataDream (dset)": main["recipe"] == "real+datadream(dset)",
+    }
+    lines = [f"| data set | {' | '.join(picked)} |", "|---|" + "---|" * len(picked)]
+    for dataset in sorted(main["dataset"].unique()):
+        cells = (_top1(main[rows & (main["dataset"] == dataset)]) for rows in picked.values())
+        lines.append(f"| {dataset} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _top1(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    return f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def accuracies(root: Path, up: str) -> str:
+    """Top-1 of the edited arms, a row for each data set, attribute and training."""
+    main = load(root, "main_table")
+    arms = ["feasible", "infeasible", "mixed"]
+    rows = main[main["arm"].isin(arms)]
+    lines = [
+        f"| data set | attribute | trained on | {' | '.join(arms)} |",
+        "|---|---|---|" + "---|" * len(arms),
+    ]
+    for (dataset, attribute, training), group in rows.groupby(["dataset", "attribute", "training"]):
+        cells = (_top1(group[group["arm"] == arm]) for arm in arms)
+        name = NAMES.get(attribute, attribute)
+        lines.append(f"| {dataset} | {name} | {training} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"From {notebook(root, up, 'zero-shot', 'infeasible')}."])
+
+
+def effects(root: Path, up: str) -> str:
+    """Feasible minus infeasible by attribute, pooled over data sets."""
+    rows = load(root, "effects")
+    rows = rows[rows["dataset"] == "pooled"]
+    lines = ["| attribute | trained on | feasible minus infeasible, pp | 95 % interval | cells |"]
+    lines.append("|---|---|---|---|---|")
+    for row in rows.to_dict("records"):
+        name = NAMES.get(row["attribute"], row["attribute"])
+        lines.append(
+            f"| {name} | {row['training']} | {row['difference']:+.2f} | {interval(row)} | "
+            f"{row['cells']:.0f} |"
+        )
+    link = notebook(root, up, "p_holm", "difference")
+    table = f"[effects.csv]({up}results/{SHOWN}/effects.csv)"
+    return "\n".join([*lines, "", f"From {link}; each data set in {table}."])
+
+
+def files(root: Path, up: str) -> str:
+    """The published notebooks, one of each stage and data set that was kept."""
+    folder = root / "results" / SHOWN / "notebooks"
+    lines = ["| stage | executed notebook |", "|---|---|"]
+    for path in sorted(folder.glob("*.ipynb")):
+        link = f"{up}results/{SHOWN}/notebooks/{path.name}"
+        lines.append(f"| {path.stem.split('-')[0]} | [{path.stem}]({link}) |")
+    return "\n".join(lines)
+
+
+def models(root: Path, up: str) -> str:
+    """What the micro models reach, target by target."""
+    facts = storage.read_json(root / "models/micro/acceptance.json")
+    lines = ["| measure | value | target | |", "|---|---|---|---|"]
+    for key, target in facts["targets"].items():
+        value = facts["figures"][key]
+        mark = "reached" if value >= target else "**not reached**"
+        lines.append(f"| {key.replace('_', ' ')} | {value:.3g} | {target:g} | {mark} |")
+    return "\n".join(lines)
+
+
+def head_room(main: pd.DataFrame) -> list[str]:
+    """A warning where a study, or a data set of it, cannot tell its arms apart: no head-room over
+    zero-shot."""
+    gains = {}
+    for dataset, rows in main.groupby("dataset"):
+        arms = rows.set_index("arm")["mean"]
+        gains[dataset] = arms["real"] - arms["zero-shot"]
+    poor = [f"{d} {g:+.1f}" for d, g in gains.items() if g < HEADROOM]
+    if poor and len(poor) < len(gains):
+        return [
+            f"**Little room on {', '.join(poor)} points.** So much fine-tuning on real "
+            f"photographs gains over zero-shot there; {HEADROOM:g} points were asked for "
+            "before the runs, so that arms have room to differ. Pooled quantities hold these "
+            "data sets too; the table of effects has each by itself.",
+            "",
+        ]
+    return (
+        []
+        if not poor
+        else [
+            f"**Not valid yet.** Fine-tuning on real photographs must gain at least {HEADROOM:g} "
+            f"points over zero-shot before arms can be compared; it gains {', '.join(poor)}. The "
+            "micro models are undertrained (table below), so the verdicts above say nothing about "
+            "feasibility. They show that the machinery runs.",
+            "",
+        ]
+    )
+
+
+def drawings(sets: pd.DataFrame) -> list[str]:
+    """A warning where generated images do not show their classes: DataDream's arms say nothing."""
+    out = []
+    for dataset, rows in sets.groupby("dataset"):
+        share = rows.set_index("set")["recognised"]
+        for name in share.index[share.index.str.startswith("datadream")]:
+            if share[name] < 0.5 * share["real"]:
+                out.append(
+                    f"{dataset}, {name}: {100 * share[name]:.0f} % against "
+                    f"{100 * share['real']:.0f} % of photographs"
+                )
+    return (
+        []
+        if not out
+        else [
+            "**S4 is not valid yet.** Zero-shot CLIP names the class of too few generated images ("
+            + "; ".join(out)
+            + "), so its verdict is about the micro text-to-image model, not about "
+            "DataDream.",
+            "",
+        ]
+    )
