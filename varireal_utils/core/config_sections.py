@@ -101,7 +101,7 @@ class ModelRoles(Settings):
 
 
 class DataDreamSettings(Settings):
-    """DataDream (PROTOCOL.md, C3). shots: photographs of a class; candidates: images drawn for
+    """DataDream (docs/protocol.md, C3). shots: photographs of a class; candidates: images drawn for
     each one kept (untuned); template: has {class}."""
 
     shots: Count
