@@ -2,7 +2,7 @@
 
 77 text tokens whatever the captions' length, q, k and v as products of their own with a low-rank
 branch each, activations of the text tower recomputed in the backward pass, float32, class names
-encoded again for every evaluation batch (PROTOCOL.md, C2 and C4). Mathematically it is what
+encoded again for every evaluation batch (docs/protocol.md, C2 and C4). Mathematically it is what
 varireal_utils.models.clip_lora computes; bench/run.py checks that before it times anything.
 """
 

@@ -1,4 +1,4 @@
-"""Draws the micro world: one object of a family in a scene, with its exact masks (DESIGN.md, 6).
+"""Draws the micro world: one object of a family in a scene, with its exact masks.
 
 symbols   image  (128, 128, 3) uint8 RGB      what a camera would see
           mask   (128, 128)    uint8 0 | 255  the object: its coverage is at least one half

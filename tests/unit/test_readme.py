@@ -83,6 +83,12 @@ def test_every_link_leads_somewhere(page):
             assert anchor in anchors(there), f"{page}: {target} has no such heading"
 
 
+def test_verdicts_of_both_pages_are_explained():
+    text = (ROOT / "docs/results.md").read_text()
+    for verdict, plain in first_page.PLAIN.items():
+        assert f"| {verdict} | {plain} |" in text
+
+
 def test_three_clicks_lead_from_a_claim_to_its_cell():
     rows = result_blocks.load(ROOT, "claims").to_dict("records")
     first, second = (ROOT / "README.md").read_text(), (ROOT / "docs/results.md").read_text()

@@ -116,7 +116,8 @@ def claim_sections(root: Path, up: str) -> str:
     cell = notebook(root, up, "<td>A1</td>", "verdict")
     for row in load(root, "claims").to_dict("records"):
         lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
-        lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in _facts(row, reasons)), ""]
+        first, *others = (f"| {key} | {value} |" for key, value in _facts(row, reasons))
+        lines += [first, "|---|---|", *others, ""]
         lines += [
             f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
             f"[claims.csv]({up}results/{SHOWN}/claims.csv); asked in "
