@@ -1,14 +1,19 @@
 """Figures: they plot the numbers that they store, and equal inputs give equal bytes."""
 
 import json
+import os
+import subprocess
+import sys
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from varireal_utils.reporting import diagnostic_figures, figures, image_grids, style
+from varireal_utils.core import storage
+from varireal_utils.reporting import check_figures, figures, image_grids, marks, style
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 MAIN = pd.DataFrame(
@@ -201,21 +206,20 @@ STRIPS = [
 DRAW = {
     "accuracy": lambda: figures.accuracy_by_arm(MAIN),
     "accuracy, seeds": lambda: figures.accuracy_by_arm(MAIN, SEEDS),
+    "accuracy, pairs": lambda: figures.accuracy_by_arm(MAIN, SEEDS, EFFECTS),
     "forest": lambda: figures.effect_forest(EFFECTS, 0.3),
     "grid": lambda: image_grids.qualitative_grid(grid()),
     "strip": lambda: image_grids.pipeline_strip(STRIPS),
     "acceptance": lambda: figures.acceptance(ACCEPTED),
     "curves": lambda: figures.learning_curves(CURVES),
-    "share": lambda: diagnostic_figures.infeasible_share(MAIN),
-    "shots": lambda: diagnostic_figures.accuracy_by_shots(SHOTS, 0.3),
-    "shots, no pairs": lambda: diagnostic_figures.accuracy_by_shots(
-        SHOTS[SHOTS["arm"] == "real"], 0.3
-    ),
-    "classes": lambda: diagnostic_figures.effect_by_class(CLASSES),
-    "balance": lambda: diagnostic_figures.quality_balance(BALANCE),
-    "map": lambda: diagnostic_figures.embedding_map(MAP),
-    "cost": lambda: diagnostic_figures.cost(RUNS),
-    "cost, arms": lambda: diagnostic_figures.cost(NAMED, SETS),
+    "share": lambda: figures.infeasible_share(MAIN),
+    "shots": lambda: figures.accuracy_by_shots(SHOTS, 0.3),
+    "shots, no pairs": lambda: figures.accuracy_by_shots(SHOTS[SHOTS["arm"] == "real"], 0.3),
+    "classes": lambda: figures.effect_by_class(CLASSES),
+    "balance": lambda: figures.quality_balance(BALANCE),
+    "map": lambda: figures.embedding_map(MAP),
+    "cost": lambda: figures.cost(RUNS),
+    "cost, arms": lambda: figures.cost(NAMED, SETS),
     "masks": lambda: figures.attribute_mask_quality(MASKS),
 }
 
@@ -223,7 +227,7 @@ DRAW = {
 @pytest.fixture(autouse=True)
 def no_figure_stays_open():
     yield
-    figures.plt.close("all")
+    plt.close("all")
 
 
 @pytest.mark.filterwarnings("error")
@@ -244,14 +248,143 @@ def test_saved_with_their_numbers_and_without_dates(tmp_path, name):
     assert json.loads(paths[4].read_text()) == {"caption": "to see", "runs": ["run 1", "run 2"]}
 
 
-def test_the_look_is_the_same_whatever_the_caller_has_set_and_leaves_no_trace(tmp_path):
-    images = []
-    for size in (7, 20):
-        with matplotlib.rc_context({"font.size": size, "savefig.dpi": 30 * size}):
-            fig, table = figures.effect_forest(EFFECTS, 0.3)
-            images.append(style.save(fig, tmp_path, f"{size}", table, [], "")[0].read_bytes())
-            assert matplotlib.rcParams["font.size"] == size
-    assert images[0] == images[1]
+HOSTILE_STYLE = """
+text.usetex: True
+text.parse_math: True
+font.size: 20
+font.family: monospace
+axes.grid: True
+axes.titlesize: 3
+axes.unicode_minus: False
+axes.prop_cycle: cycler('color', ['red'])
+axes.spines.top: True
+figure.constrained_layout.use: True
+figure.facecolor: pink
+image.cmap: jet
+image.interpolation: nearest
+legend.fontsize: 2
+lines.linewidth: 9
+lines.marker: x
+path.simplify: False
+pdf.compression: 0
+savefig.bbox: tight
+savefig.dpi: 30
+savefig.transparent: True
+svg.fonttype: none
+xtick.direction: in
+xtick.minor.visible: True
+"""
+CHILD = """
+import sys
+from tests.unit.test_figures import DRAW, style
+for name, draw in DRAW.items():
+    fig, table = draw()
+    style.save(fig, sys.argv[1], name, table, [], "")
+    style.plt.close(fig)
+"""
+
+
+def test_no_setting_of_a_users_matplotlibrc_changes_a_byte(tmp_path):
+    (tmp_path / "matplotlibrc").write_text(HOSTILE_STYLE)
+    own = os.environ | {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    child = [sys.executable, "-c", CHILD, str(tmp_path / "theirs")]
+    done = subprocess.run(child, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Bad key" not in done.stderr  # every setting above is one of matplotlib's
+    for name, draw in DRAW.items():
+        fig, table = draw()
+        for path in style.save(fig, tmp_path / "ours", name, table, [], ""):
+            other = tmp_path / "theirs" / path.name
+            assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_the_callers_settings_stay_as_they_were():
+    with matplotlib.rc_context({"font.size": 20, "text.usetex": True}):
+        figures.effect_forest(EFFECTS, 0.3)
+        assert matplotlib.rcParams["font.size"] == 20 and matplotlib.rcParams["text.usetex"]
+
+
+NAMES = ["$x_1$", "a_b", "NA", "_hidden", "50% \\textbf{off}", "null"]
+
+
+def words(fig) -> set[str]:
+    """Every text of a figure, as it stands there."""
+    return {t.get_text() for t in fig.findobj(matplotlib.text.Text)}
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_shown_as_they_are(tmp_path):
+    rows = CLASSES.head(len(NAMES)).assign(class_name=NAMES)
+    fig, table = figures.effect_by_class(rows)
+    fig.canvas.draw()
+    assert set(NAMES) <= words(fig)
+    style.save(fig, tmp_path, "classes", table, [], "")
+    texts = [t for t in fig.findobj(matplotlib.text.Text) if t.get_text() in NAMES]
+    assert len(texts) >= len(NAMES) and not any(t.get_parse_math() for t in texts)
+    stored = storage.read_table(tmp_path / "classes.csv")
+    assert sorted(stored["class_name"]) == sorted(NAMES)
+    many = pd.concat([BALANCE[BALANCE["dataset"] == "d"].assign(dataset=n) for n in NAMES])
+    assert set(NAMES) <= words(figures.quality_balance(many)[0])
+    many = pd.concat([MAIN.assign(dataset=n) for n in NAMES])
+    assert set(NAMES) <= words(figures.infeasible_share(many)[0])
+    many = pd.concat([MASKS.assign(dataset=n) for n in NAMES])
+    assert {f"{n} (n = 4)" for n in NAMES} <= words(figures.attribute_mask_quality(many)[0])
+    many = EFFECTS[EFFECTS["dataset"] == "d"]
+    fig, _ = figures.effect_forest(pd.concat([many.assign(dataset=n) for n in NAMES]), 0.3)
+    assert set(NAMES) <= words(fig)
+
+
+def test_paired_intervals_are_disjoint_exactly_if_their_difference_excludes_zero():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        difference, below, above = rng.normal(), *rng.uniform(0.05, 2, 2)
+        main = pd.DataFrame(
+            [
+                {"dataset": "d", "attribute": "color", "training": "edited only", **row}
+                for row in (
+                    {"arm": "feasible", "mean": 60 + difference},
+                    {"arm": "infeasible", "mean": 60.0},
+                    {"arm": "mixed", "mean": 60.0},
+                )
+            ]
+        )
+        low, high = difference - below, difference + above
+        effect = {"difference": difference, "low": low, "high": high}
+        effects = main.head(1)[["dataset", "attribute", "training"]].assign(**effect)
+        out = marks.paired_intervals(main, effects).set_index("arm")
+        f, i = out.loc["feasible"], out.loc["infeasible"]
+        disjoint = f["paired_low"] > i["paired_high"] or i["paired_low"] > f["paired_high"]
+        assert disjoint == (low > 0 or high < 0)
+        assert out.loc["mixed", ["paired_low", "paired_high"]].isna().all()
+
+
+def test_a_difference_of_one_point_is_seen_beside_datadream():
+    far = MAIN.assign(mean=[20.0, 60.0, 60.0, 61.0, 60.5, 15.0])
+    far = far.assign(low=far["mean"] - 1, high=far["mean"] + 1)
+    fig, _ = figures.accuracy_by_arm(far)
+    color, datadream = fig.axes[0], fig.axes[1]
+    fig.canvas.draw()
+    ends = color.transData.transform([[0, 60.0], [0, 61.0]])[:, 1]
+    assert np.ptp(ends) / fig.dpi > 0.2  # inches
+    assert datadream.get_ylim()[0] < 15
+
+
+def test_an_attribute_of_ones_own_is_drawn_in_its_panel():
+    own = MAIN.assign(attribute=MAIN["attribute"].replace("color", "weather"))
+    fig, _ = figures.accuracy_by_arm(own)
+    assert {a.get_title() for a in fig.axes} == {"weather", "DataDream"}
+    assert style.attribute_order(["all", "weather", "color", "", None, "pooled", "color"]) == [
+        "color",
+        "weather",
+        "all",
+    ]
+
+
+def test_a_figure_folder_keeps_the_paths_and_closes_what_it_shows(tmp_path):
+    folder = style.FigureFolder(tmp_path, ["a run"])
+    folder.add("masks", figures.attribute_mask_quality(MASKS), "to see")
+    assert [p.name for p in folder.paths] == [f"masks.{k}" for k in "png pdf svg csv json".split()]
+    assert not plt.get_fignums()
 
 
 def drawn(axis) -> np.ndarray:
@@ -317,7 +450,7 @@ def test_mask_shares():
 
 
 def test_wilson_at_its_ends():
-    low, high = figures.wilson(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 10]))
+    low, high = check_figures.wilson(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 10]))
     assert low[0] == pytest.approx(0) and high[2] == pytest.approx(1)
     assert (low[1], high[1]) == pytest.approx((0.2366, 0.7634), abs=1e-3)
 
@@ -384,21 +517,21 @@ def test_arms_stay_apart_for_colour_blind_readers(kind):
 
 
 def test_charts_store_what_they_draw():
-    fig, table = diagnostic_figures.infeasible_share(MAIN)
+    fig, table = figures.infeasible_share(MAIN)
     assert list(table["share"]) == [0.0, 1.0]  # the mixed arm there is real + edited
     assert set(table["mean"]) <= set(np.concatenate([drawn(a)[:, 1] for a in fig.axes]))
-    fig, table = diagnostic_figures.accuracy_by_shots(SHOTS, 0.3)
+    fig, table = figures.accuracy_by_shots(SHOTS, 0.3)
     assert len(table) == len(SHOTS) and set(SHOTS["mean"]) <= set(
         np.concatenate([drawn(a)[:, 1] for a in fig.axes])
     )
-    _, table = diagnostic_figures.effect_by_class(CLASSES)
+    _, table = figures.effect_by_class(CLASSES)
     assert len(table) == 24 and set(CLASSES["class_name"]) - set(table["class_name"]) == {
         f"c{i}" for i in range(12, 18)
     }
-    _, table = diagnostic_figures.cost(RUNS)
+    _, table = figures.cost(RUNS)
     assert table.loc[table["stage"] == "04_edit", "hours"].item() == pytest.approx(0.025)
     assert table["jobs"].tolist() == [2, 1] and table["files"].tolist() == [21, 3]
-    _, table = diagnostic_figures.cost(NAMED, SETS)
+    _, table = figures.cost(NAMED, SETS)
     arms = table[table["arm"] != ""].set_index("arm")
     assert list(arms.index) == ["color feasible", "color infeasible", "datadream dset"]
     assert list(arms["images"]) == [16] * 3 and list(arms["jobs"]) == [2, 1, 1]

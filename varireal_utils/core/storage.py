@@ -24,6 +24,7 @@ from PIL import Image
 _SAFE = set("abcdefghijklmnopqrstuvwxyz0123456789-_.()+,= ")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))}
 _LIMIT = 200
+NAMES = ("dataset", "class_name", "image_id", "phrase", "recipe")  # columns of text, in any table
 
 
 def slug(name: str) -> str:
@@ -179,11 +180,16 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame) -> None:
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:
-    """Read .parquet or .csv; a missing table names the stage that makes it."""
+    """Read .parquet or .csv; a missing table names the stage that makes it.
+
+    Of a CSV, only an empty cell is missing, and NAMES are text: "NA" or "007" may name a class.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; run the stage that writes it first")
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(NAMES, str))
 
 
 def png_bytes(image: np.ndarray | Image.Image) -> bytes:

@@ -96,6 +96,11 @@ class StudyPaths:
         return self.root / "results"
 
     @property
+    def pictures(self) -> Path:
+        """Folder of the images that the figures show, with their index.json."""
+        return self.results / "pictures"
+
+    @property
     def figures(self) -> Path:
         """Folder of the figures of 08_figures."""
         return self.root / "figures"

@@ -1,8 +1,8 @@
-"""Sheets of pictures: the qualitative grid and the steps of an edit.
+"""Draws grids of pictures: the qualitative grid and the steps of an edit.
 
 symbols   picture  (H, W, 3) or (H, W) uint8
 
-What is shown is chosen elsewhere (publishing.py).
+publishing.py chooses the pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import ARM_COLORS, ATTRIBUTES, INK, PALE, WIDE, drawn, label
+from .style import ARM_COLORS, INK, PALE, WIDE, attribute_order, drawn, label
 
 STEPS = ("source", "mask", "canny", "prior", "inpainted", "refined", "result")
 
@@ -98,9 +98,9 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
     rows: {"name", "source": picture, attribute: {"feasible": (picture, phrase), "infeasible":
     (picture, phrase)}}; an attribute or an arm that a row lacks stays blank.
     """
-    attributes = [a for a in ATTRIBUTES if any(a in r for r in rows)]
+    attributes = attribute_order(k for r in rows for k in r if k not in ("name", "source"))
     if not attributes:
-        raise ValueError(f"qualitative grid: no row has an edit of {', '.join(ATTRIBUTES)}")
+        raise ValueError("qualitative grid: no row has an edit of an attribute")
     near, far, margin, top = 0.035, 0.13, 0.03, 0.43
     size = (WIDE - 2 * margin - len(attributes) * (far + near)) / (1 + 2 * len(attributes))
     phrases = [

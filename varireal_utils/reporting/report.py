@@ -1,39 +1,42 @@
-"""One HTML page for a finished study: question, claims, figures, tables, limits, cost, notebooks.
+"""One HTML page of a finished study: claims, figures, tables, images, limits, cost, notebooks.
 
-The page holds its pictures and numbers itself and asks no server for anything; beside it lie the
-executed notebooks as HTML. Every text that comes from data (phrases, class names, errors) is
-escaped by the template, and what notebooks print is sanitised: a phrase is never markup. A policy
-in every page forbids scripts all the same.
+The page holds its pictures, numbers and one script, and requests nothing from a server; beside it
+lie the executed notebooks as HTML. The script filters and sorts lists in the browser; a policy in
+the page allows it by its digest, and no other. The template escapes every text that comes from
+data (phrases, class names, errors). Invariant (tests/unit/test_report.py): nothing from data is
+markup or runs.
 """
 
 from __future__ import annotations
 
 import base64
-import re
+import hashlib
+import io
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from ..core import storage
-from ..data import registry
-from . import result_blocks
+from ..core.config_base import flattened
+from ..core.study_paths import StudyPaths
+from . import notebook_pages, result_blocks
 
-# name -> heading; figures that a study lacks are left out, others follow behind
 FIGURES = {
     "qualitative_grid": "The question, as pictures",
     "pipeline_strip": "How an edit is made",
     "accuracy_by_arm": "Accuracy by arm",
     "effect_forest": "The effect of feasibility",
     "effect_by_protocol": "The effect under other protocols",
-    "infeasible_share": "A part of the edits infeasible",
-    "accuracy_by_shots": "With fewer photographs",
+    "infeasible_share": "Accuracy over the share of infeasible edits",
+    "accuracy_by_shots": "Accuracy over the number of shots",
     "effect_by_class": "The effect by class",
     "quality_balance": "Is one arm edited less well?",
-    "acceptance": "What the verifier accepts",
-    "embedding_map": "Where the images lie",
-    "cost": "What it cost",
+    "acceptance": "Edits that the verifier accepts",
+    "embedding_map": "Features of the images",
+    "cost": "Time of each stage",
 }
 TABLES = {
     "main_table": (
@@ -41,7 +44,7 @@ TABLES = {
         ["dataset", "attribute", "training", "arm", "mean", "low", "high", "seeds", "n"],
     ),
     "effects": (
-        "Feasible minus infeasible, points",
+        "Feasible minus infeasible, percentage points",
         [
             "dataset",
             "attribute",
@@ -57,67 +60,8 @@ TABLES = {
     ),
     "quality_sets": ("Sets of images", None),
     "mixed_model": ("Cross-check: a mixed model", None),
-    "power": ("What more seeds would give", None),
+    "power": ("Power with more seeds", None),
 }
-ORDER = [
-    "01_data",
-    "02_attributes",
-    "03_guidance",
-    "04_edit",
-    "05_datadream",
-    "06_classify",
-    "07_quality",
-    "07_claims",
-    "08_figures",
-]
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-    "img-src data:; style-src 'unsafe-inline'; font-src data:\">"
-)
-TAGS = [
-    "a",
-    "abbr",
-    "b",
-    "blockquote",
-    "br",
-    "caption",
-    "code",
-    "dd",
-    "details",
-    "div",
-    "dl",
-    "dt",
-    "em",
-    "figure",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "hr",
-    "i",
-    "img",
-    "li",
-    "ol",
-    "p",
-    "pre",
-    "span",
-    "strong",
-    "sub",
-    "summary",
-    "sup",
-    "table",
-    "tbody",
-    "td",
-    "tfoot",
-    "th",
-    "thead",
-    "tr",
-    "ul",
-]
-SHOWN = ("text/html", "text/plain", "text/markdown", "image/png", "image/jpeg")  # of outputs
-ATTRIBUTES = ["alt", "class", "colspan", "href", "id", "rowspan", "scope", "src", "title"]
 DIFFERS = [
     "Both arms have the same settings and equally many phrases; the reference's differ in "
     "strength, guidance, blend and number of phrases (protocol faithful has them as they are).",
@@ -130,88 +74,136 @@ DIFFERS = [
 ]
 
 
+FILTERS = ("dataset", "attribute", "training", "arm", "set", "verdict")  # columns with a filter
+MOST_VALUES = 40  # of a column with a filter
+THUMB = 128  # pixels, the longest side of an image in the page
+BOOKS = {"figures": "08_figures", "results": "07_claims"}  # where a figure or table comes from
+
+
 def build(study: Path) -> Path:
     """Write <study>/report/index.html and report/notebooks/*.html; returns the page.
 
     Raises FileNotFoundError that names the command where the study has no results or figures.
     """
-    results, figures = study / "results", study / "figures"
-    for needed in (results / "claims.csv", results / "run.json", figures / "run.json"):
+    paths = StudyPaths(study)
+    for needed in (
+        paths.results / "claims.csv",
+        paths.results / "run.json",
+        paths.figures / "run.json",
+    ):
         if not needed.is_file():
             raise FileNotFoundError(
                 f"{needed}: not there; run the study first (make study, with "
                 "PARAMS for another one than params/micro.yaml)"
             )
-    out = study / "report"
-    books = [export(path, out / "notebooks") for path in executed(study)]
-    page = render(results, figures, books)
-    storage.write_text(out / "index.html", page)
-    return out / "index.html"
+    books = notebook_pages.executed(paths)
+    for book in books:
+        notebook_pages.export(book, paths.report / "notebooks")
+    page = paths.report / "index.html"
+    storage.write_text(page, render(paths, books))
+    return page
 
 
-def render(results: Path, figures: Path, books: list[Path]) -> str:
-    """The page's HTML, from a folder of tables, one of figures, and the notebooks' pages."""
-    import jinja2
-
-    record = storage.read_json(results / "run.json")
+def render(paths: StudyPaths, books: list[Path]) -> str:
+    """The page's HTML. books: the executed notebooks that have a page beside it."""
+    record = storage.read_json(paths.results / "run.json")
     params = record["parameters"]
-    claims = storage.read_table(results / "claims.csv")
-    source = (resources.files(__package__) / "report_page.html").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-    return template.render(
+    claims = storage.read_table(paths.results / "claims.csv")
+    figure_cells, table_cells = (_cells(books, name) for name in BOOKS.values())
+    script = _packaged("report_page.js")
+    return _template().render(
         study=params["study"],
         protocol=params["protocol"],
         record=record,
-        rendered=any(registry.draws(d) for d in params["datasets"].values()),
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        parameters=_parameters(params),
+        rendered=any(d.get("source") == "world" for d in params["datasets"].values()),
         datasets=list(params["datasets"]),
         command=_command(record["parameter_file"]),
-        warnings=_warnings(results),
+        warnings=_warnings(paths),
         claims=[_claim(row) for row in claims.to_dict("records")],
-        figures=[_figure(figures / f"{n}.png", t) for n, t in _listed(figures)],
-        tables=[
-            _table(results / f"{n}.csv", *about)
-            for n, about in TABLES.items()
-            if (results / f"{n}.csv").is_file()
+        claims_cell=table_cells.get("evaluate", ""),
+        figures=[
+            _figure(paths.figures / f"{name}.png", title, figure_cells)
+            for name, title in _listed(paths.figures)
         ],
+        figures_record=storage.read_json(paths.figures / "run.json"),
+        tables=[
+            _table(paths.results / f"{name}.csv", *about, table_cells)
+            for name, about in TABLES.items()
+            if (paths.results / f"{name}.csv").is_file()
+        ],
+        images=_images(paths),
         differs=DIFFERS,
-        runs=_runs(results, books),
+        runs=_runs(paths, books),
     )
+
+
+def _packaged(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _template() -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(_packaged("report_page.html"))
+
+
+def _cells(books: list[Path], stage: str) -> dict[str, str]:
+    """Name of a figure or table -> link to its cell in the page of a stage's notebook."""
+    for book in books:
+        if book.stem == stage:
+            page = f"notebooks/{book.stem}.html"
+            return {n: page + anchor for n, anchor in notebook_pages.cells_of(book).items()}
+    return {}
+
+
+def _parameters(params: dict[str, Any]) -> list[tuple[str, str]]:
+    """Dotted key and value of every parameter; the name of a key's variable stays out."""
+    return [
+        (key, "" if value is None else str(value))
+        for key, value in sorted(flattened(params).items())
+        if not key.startswith("_") and not key.endswith("api_key_env")
+    ]
 
 
 def _command(file: str) -> str:
     return "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
 
 
-def _warnings(results: Path) -> list[str]:
-    """What must be known before a verdict is believed, as the README says it."""
-    main, sets = results / "main_table.csv", results / "quality_sets.csv"
+def _warnings(paths: StudyPaths) -> list[str]:
+    """What limits the verdicts of this study, as the README states it."""
+    main, sets = paths.results / "main_table.csv", paths.results / "quality_sets.csv"
     found = result_blocks.head_room(storage.read_table(main)) if main.is_file() else []
     found += result_blocks.drawings(storage.read_table(sets)) if sets.is_file() else []
     return [text.replace("**", "") for text in found if text]
 
 
 def _listed(folder: Path) -> list[tuple[str, str]]:
+    """Name and heading of the figures there are, those of FIGURES first."""
     there = sorted(p.stem for p in folder.glob("*.json") if p.with_suffix(".png").is_file())
     return [(n, t) for n, t in FIGURES.items() if n in there] + [
         (n, n.replace("_", " ").capitalize()) for n in there if n not in FIGURES
     ]
 
 
-def _data(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _figure(path: Path, title: str) -> dict[str, Any]:
+def _figure(path: Path, title: str, cells: dict[str, str]) -> dict[str, Any]:
     about = storage.read_json(path.with_suffix(".json"))
     return {
         "id": path.stem,
         "title": title,
         "caption": about["caption"],
         "runs": about["runs"],
-        "picture": _data(path, "image/png"),
-        "csv": _data(path.with_suffix(".csv"), "text/csv"),
+        "cell": cells.get(path.stem, ""),
+        "picture": _data(path.read_bytes(), "image/png"),
+        "csv": _data(path.with_suffix(".csv").read_bytes(), "text/csv"),
     }
 
 
@@ -223,6 +215,14 @@ def _number(value: Any) -> str:
     return str(value)
 
 
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Values of a row for the page's script: numbers and texts, None where missing."""
+    return {
+        str(k): None if v is None or v is pd.NA or v != v else getattr(v, "item", lambda v=v: v)()
+        for k, v in row.items()
+    }
+
+
 def _claim(row: dict[str, Any]) -> dict[str, Any]:
     known = row.get("ours") == row.get("ours") and row.get("ours") is not None
     shown = {k: _number(v) for k, v in row.items()}
@@ -232,97 +232,82 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
         if known
         else ""
     )
-    shown["kind"] = str(row["verdict"]).replace(" ", "-")
+    shown["item"] = _plain({k: row[k] for k in ("claim", "verdict", "ours") if k in row})
     return shown
 
 
-def _table(path: Path, title: str, columns: list[str] | None) -> dict[str, Any]:
+def _table(
+    path: Path, title: str, columns: list[str] | None, cells: dict[str, str]
+) -> dict[str, Any]:
     table = storage.read_table(path)
     table = table[[c for c in columns if c in table]] if columns else table
+    found = {c: sorted(table[c].dropna().astype(str).unique()) for c in FILTERS if c in table}
     return {
-        "id": f"table_{path.stem}",
+        "name": path.stem,
         "title": title,
-        "csv": _data(path, "text/csv"),
-        "columns": [str(c).replace("_", " ") for c in table.columns],
+        "cell": cells.get(path.stem, ""),
+        "csv": _data(path.read_bytes(), "text/csv"),
+        "columns": [(str(c), str(c).replace("_", " ")) for c in table.columns],
         "numeric": [pd.api.types.is_numeric_dtype(t) for t in table.dtypes],
-        "rows": [[_number(v) for v in row] for row in table.itertuples(index=False)],
+        "filters": {c: v for c, v in found.items() if 1 < len(v) <= MOST_VALUES},
+        "rows": [
+            {"item": _plain(row), "cells": [_number(v) for v in row.values()]}
+            for row in table.to_dict("records")
+        ],
     }
 
 
-def _runs(results: Path, books: list[Path]) -> list[dict[str, Any]]:
+def _images(paths: StudyPaths) -> list[dict[str, Any]]:
+    """Photographs and edits that the figures show, as small pictures with what is known of each."""
+    index = paths.pictures / "index.json"
+    out = []
+    for row in storage.read_json(index)["grid"] if index.is_file() else []:
+        about = {"class": row["name"], "dataset": row.get("dataset", "")}
+        for key, cell in row["cells"].items():
+            name, phrase = (cell, "") if key == "source" else cell
+            attribute, _, arm = key.rpartition(" ")
+            rejected = phrase.endswith(" (rejected)")
+            out.append(
+                about
+                | {
+                    "attribute": attribute or "photograph",
+                    "arm": arm if attribute else "",
+                    "phrase": phrase.removesuffix(" (rejected)"),
+                    "verifier": "rejected" if rejected else "accepted" if attribute else "",
+                    "picture": _thumbnail(paths.pictures / name),
+                }
+            )
+    return out
+
+
+def _thumbnail(path: Path) -> str:
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((THUMB, THUMB))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return _data(buffer.getvalue(), "image/png")
+
+
+def _runs(paths: StudyPaths, books: list[Path]) -> list[dict[str, Any]]:
     """Every executed notebook with the time and memory of its run, where they are known."""
-    runs = (
-        storage.read_table(results / "runs.csv")
-        if (results / "runs.csv").is_file()
-        else pd.DataFrame(columns=["stage", "what", "seconds", "peak_memory_mb"])
-    )
+    file = paths.results / "runs.csv"
+    runs = storage.read_table(file) if file.is_file() else pd.DataFrame(columns=["stage", "what"])
     known = {
         "-".join([r["stage"], *str(r["what"] or "").split()]): r
         for r in runs.fillna("").to_dict("records")
     }
     out = []
-    for path in books:
-        one = known.get(path.stem, {})
+    for book in books:
+        one = known.get(book.stem, {})
+        seconds, memory = one.get("seconds"), one.get("peak_memory_mb")
         out.append(
             {
-                "name": path.stem,
-                "link": f"notebooks/{path.name}",
-                "seconds": _number(one.get("seconds")),
-                "memory": _number(one.get("peak_memory_mb")),
+                "name": book.stem,
+                "link": f"notebooks/{book.stem}.html",
+                "seconds": _number(seconds),
+                "memory": _number(memory),
+                "item": _plain({"notebook": book.stem, "seconds": seconds, "memory": memory}),
             }
         )
-    return out
-
-
-def executed(study: Path) -> list[Path]:
-    """The executed notebooks of a study's stages, in the order of the stages."""
-
-    def place(path: Path) -> tuple:
-        stage = next((i for i, s in enumerate(ORDER) if path.stem.startswith(s)), len(ORDER))
-        return stage, path.stem
-
-    return sorted(
-        (
-            p
-            for p in (study / "notebooks").glob("*.ipynb")
-            if not p.name.endswith(".failed.ipynb") and not p.name.startswith(".")
-        ),
-        key=place,
-    )
-
-
-def export(notebook: Path, folder: Path) -> Path:
-    """An executed notebook as an HTML page that needs no server; unchanged ones are kept."""
-    out = folder / f"{notebook.stem}.html"
-    if out.is_file() and out.stat().st_mtime >= notebook.stat().st_mtime:
-        return out
-    import bleach
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    book = nbformat.read(notebook, as_version=4)
-    for printed in (o for c in book.cells for o in c.get("outputs", []) if "data" in o):
-        printed.data = {k: v for k, v in printed.data.items() if k in SHOWN}
-        if "text/markdown" in printed.data:
-            text = "".join(printed.data["text/markdown"])
-            printed.data["text/markdown"] = text.replace("<", "&lt;")
-        if "text/html" in printed.data:
-            text = re.sub(
-                r"<(style|script)\b.*?</\1>",
-                "",
-                "".join(printed.data["text/html"]),
-                flags=re.DOTALL | re.IGNORECASE,
-            )
-            printed.data["text/html"] = bleach.clean(text, TAGS, ATTRIBUTES, strip=True)
-    exporter = HTMLExporter(
-        template_name="lab",
-        embed_images=True,
-        mathjax_url="",
-        require_js_url="",
-        jquery_url="",
-        mermaid_js_url="",
-    )
-    body, _ = exporter.from_notebook_node(book, {"metadata": {"name": notebook.stem}})
-    body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)  # the template's own
-    storage.write_text(out, body.replace("<head>", f"<head>{POLICY}", 1))
     return out

@@ -1,10 +1,12 @@
-"""What all figures share: the look, the colours and names of arms, and how a figure is saved.
+"""The look of all figures: sizes, colours and names of arms, and how a figure is saved.
 
 symbols   arm         feasible, infeasible, mixed, real, zero-shot, datadream: one colour each
           COLUMN      8.5 cm, WIDE 17 cm, in inches: the widths at which text is readable
 
-Every figure (figures.py, image_grids.py) comes as (Figure, table of what it plots).
-Only `save` touches files, and none of them holds a date: equal input, equal bytes.
+Every figure (figures.py, image_grids.py) is a pair (Figure, table of what it plots). The look
+starts from matplotlib's defaults, never from the user's matplotlibrc, and names are drawn as they
+are, without TeX. `save` writes no date. Invariant (tests/unit/test_figures.py): equal input gives
+equal bytes, whatever matplotlibrc says.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image as Picture
 
 from ..core import attributes, storage
 from ..data import registry
@@ -51,24 +54,24 @@ _LABELS = {
 
 @functools.cache
 def _wake() -> None:
-    """Load matplotlib's backend: a notebook's would turn interactive within `look`, whose end takes
-    that back, and no later figure would be shown."""
+    """Load matplotlib's backend now: loaded within `look`, a notebook's backend would lose its
+    interactive mode at the end of the block, and no later figure would be shown."""
     plt.switch_backend(plt.get_backend())
 
 
 @contextlib.contextmanager
 def look() -> Iterator[None]:
-    """The study's look (study.mplstyle) while the block lasts."""
+    """Use matplotlib's defaults and study.mplstyle, and no user's setting, within the block."""
     _wake()
     with (
         resources.as_file(resources.files(__package__) / "study.mplstyle") as path,
-        plt.style.context(path),
+        plt.style.context(path, after_reset=True),
     ):
         yield
 
 
 def drawn(draw: Callable) -> Callable:
-    """Draws in the study's look, whatever the caller's own matplotlib settings are."""
+    """Decorate a figure's function: it draws in the study's look."""
 
     @functools.wraps(draw)
     def inner(*args, **options):
@@ -79,7 +82,7 @@ def drawn(draw: Callable) -> Callable:
 
 
 def arm_label(arm: str) -> str:
-    """An arm as a reader is told it: "zero-shot" -> "zero-shot CLIP", "mixed 0.25" as it is."""
+    """Name of an arm in a legend: "zero-shot" -> "zero-shot CLIP", "mixed 0.25" as it is."""
     head, _, rest = arm.partition(" ")
     return f"{_LABELS.get(head, head)} {rest}".strip()
 
@@ -87,15 +90,25 @@ def arm_label(arm: str) -> str:
 def arm_color(arm: str) -> str:
     """Colour of an arm or of a variant of it ("mixed 0.25", "datadream cls"). KeyError if none."""
     if arm.split(" ")[0] not in ARM_COLORS:
-        raise KeyError(f"no colour for arm {arm!r}; drawing.ARM_COLORS has {list(ARM_COLORS)}")
+        raise KeyError(f"no colour for arm {arm!r}; style.ARM_COLORS has {list(ARM_COLORS)}")
     return ARM_COLORS[arm.split(" ")[0]]
 
 
 def label(name: str) -> str:
-    return _LABELS.get(name, name.replace("_", " "))
+    """Name of a data set or attribute in a figure; names of the user's own stay as they are."""
+    return _LABELS.get(name, name)
+
+
+def attribute_order(names: Iterable[str]) -> list[str]:
+    """The attributes among `names`, each once: the paper's three, others by name, "all" last."""
+    found = {str(n) for n in names if isinstance(n, str) and n and n != "pooled"}
+    known = [a for a in ATTRIBUTES if a in found]
+    others = sorted(found - set(ATTRIBUTES))
+    return [a for a in known if a != "all"] + others + [a for a in known if a == "all"]
 
 
 def need(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Raise ValueError that names the columns a table lacks, or says that it has no row."""
     missing = [c for c in columns if c not in table]
     if missing:
         raise ValueError(
@@ -117,18 +130,63 @@ def sample_size(table: pd.DataFrame) -> str:
     return f"{seeds} seed{'s' * (seeds != '1')}, {images} test images a data set"
 
 
+def png(fig: Figure) -> bytes:
+    """A figure as PNG in the study's look."""
+    return _rendered(fig, "png", "figure")
+
+
+def _rendered(fig: Figure, kind: str, name: str) -> bytes:
+    undated = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+    buffer = io.BytesIO()
+    with look(), plt.rc_context({"svg.hashsalt": name}):
+        fig.savefig(buffer, format=kind, metadata={undated[kind]: None})
+    return buffer.getvalue()
+
+
 def save(
     fig: Figure, folder: str | Path, name: str, table: pd.DataFrame, runs: list[str], caption: str
 ) -> list[Path]:
     """Write name.png (200 dpi), .pdf, .svg, .csv (numbers), .json (caption, runs); their paths."""
     folder = Path(folder)
     paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf", "svg", "csv", "json")]
-    undated = {"Software": None}, {"CreationDate": None}, {"Date": None}
-    for path, about in zip(paths[:3], undated, strict=True):
-        buffer = io.BytesIO()
-        with look(), plt.rc_context({"svg.hashsalt": name}):
-            fig.savefig(buffer, format=path.suffix[1:], metadata=about)
-        storage.write_bytes(path, buffer.getvalue())
+    for path in paths[:3]:
+        storage.write_bytes(path, _rendered(fig, path.suffix[1:], name))
     storage.write_table(paths[3], table)
     storage.write_json(paths[4], {"caption": caption, "runs": sorted(runs)})
     return paths
+
+
+def show(figure: tuple[Figure, pd.DataFrame]) -> None:
+    """Display a figure in a notebook as the PNG that `save` would write, and close it."""
+    _display(figure[0], png(figure[0]), {})
+
+
+def _display(fig: Figure, data: bytes, facts: dict[str, str]) -> None:
+    from IPython.display import Image, display
+
+    plt.close(fig)  # an inline backend would draw it once more, in the user's settings
+    with Picture.open(io.BytesIO(data)) as picture:
+        width = round(picture.width / 2)  # 200 dpi on a screen of 100
+    display(Image(data, width=width, metadata=facts))
+
+
+class FigureFolder:
+    """Saves the figures of a run into one folder and shows each in the notebook.
+
+    folder: where the files go; runs: what the figures are made from, for their .json.
+    Attribute `paths`: every file so far.
+    """
+
+    def __init__(self, folder: str | Path, runs: list[str]):
+        self.folder, self.runs = Path(folder), runs
+        self.paths: list[Path] = []
+
+    def add(self, name: str, figure: tuple[Figure, pd.DataFrame], caption: str) -> None:
+        """Save a figure with its numbers and caption, and display it.
+
+        The displayed output carries the name, so that the report can link to its cell.
+        """
+        fig, table = figure
+        paths = save(fig, self.folder, name, table, self.runs, caption)
+        self.paths += paths
+        _display(fig, paths[0].read_bytes(), {"figure": name, "alt": caption})

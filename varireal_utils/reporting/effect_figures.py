@@ -1,0 +1,180 @@
+"""Figures of the effect of feasibility: a forest of intervals, and the effect by class."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
+
+from .marks import PROTOCOLS, TRAININGS, mark, mark_key
+from .style import (
+    ARM_COLORS,
+    BAND,
+    COLUMN,
+    INK,
+    PALE,
+    VERDICT_COLORS,
+    WIDE,
+    drawn,
+    label,
+    need,
+)
+
+
+@drawn
+def effect_forest(
+    effects: pd.DataFrame, margin: float, by: str = "training"
+) -> tuple[Figure, pd.DataFrame]:
+    """Feasible minus infeasible in points, with 95 % (thin) and 90 % (thick) intervals, over the
+    band within which the arms count as equivalent (90 % interval inside +-margin).
+
+    effects: of tables.effects, whose lines are trainings, or of tables.by_protocol, with
+    by="protocol"; rows with dataset "pooled" come last and heavier, and those pooled
+    from a single cell, which they would repeat, are left out. An interval that is far wider than
+    the others runs out of the picture with an arrow; its numbers stand beside it.
+    """
+    need(
+        effects,
+        ["dataset", "attribute", by, "difference", "low", "high", "low90", "high90", "verdict"],
+        "effect forest",
+    )
+    if "cells" in effects:
+        effects = effects[(effects["dataset"] != "pooled") | (effects["cells"] > 1)]
+    effects = effects.reset_index(drop=True)
+    heads, at, y = {}, [], 0.0  # y in lines of text
+    for dataset, block in effects.groupby("dataset", sort=False):
+        heads[label(str(dataset))], y = y, y + 1.2
+        for _, rows in block.groupby("attribute", sort=False):
+            at += [(y + i, i == 0, row) for i, row in enumerate(rows.itertuples())]
+            y += len(rows) + 0.4
+        y += 0.4
+    bounds = effects[["low", "high"]].abs().to_numpy()
+    reach = 1.1 * max(
+        1.5 * margin,
+        effects["difference"].abs().max(),
+        min(bounds.max(), 2 * np.quantile(bounds, 0.75)),
+    )
+    height = 0.135 * y + 0.87
+    fig = plt.figure(figsize=(WIDE, height))
+    axis = fig.add_axes(
+        (1.83 / WIDE, 0.42 / height, _FOREST / WIDE, (height - 0.87) / height),
+        xlim=(-reach, reach),
+        ylim=(y - 0.6, -0.6),
+        yticks=[],
+    )
+    axis.spines["left"].set_visible(False)
+    axis.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
+    axis.axvline(0, color=PALE, lw=0.7, zorder=1)
+    for line, first, row in at:
+        _effect_line(axis, line, first, row, getattr(row, by), reach)
+    for name, line in heads.items():
+        _beside(axis, -1.79, line, name, weight="bold", fontsize=8)
+    _forest_words(axis, effects[by].unique(), margin)
+    return fig, effects
+
+
+_FOREST = 2.95  # inches, the width of the part with the intervals
+
+
+def _beside(axis: Axes, inches: float, y: float, text: str, **how) -> None:
+    """Text so many inches left (negative) of the plot or right of it, at the height of a line."""
+    x = inches / _FOREST if inches < 0 else 1 + inches / _FOREST
+    place = blended_transform_factory(axis.transAxes, axis.transData)
+    axis.text(x, y, text, transform=place, **({"va": "center_baseline", "color": INK} | how))
+
+
+def _forest_words(axis: Axes, lines: np.ndarray, margin: float) -> None:
+    """Legend, headings and axis of the forest."""
+    top = axis.get_ylim()[1] - 0.75
+    _beside(axis, 0.12, top, "difference [95 %]", fontsize=6.5, color=PALE)
+    _beside(axis, 1.3, top, "verdict", fontsize=6.5, color=PALE)
+    for x, side, arm, text in (
+        (0, "left", "infeasible", "← infeasible better"),
+        (1, "right", "feasible", "feasible better →"),
+    ):
+        axis.text(
+            x,
+            top,
+            text,
+            ha=side,
+            va="center_baseline",
+            fontsize=6.5,
+            color=ARM_COLORS[arm],
+            transform=blended_transform_factory(axis.transAxes, axis.transData),
+        )
+    axis.set_xlabel("feasible − infeasible (points of top-1 accuracy)")
+    found = [t for t in (*TRAININGS, *PROTOCOLS, "pooled") if t in lines]
+    axis.figure.legend(
+        [mark_key(t) for t in found] + [plt.Rectangle((0, 0), 1, 1, fc=BAND, ec="none")],
+        [{"pooled": "both trainings"}.get(t, t) for t in found]
+        + [f"equivalence: ±{margin:g} points"],
+        loc="upper center",
+        ncols=len(found) + 1,
+        borderaxespad=0.2,
+    )
+
+
+def _effect_line(axis: Axes, y: float, first: bool, row, what: str, reach: float) -> None:
+    """One interval with its words on both sides; an arrow where it leaves the picture."""
+    heavy = row.dataset == "pooled"
+    axis.plot([row.low, row.high], [y, y], color=INK, lw=0.9, zorder=2)
+    axis.plot([row.low90, row.high90], [y, y], color="#9a9a9a", lw=3.2 if heavy else 2.4, zorder=3)
+    for outside, x, marker in ((row.low < -reach, -reach, "<"), (row.high > reach, reach, ">")):
+        if outside:
+            axis.plot(x, y, marker, color=INK, ms=3.5, mew=0, clip_on=False, zorder=5)
+    mark(axis, row.difference, y, "#000000" if heavy else INK, what, 4.6 if heavy else 3.8)
+    if first:
+        name = "all attributes" if row.attribute == "pooled" else label(row.attribute)
+        _beside(axis, -1.69, y, name, fontsize=7)
+    _beside(axis, -0.1, y, "both" if what == "pooled" else what, ha="right", fontsize=6.5)
+    number = f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
+    _beside(axis, 0.12, y, number, fontsize=6.5)
+    color = next((c for v, c in VERDICT_COLORS.items() if str(row.verdict).startswith(v)), INK)
+    _beside(
+        axis,
+        1.3,
+        y,
+        row.verdict,
+        fontsize=6.5,
+        color=color,
+        weight="bold" if row.verdict != "inconclusive" else "normal",
+    )
+
+
+@drawn
+def effect_by_class(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Feasible minus infeasible by class, sorted, with 95 % intervals; a panel per data set; of
+    more than 24 classes the twelve at either end.
+
+    table: of tables.by_class.
+    """
+    need(table, ["dataset", "class_name", "difference", "low", "high", "n"], "effect by class")
+    parts = []
+    for _, rows in table.groupby("dataset", sort=False):
+        rows = rows.sort_values("difference", ignore_index=True)
+        parts.append(rows if len(rows) <= 24 else pd.concat([rows.head(12), rows.tail(12)]))
+    rows = pd.concat(parts, ignore_index=True)
+    names = list(rows["dataset"].unique())
+    most = max(len(p) for p in parts)
+    fig, axes = plt.subplots(
+        1,
+        len(names),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+        figsize=(COLUMN if len(names) == 1 else WIDE, 0.16 * most + 0.75),
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        here = rows[rows["dataset"] == name].reset_index(drop=True)
+        axis.axvline(0, color=PALE, lw=0.7)
+        axis.hlines(here.index, here["low"], here["high"], color=INK, lw=0.9)
+        axis.plot(here["difference"], here.index, "o", ms=3.4, color=INK)
+        axis.set_yticks(here.index, here["class_name"], fontsize=6.5)
+        axis.set(title=label(name), ylim=(-0.6, len(here) - 0.4))
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x")
+    fig.supxlabel("feasible − infeasible (points)", fontsize=8)
+    return fig, rows
