@@ -63,7 +63,7 @@ def test_a_publication_replaces_the_one_before(
     publishing.publish(study, home, [home / "pictures/a.png"])  # redrawn from there: figures alone
     assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
     Path("figures/a.png").unlink()
-    monkeypatch.setattr(result_blocks, "SHOWN", "another")  # of which figures/ is, and most notebooks
+    monkeypatch.setattr(result_blocks, "SHOWN", "another")  # figures/ is of it
     publishing.publish(study, study / "results", [home / "pictures/a.png"])
     assert not Path("figures/a.png").exists()
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
