@@ -1,4 +1,4 @@
-"""Each bug of the references (docs/protocol.md, C4) by its number: the test that shows ours without it.
+"""Each bug of the references (docs/protocol.md, C4) by its number: the test that shows it gone.
 
 Where a module's own tests show it, TESTED names them; the others follow below.
 """

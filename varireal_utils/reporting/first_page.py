@@ -144,7 +144,13 @@ def commands(root: Path, up: str) -> str:
         (result_blocks.command(about), "the study above", f"{minutes:.0f} min"),
     ]
     cells = [f"| `{name}` | {text} | {cost} |" for name, text, cost in rows]
-    return "\n".join([f"| command | gives | [measured]({up}docs/benchmarks.md#a-first-run) |", "|---|---|---|", *cells])
+    return "\n".join(
+        [
+            f"| command | gives | [measured]({up}docs/benchmarks.md#a-first-run) |",
+            "|---|---|---|",
+            *cells,
+        ]
+    )
 
 
 def _setup(first: dict[str, Any]) -> str:
