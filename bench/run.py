@@ -37,13 +37,13 @@ from unittest import mock
 import open_clip
 import torch
 import yaml
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from varireal_utils.core import params, storage
 from varireal_utils.core.device import precision_name
 from varireal_utils.data.registry import DATA_SETS
-from varireal_utils.models import classifiers, clip_lora, lora_io, packed_linear
-from varireal_utils.training import train_step
+from varireal_utils.models import clip_classifier, clip_lora, lora_io, packed_linear
 from varireal_utils.workflow import run_record
 
 from . import pipeline, plain
@@ -83,15 +83,15 @@ def captions(count: int) -> list[str]:
 
 
 def ours_step(model, optimiser, pixels, tokens, labels, dtype, noise: str = "caption") -> float:
-    """One step as classify.train takes it."""
+    """One training step by our towers; noise: of classify.noise."""
     model.train()
     for attn in lora_io.adapters_of(model).values():
         attn.noise = noise
     with torch.autocast(pixels.device.type, dtype, enabled=dtype != torch.float32):
-        text = classifiers.text_features(model, tokens[None])
+        text = clip_classifier.encode_classes(model, tokens[None])
         image = clip_lora.encode_image(model, pixels)
     logits = model.logit_scale.exp() * image @ text.T
-    loss = train_step.weighted_loss(logits, labels, torch.zeros_like(labels, dtype=torch.bool), 0.5)
+    loss = F.cross_entropy(logits, labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
@@ -103,7 +103,7 @@ def ours_evaluate(model, batches, tokens, dtype) -> torch.Tensor:
     """Logits of all batches; the text is encoded once."""
     model.eval()
     with torch.autocast(batches[0].device.type, dtype, enabled=dtype != torch.float32):
-        text = classifiers.text_features(model, tokens[None])
+        text = clip_classifier.encode_classes(model, tokens[None])
         image = torch.cat([clip_lora.encode_image(model, b) for b in batches])
     return model.logit_scale.exp() * image @ text.T
 

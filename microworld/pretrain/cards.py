@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from varireal_utils.core import storage
-from varireal_utils.core.params import compute, roles
+from varireal_utils.core.config_sections import DrawSettings, ModelRoles, ModelSpec
+from varireal_utils.core.device import dtype_of
 from varireal_utils.core.seeds import numpy_rng, seed_for
-from varireal_utils.datadream import stage as datadream_stage
+from varireal_utils.datadream import sampling
 from varireal_utils.editing import guidance, pipeline
-from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
 
 from ..captions import kind, sentence
@@ -27,6 +28,7 @@ from . import attribute_classifier as judge_module
 from . import contrastive, data
 from .autoencoder import psnr
 
+DRAWING = DrawSettings(steps=25, guidance_scale=2.0)
 TARGETS = {
     "autoencoder_psnr_db": 28.0,
     "judge_background": 0.95,
@@ -175,20 +177,12 @@ def drawn_figures(shop, per_class: int = 6) -> dict[str, float]:
     kinds = [(f, k) for f in FAMILIES for k in sorted({kind(f, n) for n in class_names(f)})]
     out = {}
     for folder in (f for f in ("text2image", "datadream") if (shop.shelf / f).exists()):
-        settings = {
-            "models": {"datadream": {"path": str(shop.shelf / folder)}},
-            "device": shop.device,
-            "precision": "auto",
-        }
-        pipe = loaders.load_pipeline(roles(settings), "datadream", compute(settings)[0])
+        models = ModelRoles(datadream=ModelSpec(path=str(shop.shelf / folder)))
+        pipe = sampling.load(models, torch.device(shop.device))
         drawn: list[np.ndarray] = []
         for i in range(0, len(asked), 16):
-            drawn += datadream_stage.draw(
-                pipe,
-                texts[i : i + 16],
-                seeds[i : i + 16],
-                {"steps": 25, "guidance_scale": 2.0},
-                settings,
+            drawn += sampling.draw(
+                pipe, texts[i : i + 16], seeds[i : i + 16], DRAWING, dtype_of("auto")
             )
         features = contrastive.image_features(model, np.stack(drawn))
 

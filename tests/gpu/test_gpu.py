@@ -9,8 +9,9 @@ from microworld.pretrain import editor, vocabulary
 from tests.unit.test_classify import CFG, NAMES, clip_folder, clip_of, fit, spec, study  # noqa: F401
 from tests.unit.test_edit import row, source
 from varireal_utils.core import oom_retry
-from varireal_utils.core.params import load_params, roles
-from varireal_utils.datadream import stage as datadream_stage
+from varireal_utils.core.config import load_config
+from varireal_utils.core.params import load_params
+from varireal_utils.datadream import sampling
 from varireal_utils.editing import pipeline
 from varireal_utils.models import classifiers, loaders
 from varireal_utils.prompts import phrase_bank
@@ -29,7 +30,7 @@ def full_float32():
 
 
 def on_gpu(folder):
-    return classifiers.ClipNetwork(spec(folder), NAMES, CFG["templates"], "cuda")
+    return classifiers.load(spec(folder), NAMES, CFG.templates, "cuda")
 
 
 def test_training_gives_the_cpus_losses(clip_folder, study, tmp_path):  # noqa: F811
@@ -96,13 +97,12 @@ def test_an_edit_is_the_cpus_edit_and_leaves_the_rest_alone():
 def test_pictures_from_words_are_the_cpus():
     made = {}
     for device in ("cpu", "cuda"):
-        params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
-        made[device] = datadream_stage.draw(
-            loaders.load_pipeline(roles(params), "prior", torch.device(device)),
+        config = load_config("params/micro.yaml")
+        made[device] = sampling.draw(
+            loaders.load_pipeline(config.models, "prior", torch.device(device)),
             ["a photo of a car"] * 2,
             [1, 2],
-            params["datadream"],
-            params,
+            config.datadream,
         )
     assert np.abs(np.stack(made["cpu"]).astype(int) - np.stack(made["cuda"])).mean() < 2.0
 

@@ -25,7 +25,7 @@ def test_the_layout_has_the_sizes_that_its_docstring_tells():
 
     tokens = open_clip.get_tokenizer(run.NAME)(run.captions(196))
     tree, apart = (
-        prefix_tree.lay_out(tokens, tokens.argmax(1), shared) for shared in (True, False)
+        prefix_tree.build_prefix_tree(tokens, tokens.argmax(1), shared) for shared in (True, False)
     )
     assert (tokens.numel(), apart.rows.numel(), len(apart.tokens), len(tree.tokens)) == (
         15092,

@@ -1,33 +1,44 @@
 import json
+import shutil
 
 import numpy as np
 import open_clip
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from varireal_utils.core import storage
-from varireal_utils.models import classifiers, lora_io
+from varireal_utils.core.config_sections import (
+    AugmentSettings,
+    MixSettings,
+    ModelSpec,
+    TrainSettings,
+)
+from varireal_utils.core.stage import Run
+from varireal_utils.core.study_paths import StudyPaths
+from varireal_utils.models import classifiers, clip_classifier, loaders, lora_io
 from varireal_utils.models.preprocess import input_size
-from varireal_utils.training import augment, train, train_step
+from varireal_utils.training import augment, result, stage, train, train_step
 
-CFG = {
-    "rank": 4,
-    "alpha": 8,
-    "dropout": 0.1,
-    "lr": 5e-3,
-    "weight_decay": 1e-4,
-    "warmup": 0.1,
-    "batch_size": 8,
-    "steps": 6,
-    "eval_every": 2,
-    "lambda_real": 0.5,
-    "towers": ["image", "text"],
-    "templates": ["a {class}", "the {class} here"],
-    "augment": {"color": False},
-}
+CFG = TrainSettings(
+    rank=4,
+    alpha=8,
+    dropout=0.1,
+    lr=5e-3,
+    weight_decay=1e-4,
+    warmup=0.1,
+    batch_size=8,
+    eval_batch_size=256,
+    steps=6,
+    eval_every=2,
+    checkpoint_every=3,
+    lambda_real=0.5,
+    towers=["image", "text"],
+    templates=["a {class}", "the {class} here"],
+    augment=AugmentSettings(color=False),
+)
 NAMES = ["red", "green", "blue"]
 PREPROCESS = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
 
@@ -100,11 +111,11 @@ def study(tmp_path_factory):
 
 
 def spec(folder):
-    return {
-        "name": "tiny",
-        "config": str(folder / "open_clip_config.json"),
-        "weights": str(folder / "open_clip_model.safetensors"),
-    }
+    return ModelSpec(
+        name="tiny",
+        config=str(folder / "open_clip_config.json"),
+        weights=str(folder / "open_clip_model.safetensors"),
+    )
 
 
 def rows_of(frame, split):
@@ -112,34 +123,62 @@ def rows_of(frame, split):
 
 
 def clip_of(folder):
-    return classifiers.ClipNetwork(spec(folder), NAMES, CFG["templates"])
+    return classifiers.load(spec(folder), NAMES, CFG.templates)
 
 
-def fit(folder, study, out, rows=None, cfg=None, net=None, **options):
+def changed(**changes):
+    return CFG.model_copy(update=changes)
+
+
+def fit(folder, study, out, rows=None, cfg=None, net=None, stop_after=None, **options):
     root, frame, _ = study
     net = net or clip_of(folder)
     rows = rows_of(frame, "train") if rows is None else rows
+    training = train.Training(root, out, **{"seed": 1} | options)
+    settings = changed(**(cfg or {}))
     report = train.train(
-        net,
-        rows,
-        rows_of(frame, "val"),
-        CFG | (cfg or {}),
-        root=root,
-        out=out,
-        **{"seed": 1, "checkpoint_every": 3} | options,
+        net, rows, rows_of(frame, "val"), settings, training, stop_after=stop_after
     )
     return report, net
 
 
+def run_of(study, folder, classifier, settings=CFG, recipes=("real",)):
+    """A run of 06_classify on a copy of the study in `folder`, and its images."""
+    root, frame, edits = study
+    shutil.copytree(root, folder, dirs_exist_ok=True)
+    paths = StudyPaths(folder)
+    run = Run(
+        stage="06_classify",
+        settings=stage.ClassifyStage(
+            seed=22,
+            recipes=list(recipes),
+            seeds=[0],
+            attributes=["color"],
+            variants=[],
+            keep="paired",
+            classifier=classifier,
+            training=settings,
+        ),
+        paths=paths,
+        out=paths.classify("colours"),
+        seed=0,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        target={"dataset": "colours"},
+        params={},
+    )
+    return run, stage.StudyImages(frame, edits, None, [])
+
+
 def test_the_shipped_layout_loads_with_its_preprocessing(clip_folder):
-    model, tokenizer, preprocess = classifiers.load_clip(spec(clip_folder))
+    model, tokenizer, preprocess = loaders.load_clip(spec(clip_folder))
     assert preprocess["resize_mode"] == "squash" and input_size(preprocess) == 32
-    tokens = classifiers.class_tokens(NAMES, CFG["templates"], tokenizer)
+    tokens = clip_classifier.class_tokens(NAMES, CFG.templates, tokenizer)
     assert tokens.shape == (2, 3, 12) and not model.training
     with pytest.raises(FileNotFoundError, match="models.clip.weights"):
-        classifiers.load_clip(spec(clip_folder) | {"weights": "no/such.safetensors"})
+        loaders.load_clip(spec(clip_folder).model_copy(update={"weights": "no/such.safetensors"}))
     with pytest.raises(ValueError, match="{class}"):
-        classifiers.class_tokens(NAMES, ["a photo"], tokenizer)
+        clip_classifier.class_tokens(NAMES, ["a photo"], tokenizer)
 
 
 def test_training_learns_and_keeps_the_best_validation_step(clip_folder, study, tmp_path):
@@ -189,27 +228,94 @@ def test_bfloat16_trains_float32_adapters(clip_folder, study, tmp_path):
     assert all(t.dtype == torch.float32 for t in net.state().values())
 
 
-def test_loss_weighs_by_a_column_and_is_never_nan():
-    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    labels, real = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 1, 0, 0, 0, 0]).bool()
-    each = F.cross_entropy(logits, labels, reduction="none")
-    loss = train_step.weighted_loss(logits, labels, real, 0.8)
-    want = (0.8 * each[:2].sum() + 0.2 * each[2:].sum()) / (2 * 0.8 + 4 * 0.2)
-    assert torch.isclose(loss, want)
-    assert torch.isclose(train_step.weighted_loss(logits, labels, real, 0.5), each.mean())
-    for kind in (torch.ones(6).bool(), torch.zeros(6).bool()):
-        for lam in (0.0, 0.5, 1.0):
-            loss = train_step.weighted_loss(logits, labels, kind, lam)
-            (grad,) = torch.autograd.grad(loss, logits, retain_graph=True)
-            assert torch.isfinite(loss) and torch.isfinite(grad).all()
+def both_kinds(study):
+    root, frame, edits = study
+    real = rows_of(frame, "train")
+    edited = edits[edits["feasibility"] == "feasible"].assign(is_real=False)
+    return pd.concat([real, edited], ignore_index=True)
+
+
+def plain_training(net, study, rows, settings, loss_of):
+    """The steps of a training written down plainly: loss_of(losses of real, of edited images)."""
+    weights = net.adapt(settings, 1)
+    images = augment.Images(rows["path"], study[0], 32)
+    is_real, labels = rows["is_real"].to_numpy(bool), torch.tensor(rows["label"].to_numpy())
+    order = augment.order(is_real, settings.batch_size, settings.steps, 1)
+    batches = augment.Batches(images, order, net.preprocess, settings.augment, 1)
+    optimiser = torch.optim.AdamW(weights, lr=1.0, weight_decay=settings.weight_decay)
+    curve = []
+    for number, (pixels, chosen) in enumerate(batches[i] for i in range(settings.steps)):
+        optimiser.param_groups[0]["lr"] = train_step.learning_rate(number, settings)
+        logits = net.logits((pixels / 255 - 0.5) / 0.5, net.text_features())
+        each = F.cross_entropy(logits, labels[chosen], reduction="none")
+        kind = torch.tensor(is_real)[chosen]
+        loss = loss_of(each[kind], each[~kind])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        curve.append(float(loss.detach()))
+    return curve, net.state()
+
+
+def close(a, b):
+    return all(torch.allclose(a[k], b[k], atol=2e-5) for k in a)
+
+
+PLAIN = {"dropout": 0.0, "steps": 4, "eval_every": 4, "lambda_real": 0.8}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_training_weighs_real_and_edited_images(clip_folder, study, tmp_path, accumulate):
+    """lambda * mean(real) + (1 - lambda) * mean(edited), each kind half of a batch."""
+    rows = both_kinds(study)
+    cfg = PLAIN | {"accumulate": accumulate}
+    report, net = fit(clip_folder, study, tmp_path, rows, cfg)
+
+    def plain(weight):
+        return plain_training(
+            clip_of(clip_folder),
+            study,
+            rows,
+            changed(**cfg),
+            lambda real, edited: weight * real.mean() + (1 - weight) * edited.mean(),
+        )
+
+    curve, state = plain(0.8)
+    assert report["loss_curve"] == pytest.approx(curve, rel=1e-5)
+    assert close(net.state(), state)
+    for wrong in (0.2, 0.5):  # kinds swapped; no weight at all
+        other_curve, other = plain(wrong)
+        assert report["loss_curve"] != pytest.approx(other_curve, rel=1e-3)
+        assert not close(net.state(), other)
+
+
+@pytest.mark.parametrize("kind", [True, False])
+@pytest.mark.parametrize("weight", [0.0, 0.8, 1.0])
+def test_one_kind_of_image_has_the_plain_mean(clip_folder, study, tmp_path, kind, weight):
+    """With one kind the weights cancel, and a weight of 0 must not leave nothing to learn."""
+    rows = both_kinds(study)
+    rows = rows[rows["is_real"] == kind].reset_index(drop=True)
+    cfg = PLAIN | {"lambda_real": weight}
+    report, net = fit(clip_folder, study, tmp_path, rows, cfg)
+    curve, state = plain_training(
+        clip_of(clip_folder),
+        study,
+        rows,
+        changed(**cfg),
+        lambda real, edited: torch.cat([real, edited]).mean(),
+    )
+    assert report["loss_curve"] == pytest.approx(curve, rel=1e-5)
+    assert close(net.state(), state)
 
 
 def test_learning_rate_rises_then_falls_to_the_minimum():
-    rates = [train_step.learning_rate(s, 100, 1e-3, 0.1) for s in range(100)]
+    rates = [
+        train_step.learning_rate(s, changed(steps=100, lr=1e-3, warmup=0.1)) for s in range(100)
+    ]
     assert rates[0] == pytest.approx(1e-4) and max(rates) == rates[9] == rates[10] == 1e-3
     assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
     assert 0 < rates[-1] < 1e-6
-    assert train_step.learning_rate(0, 1, 1e-3, 0.0) == 1e-3
+    assert train_step.learning_rate(0, changed(steps=1, lr=1e-3, warmup=0.0)) == 1e-3
 
 
 def test_paired_arms_see_the_same_slots_and_the_same_crops():
@@ -223,8 +329,8 @@ def test_paired_arms_see_the_same_slots_and_the_same_crops():
     only = augment.order(np.array([False] * 7), 8, 20, seed=3)
     assert only.shape == (20, 8)
     image = torch.randint(0, 255, (3, 40, 48), dtype=torch.uint8)
-    a = augment.Batches([image] * 12, plan, PREPROCESS, None, 3)
-    b = augment.Batches([image] * 12, plan, PREPROCESS, None, 3)
+    a = augment.Batches([image] * 12, plan, PREPROCESS, AugmentSettings(), 3)
+    b = augment.Batches([image] * 12, plan, PREPROCESS, AugmentSettings(), 3)
     torch.manual_seed(0)
     first = a[4][0]
     torch.rand(7)
@@ -235,9 +341,9 @@ def test_color_off_leaves_every_colour_as_it_is():
     flat = torch.full((3, 40, 40), 90, dtype=torch.uint8)
     flat[0] = 200
     rows = np.zeros((10, 4), dtype=np.int64)
-    plain = {"color": False, "blur": 0.0}
+    plain = AugmentSettings(color=False, blur=0.0)
     off = augment.Batches([flat], rows, PREPROCESS, plain, 0)
-    on = augment.Batches([flat], rows, PREPROCESS, {"color": True}, 0)
+    on = augment.Batches([flat], rows, PREPROCESS, AugmentSettings(), 0)
 
     def colours(batches):
         pixels = torch.cat([batches[i][0] for i in range(10)]).permute(0, 2, 3, 1).reshape(-1, 3)
@@ -245,15 +351,13 @@ def test_color_off_leaves_every_colour_as_it_is():
 
     assert {c for c in colours(off) if min(c) >= 89} <= {(200, 90, 90), (199, 90, 90)}
     assert len(colours(on)) > 20
-    with pytest.raises(ValueError, match="classify.augment"):
-        augment.transform(PREPROCESS, {"colour": False})
 
 
 def test_accuracy_is_over_images_and_predictions_hold_the_logits():
     logits = np.eye(3)[[0, 1, 2, 0, 0]] * 4.0
     test = pd.DataFrame({"image_id": list("abcde"), "label": [0, 1, 2, 1, 1]})
-    frame = train.predictions_frame(test, logits)
-    got = train.metrics(frame, [*NAMES, "unseen"])
+    frame = result.predictions_frame(test, logits)
+    got = result.metrics(frame, [*NAMES, "unseen"])
     assert got["top1"] == 0.6 and got["n_test"] == 5
     assert got["per_class"] == {"red": 1.0, "green": 1 / 3, "blue": 1.0, "unseen": None}
     assert 0.3 < got["ece"] < 0.5
@@ -261,35 +365,41 @@ def test_accuracy_is_over_images_and_predictions_hold_the_logits():
     assert frame["logit_2"].dtype == np.float32
 
 
+def test_calibration():
+    labels = np.array([0, 1, 0, 1])
+    sure = np.eye(2)[labels] * 1000
+    assert result.calibration_error(sure, labels) == pytest.approx(0)
+    assert result.calibration_error(sure, 1 - labels) == pytest.approx(1)
+    assert result.calibration_error(np.ones((3, 1)), np.zeros(3, int)) == 0
+
+
 @pytest.mark.parametrize("recipe", ["zero_shot", "real", "real+mix(color,0.5)"])
-def test_run_writes_its_result_once(clip_folder, study, tmp_path, recipe, monkeypatch):
-    root, frame, edits = study
-    params = {"seed": 22, "classify": CFG, "models": {"clip": spec(clip_folder)}}
-    looks = []
-    evaluate = train.evaluate
-    monkeypatch.setattr(
-        train,
-        "evaluate",
-        lambda net, images, *rest: (looks.append(images.paths), evaluate(net, images, *rest))[1],
-    )
-    got = train.run(params, "colours", recipe, 0, frame, edits, root=root, out=tmp_path)
+def test_a_result_is_written_once(clip_folder, study, tmp_path, recipe, monkeypatch):
+    run, data = run_of(study, tmp_path, spec(clip_folder))
+    looks, evaluate = [], train.evaluate
+
+    def looking(net, images, *rest):
+        looks.append(images.paths)
+        return evaluate(net, images, *rest)
+
+    monkeypatch.setattr(train, "evaluate", looking)
+    monkeypatch.setattr(stage, "evaluate", looking)
+    got = stage.train_and_test(run, data, recipe, 0)
+    out = run.paths.classify("colours", recipe, 0)
     tested = [p for p in looks if "test" in p[0]]
     assert len(tested) == 1 and looks[-1] == tested[0]  # one look at the test set, the last
     assert got["images_seen"] == (0 if recipe == "zero_shot" else 48)
     assert got["n_train_images"] == {"zero_shot": 0, "real": 12}.get(recipe, 24)
-    frame_out = storage.read_table(tmp_path / "predictions.parquet")
-    assert len(frame_out) == 12 and got["top1"] == frame_out["correct"].mean()
-    assert not (tmp_path / train.CHECKPOINT).exists()
-    before = (tmp_path / "metrics.json").read_bytes()
-    count = len(looks)
-    assert (
-        train.run(params, "colours", recipe, 0, frame, edits, root=root, out=tmp_path)["top1"]
-        == got["top1"]
-    )
+    predictions = storage.read_table(out / "predictions.parquet")
+    assert len(predictions) == 12 and got["top1"] == predictions["correct"].mean()
+    assert not (out / train.CHECKPOINT).exists()
+    assert {f.name for f in stage.result_files(run.paths, [got])} >= {"metrics.json"}
+    before, count = (out / "metrics.json").read_bytes(), len(looks)
+    assert stage.train_and_test(run, data, recipe, 0)["top1"] == got["top1"]
     assert len(looks) == count  # done already
-    (tmp_path / "metrics.json").unlink()
-    train.run(params, "colours", recipe, 0, frame, edits, root=root, out=tmp_path)
-    assert (tmp_path / "metrics.json").read_bytes() == before
+    (out / "metrics.json").unlink()
+    stage.train_and_test(run, data, recipe, 0)
+    assert (out / "metrics.json").read_bytes() == before
 
 
 def test_without_validation_images_nothing_is_chosen(clip_folder, study, tmp_path):
@@ -300,9 +410,7 @@ def test_without_validation_images_nothing_is_chosen(clip_folder, study, tmp_pat
             rows_of(frame, "train"),
             frame.iloc[:0],
             CFG,
-            root=root,
-            out=tmp_path,
-            seed=0,
+            train.Training(root, tmp_path, seed=0),
         )
 
 
@@ -329,18 +437,13 @@ def one_thread():
 
 
 def test_processes_end_with_the_bytes_of_one(clip_folder, study, tmp_path, one_thread):
-    root, frame, edits = study
-    got = []
+    got, folders, recipe = [], [], "real+edit(color,feasible)"
     for count in (1, 2):
-        cfg = CFG | {"accumulate": 2, "processes": count, "steps": 3, "eval_every": 1}
-        params = {"seed": 22, "classify": cfg, "models": {"clip": spec(clip_folder)}}
-        out = tmp_path / str(count)
-        got.append(
-            train.run(
-                params, "colours", "real+edit(color,feasible)", 0, frame, edits, root=root, out=out
-            )
-        )
-    one, two = (tmp_path / "1", tmp_path / "2")
+        cfg = changed(accumulate=2, processes=count, steps=3, eval_every=1, lambda_real=0.8)
+        run, data = run_of(study, tmp_path / str(count), spec(clip_folder), cfg)
+        got.append(stage.train_and_test(run, data, recipe, 0))
+        folders.append(run.paths.classify("colours", recipe, 0))
+    one, two = folders
     assert adapter_bytes(one) == adapter_bytes(two)
     assert (one / "predictions.parquet").read_bytes() == (two / "predictions.parquet").read_bytes()
     assert got[0]["loss_curve"] == got[1]["loss_curve"]
@@ -358,28 +461,33 @@ def test_mixing_keeps_kinds_apart_and_labels_whole():
     torch.manual_seed(0)
     changed = 0
     for _ in range(20):
-        made, soft = train_step.mix(pixels, labels, real, 8, {"probability": 1.0})
+        made, soft = train_step.mix(pixels, labels, real, 8, MixSettings(probability=1.0))
         assert torch.equal(made, pixels)  # zeros met zeros, ones met ones
         assert torch.allclose(soft.sum(1), torch.ones(8))
         assert soft[:4, 4:].sum() == soft[4:, :4].sum() == 0
         changed += int((soft.max(1).values < 1).any())
     assert changed > 15
-    same, soft = train_step.mix(pixels, labels, real, 8, {"probability": 0.0})
+    same, soft = train_step.mix(pixels, labels, real, 8, MixSettings(probability=0.0))
     assert torch.equal(soft.argmax(1), labels) and soft.max() == 1 and torch.equal(same, pixels)
 
 
 def test_mixing_trains_and_resumes_to_the_same_bytes(clip_folder, study, tmp_path):
-    cfg = {"mix": {"probability": 0.9}, "steps": 4, "eval_every": 2}
-    fit(clip_folder, study, tmp_path / "a", cfg=cfg, checkpoint_every=2)
-    fit(clip_folder, study, tmp_path / "b", cfg=cfg, checkpoint_every=2, stop_after=2)
-    fit(clip_folder, study, tmp_path / "b", cfg=cfg, checkpoint_every=2)
+    cfg = {
+        "mix": MixSettings(probability=0.9),
+        "steps": 4,
+        "eval_every": 2,
+        "checkpoint_every": 2,
+    }
+    fit(clip_folder, study, tmp_path / "a", cfg=cfg)
+    fit(clip_folder, study, tmp_path / "b", cfg=cfg, stop_after=2)
+    fit(clip_folder, study, tmp_path / "b", cfg=cfg)
     fit(clip_folder, study, tmp_path / "c", cfg={"steps": 4, "eval_every": 2})
     assert adapter_bytes(tmp_path / "a") == adapter_bytes(tmp_path / "b")
     assert adapter_bytes(tmp_path / "a") != adapter_bytes(tmp_path / "c")
 
 
 def test_patience_ends_early_and_only_when_asked(clip_folder, study, tmp_path):
-    still = {"steps": 8, "eval_every": 1, "lr": 0.0}  # nothing is ever gained
+    still = {"steps": 8, "eval_every": 1, "lr": 1e-30}  # nothing is ever gained
     report, _ = fit(clip_folder, study, tmp_path / "a", cfg=still | {"patience": 2})
     assert report["steps"] == 3 and report["selected_step"] == 1
     assert (tmp_path / "a" / lora_io.WEIGHTS).is_file()
@@ -388,30 +496,27 @@ def test_patience_ends_early_and_only_when_asked(clip_folder, study, tmp_path):
 
 
 def test_a_convolutional_network_takes_the_place_of_clip(study, tmp_path):
-    root, frame, edits = study
-    classifier = {"kind": "timm", "name": "resnet10t"}
-    cfg = CFG | {"steps": 4, "eval_every": 2, "batch_size": 6, "lr": 1e-3}
-    params = {"seed": 22, "classify": cfg, "models": {"classifier": classifier}}
+    classifier = ModelSpec(kind="timm", name="resnet10t")
+    cfg = changed(steps=4, eval_every=2, batch_size=6, lr=1e-3)
 
-    def run(recipe, out, **more):
-        changed = params | {"models": {"classifier": classifier | more}}
-        return train.run(changed, "colours", recipe, 0, frame, edits, root=root, out=out)
+    def tested(recipe, out, **more):
+        run, data = run_of(study, tmp_path / out, classifier.model_copy(update=more), cfg)
+        return stage.train_and_test(run, data, recipe, 0), run.paths.classify("colours", recipe, 0)
 
-    first = run("real", tmp_path / "a")
+    first, a = tested("real", "a")
     assert first["selected_step"] in (2, 4) and len(first["loss_curve"]) == 4
-    run("real", tmp_path / "b")
-    a, b = ((tmp_path / x / "model.safetensors").read_bytes() for x in "ab")
-    assert a == b
-    state = classifiers.load_file(tmp_path / "a" / "model.safetensors")
+    _, b = tested("real", "b")
+    weights = [(x / "model.safetensors").read_bytes() for x in (a, b)]
+    assert weights[0] == weights[1]
+    state = load_file(a / "model.safetensors")
     state["fc.weight"], state["fc.bias"] = torch.zeros(9, 512), torch.zeros(9)  # other classes
     save_file(state, tmp_path / "other.safetensors")
-    net = classifiers.TimmNetwork(
-        classifier | {"weights": str(tmp_path / "other.safetensors")}, NAMES, []
-    )
+    other = classifier.model_copy(update={"weights": str(tmp_path / "other.safetensors")})
+    net = classifiers.load(other, NAMES, [])
     assert torch.equal(net.state()["conv1.0.weight"], state["conv1.0.weight"])
     with pytest.raises(ValueError, match="knows no words"):
-        run("zero_shot", tmp_path / "c")
+        tested("zero_shot", "c")
     with pytest.raises(FileNotFoundError, match="models.classifier.weights"):
-        run("real", tmp_path / "d", weights="no/such.safetensors")
+        tested("real", "d", weights="no/such.safetensors")
     with pytest.raises(ValueError, match="models.classifier.kind"):
-        classifiers.load({"models": {"classifier": {"kind": "forest"}}, "classify": {}}, NAMES)
+        classifiers.load(ModelSpec(kind="vlm"), NAMES, [])

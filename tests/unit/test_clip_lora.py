@@ -83,11 +83,11 @@ def test_fresh_adapters_change_nothing(pool, custom):
 @pytest.mark.parametrize("pool, shared", [("tok", True), ("avg", True), ("tok", False)])
 def test_training_equals_the_plain_reference(pool, shared, monkeypatch):
     """Logits, loss and adapter gradients over five AdamW steps, to 1e-5 relative."""
-    lay_out = prefix_tree.lay_out
+    build = prefix_tree.build_prefix_tree
     monkeypatch.setattr(
         prefix_tree,
-        "lay_out",
-        lambda tokens, ends, _, device: lay_out(tokens, ends, shared, device),
+        "build_prefix_tree",
+        lambda tokens, ends, _, device: build(tokens, ends, shared, device),
     )
     net, cfg = model(pool)
     state = {k: v.clone() for k, v in net.state_dict().items()}
@@ -119,13 +119,13 @@ def test_training_equals_the_plain_reference(pool, shared, monkeypatch):
 def test_captions_are_laid_out_as_a_tree_of_beginnings():
     tokens = torch.tensor([[1, 2, 3, 9, 0, 0], [1, 2, 9, 0, 0, 0], [1, 2, 3, 4, 9, 0]])
     ends = torch.tensor([3, 2, 4])
-    tree = prefix_tree.lay_out(tokens, ends)
+    tree = prefix_tree.build_prefix_tree(tokens, ends)
     assert tree.tokens.tolist() == [1, 2, 3, 9, 9, 4, 9]
     assert tree.places.tolist() == [0, 1, 2, 3, 2, 3, 4]
     assert tree.rows.tolist() == [[0, 1, 2, 3, 0], [0, 1, 4, 0, 0], [0, 1, 2, 5, 6]]
     assert tree.ends.tolist() == [3, 4, 6] and tree.seen.sum(1).tolist() == [4, 3, 5]
     assert tree.rows.flatten()[tree.read].tolist() == list(range(7))
-    apart = prefix_tree.lay_out(tokens, ends, shared=False)
+    apart = prefix_tree.build_prefix_tree(tokens, ends, shared=False)
     assert len(apart.tokens) == 12 and apart.rows[apart.seen].tolist() == list(range(12))
     assert apart.rows.flatten()[apart.read].tolist() == list(range(12))
 
@@ -134,7 +134,7 @@ def test_captions_are_laid_out_as_a_tree_of_beginnings():
 def test_nodes_are_spread_over_their_captions_and_collected(shared):
     """Values and gradients are those of plain indexing, where something is read at all."""
     tokens = torch.tensor([[1, 2, 3, 9, 0, 0], [1, 2, 9, 0, 0, 0], [1, 2, 3, 4, 9, 0]])
-    laid = prefix_tree.lay_out(tokens, torch.tensor([3, 2, 4]), shared)
+    laid = prefix_tree.build_prefix_tree(tokens, torch.tensor([3, 2, 4]), shared)
     x = torch.randn(len(laid.tokens), 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 5, 3, dtype=torch.float64) * laid.seen[..., None]
     spread = laid.spread(x)

@@ -202,7 +202,7 @@ def test_overrides_give_keys_left_at_their_default(params_file: Path) -> None:
         ("edit.<attributes>", "no key '<attributes>'"),
         ("prompts.model.url", "prompts is str"),
         ("classify.lr.x", "no key 'x'"),
-        ("datadream.rank", "datadream.shots is missing"),
+        ("datadream.rank", "datadream.steps is missing"),
         ("edit.canvas", "edit.canvas: got 3"),
     ]:
         with pytest.raises(ParameterError, match=message):

@@ -4,6 +4,7 @@ import sys
 import pandas as pd
 import pytest
 
+from varireal_utils.data.shots import few_shot
 from varireal_utils.training import recipes
 
 
@@ -173,7 +174,7 @@ def test_fewer_photographs_are_the_first_of_one_list_in_every_arm():
     build = lambda r, seed=1: recipes.training_set(r, frame, every, seed)  # noqa: E731
     few = build("real@2")
     assert (few.groupby("label").size() == 2).all() and len(few) == 6
-    assert set(few["image_id"]) == set(recipes.few_shot(frame, 2, 1)["image_id"])
+    assert set(few["image_id"]) == set(few_shot(frame, 2, 1)["image_id"])
     assert set(few["image_id"]) < set(build("real@3")["image_id"])
     assert set(few["image_id"]) != set(build("real@2", 2)["image_id"])
     arms_ = [build(f"edit(color,{arm})@2") for arm in recipes.ARMS]
@@ -208,8 +209,8 @@ def test_rejected_edits():
 
     assert n("edit(color,feasible)", "paired") == n("edit(color,infeasible)", "paired") == (33, 3)
     assert n("mix(color,0.5)", "paired") == (33, 3)
-    assert n("edit(color,feasible)", "each") == (33, 3)
-    assert n("edit(color,infeasible)", "each") == (36, 0)
+    assert n("edit(color,feasible)", "accepted") == (33, 3)
+    assert n("edit(color,infeasible)", "accepted") == (36, 0)
     assert n("edit(color,feasible)", "all") == (36, 0)
     every["accepted"] = False
     with pytest.raises(ValueError, match="leaves no image"):
@@ -222,7 +223,7 @@ def test_errors_name_what_is_missing():
     half = every[every["feasibility"] == "feasible"]
     with pytest.raises(ValueError, match="infeasible edits of 'color'.*04_edit"):
         recipes.training_set("edit(color,feasible)", frame, half, 1)
-    assert len(recipes.training_set("edit(color,feasible)", frame, half, 1, "each")) == 36
+    assert len(recipes.training_set("edit(color,feasible)", frame, half, 1, "accepted")) == 36
     with pytest.raises(ValueError, match="04_edit"):
         recipes.training_set("edit(color,feasible)", frame, None, 1)
     with pytest.raises(ValueError, match="05_datadream with variant=cls"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from varireal_utils.analysis import bootstrap
-from varireal_utils.datadream import stage as datadream_stage
+from varireal_utils.data.shots import few_shot
 from varireal_utils.training import recipes
 
 HERE = Path(__file__).resolve().parent
@@ -50,11 +50,11 @@ TESTED = {
     ),
     "18, a word in a path decides what is real": (
         "test_classify",
-        "test_loss_weighs_by_a_column_and_is_never_nan",
+        "test_training_weighs_real_and_edited_images",
     ),
     "19, a batch without real images is not a number": (
         "test_classify",
-        "test_loss_weighs_by_a_column_and_is_never_nan",
+        "test_one_kind_of_image_has_the_plain_mean",
     ),
     "21, weights are merged twice": (
         "test_clip_lora",
@@ -62,7 +62,7 @@ TESTED = {
     ),
     "23, a result is stored only at the end of an epoch": (
         "test_classify",
-        "test_run_writes_its_result_once",
+        "test_a_result_is_written_once",
     ),
     "D2, ImageNet has no test set": (
         "test_coop",
@@ -141,13 +141,13 @@ def test_20_shots_depend_on_the_seed_alone_and_leave_the_global_one_alone():
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
     want = random.random(), np.random.random(), float(torch.rand(1))
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
-    first = datadream_stage.few_shot(rows, 2, 7)
+    first = few_shot(rows, 2, 7)
     assert (random.random(), np.random.random(), float(torch.rand(1))) == want
     for order in range(3):
-        again = datadream_stage.few_shot(rows.sample(frac=1, random_state=order), 2, 7)
+        again = few_shot(rows.sample(frac=1, random_state=order), 2, 7)
         assert list(again["image_id"]) == list(first["image_id"])
     assert (first.groupby("label").size() == 2).all()  # the cap is kept
-    assert list(datadream_stage.few_shot(rows, 2, 8)["image_id"]) != list(first["image_id"])
+    assert list(few_shot(rows, 2, 8)["image_id"]) != list(first["image_id"])
 
 
 def test_24_one_seed_is_not_taken_for_many():
@@ -165,4 +165,4 @@ def test_24_one_seed_is_not_taken_for_many():
 
 def test_d5_fewer_photographs_than_shots_are_all_taken():
     rows = train_rows(each=3)
-    assert len(datadream_stage.few_shot(rows, 16, 0)) == 9
+    assert len(few_shot(rows, 16, 0)) == 9

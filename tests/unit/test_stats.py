@@ -126,13 +126,6 @@ def test_needed_seeds_settle_the_question():
     assert bootstrap.needed(same, 3.0)["images"] > 600
 
 
-def test_calibration():
-    labels = np.array([0, 1, 0, 1])
-    sure = np.eye(2)[labels] * 1000
-    assert bootstrap.expected_calibration_error(sure, labels) == pytest.approx(0)
-    assert bootstrap.expected_calibration_error(sure, 1 - labels) == pytest.approx(1)
-
-
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="not paired"):
         bootstrap.difference(np.ones((2, 5)), np.ones((3, 5)))

@@ -242,20 +242,3 @@ def power(cells: CELLS, margin: float, seeds: int) -> dict:
         "equivalent": max(0.0, 2 * float(sps.norm.cdf(z)) - 1),
         "detectable": float(sps.norm.ppf(0.975) + sps.norm.ppf(0.8)) * se,
     }
-
-
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """0..1: mean gap between confidence and accuracy over equal-width bins of confidence.
-
-    logits (N, C) float, labels (N,) int. Guo et al. 2017.
-    """
-    z = logits - logits.max(1, keepdims=True)
-    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    confidence, right = p.max(1), p.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(right[which == k].mean() - confidence[which == k].mean()) * (which == k).mean()
-        for k in range(bins)
-        if (which == k).any()
-    ]
-    return float(np.sum(gaps))

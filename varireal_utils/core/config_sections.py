@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from .config_base import (
     EXECUTION,
@@ -25,6 +26,18 @@ from .config_base import (
     folder_files,
 )
 from .config_prompts import Dtype
+
+# kind of a classifier that a study can fine-tune -> its class below varireal_utils.models
+CLASSIFIERS = {
+    "clip": "clip_classifier.ClipClassifier",
+    "timm": "timm_classifier.TimmClassifier",
+}
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in (known := (*CLASSIFIERS, "vlm")):
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": f"one of {sorted(known)}"})
+    return kind
 
 
 class ModelSpec(Settings):
@@ -46,7 +59,7 @@ class ModelSpec(Settings):
     image_encoder: str = "image_encoder"
     dtype: Dtype = "float32"
     offload: Literal["none", "model", "sequential"] = "none"
-    kind: Literal["clip", "timm", "vlm"] = "clip"
+    kind: Annotated[str, AfterValidator(_known_kind)] = "clip"
     quantization: Literal["none", "8bit"] = "none"
     licence: Annotated[str, EXECUTION] = ""  # stated in plans, archives and records
     vae_licence: Annotated[str, EXECUTION] = ""
@@ -100,7 +113,18 @@ class ModelRoles(Settings):
         return ModelRoles(**{r: spec for r, spec in self.present().items() if r in roles})
 
 
-class DataDreamSettings(Settings):
+ADAPTED, BASELINES = ("cls", "dset"), ("untuned", "img2img")  # variants of 05_datadream
+
+
+class DrawSettings(Settings):
+    """Drawing from a text-to-image model. img2img_strength: how far a starting image is noised."""
+
+    steps: Count
+    guidance_scale: Number
+    img2img_strength: Share = 0.7
+
+
+class DataDreamSettings(DrawSettings):
     """DataDream (docs/protocol.md, C3). shots: photographs of a class; candidates: images drawn for
     each one kept (untuned); template: has {class}."""
 
@@ -115,10 +139,7 @@ class DataDreamSettings(Settings):
     warmup_steps: Whole
     text_encoder: bool
     checkpoint_every: Annotated[Count, EXECUTION]
-    steps: Count
-    guidance_scale: Number
     candidates: Count = 2
-    img2img_strength: Share = 0.7
 
 
 class VerifySettings(Settings):
@@ -163,14 +184,13 @@ class MixSettings(Settings):
     cutmix_alpha: Positive = 1.0
 
 
-class ClassifySettings(Settings):
-    """Training of the classifiers. rank, alpha, dropout: of LoRA; warmup: share of the steps;
-    patience: evaluations without a better one, None for no early stop; checkpoint_every 0: never.
+class TrainSettings(Settings):
+    """Training of one classifier. rank, alpha, dropout: of LoRA; warmup: share of the steps;
+    lambda_real: weight of a real image, 1 - lambda_real of an edited one; accumulate: parts of a
+    batch; patience: evaluations without a better one, None for no early stop; checkpoint_every: 0
+    for never.
     """
 
-    job: Annotated[Literal["dataset", "seed", "recipe"], EXECUTION]
-    seeds: Annotated[list[int], Filled, Once]
-    recipes: Annotated[list[str], Filled, Once]
     rank: Count
     alpha: Number
     dropout: Share
@@ -191,6 +211,18 @@ class ClassifySettings(Settings):
     patience: Count | None = None
     noise: Literal["prefix", "caption"] = "caption"
     mix: MixSettings | None = None
+
+
+class ClassifySettings(TrainSettings):
+    """Which classifiers are trained, and how. job: what one run of 06_classify covers."""
+
+    job: Annotated[Literal["dataset", "seed", "recipe"], EXECUTION]
+    seeds: Annotated[list[int], Filled, Once]
+    recipes: Annotated[list[str], Filled, Once]
+
+    def training(self) -> TrainSettings:
+        """The settings of one training, without which recipes and seeds there are."""
+        return TrainSettings(**{k: getattr(self, k) for k in TrainSettings.model_fields})
 
 
 def _listed(value: Any) -> Any:

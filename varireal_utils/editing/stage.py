@@ -3,7 +3,7 @@
 Batches are fixed by the order of the edits and written whole, so an arm that was interrupted goes
 on where it stopped and ends with the bytes of one that was not. A shard, "3/16", makes every 16th
 batch, from the 3rd on; the run without a shard makes what no shard has made, and collects them all.
-With edit.processes, as many processes (`parallel`) first share out the batches in the same way.
+With edit.processes, as many processes (`distributed`) first share out the batches in the same way.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ..core import storage
+from ..core.config_sections import ModelSpec
 from ..core.params import compute, editing, loaded_parts, roles
 from ..core.seeds import seed_for
-from ..models import classifiers, clip_lora, loaders, preprocess
+from ..models import clip_lora, distributed, loaders, preprocess
 from ..prompts import phrase_bank
 from ..verification import clip_verifier, vlm_verifier
 from ..workflow.run_record import Run
@@ -80,7 +82,9 @@ def clip_role(params: dict) -> dict:
 def embedder(params: dict) -> tuple[Callable, Callable]:
     """The verifier's CLIP: images -> (N, D) unit features, sentences -> (N, D) unit features."""
     device, _ = compute(params)
-    clip, tokenizer, settings = classifiers.load_clip(clip_role(params), device)
+    clip, tokenizer, settings = loaders.load_clip(
+        ModelSpec.model_validate(clip_role(params)), device
+    )
 
     @torch.no_grad()
     def of_images(pictures: list[np.ndarray]) -> np.ndarray:
@@ -130,9 +134,8 @@ def prepare(
     without it, edit.processes of them make the batches before this process loads a model.
     """
     if part is None and run.params["edit"].get("processes", 1) > 1:
-        from ..models import distributed
-
-        distributed.edit(run, run.params["edit"]["processes"])
+        count = run.params["edit"]["processes"]
+        distributed.launch(_share, count, compute(run.params)[0], run)
     bank = storage.read_json(input_files(run.study, dataset)[2])
     train = table[table["split"] == "train"]
     rows = pipeline.plan(train, bank, attribute, feasibility, run.params)
@@ -175,6 +178,12 @@ def prepare(
         source_of,
         answer,
     )
+
+
+def _share(accelerator: Accelerator, run: Run) -> None:
+    """Make the batches of one of several processes that share an arm, or its shard."""
+    part = (accelerator.process_index, accelerator.num_processes)
+    fill(run, prepare(run, inputs(run.study, run.own["dataset"]), **run.own, part=part))
 
 
 def _stamp(

@@ -263,7 +263,7 @@ def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
         return F.normalize(model.encode_text(tokens.to(device)).float(), dim=-1)
     attn = blocks[0].attn
     apart = attn.noise == "caption" and attn.training and attn.dropout > 0
-    laid = prefix_tree.lay_out(tokens, _ends(text, tokens), not apart, device)
+    laid = prefix_tree.build_prefix_tree(tokens, _ends(text, tokens), not apart, device)
     x = text.token_embedding(laid.tokens) + text.positional_embedding[laid.places]  # (N, d)
     for block in blocks[:-1]:
         x = _rest(block, x, block.attn.over(block.ln_1(x), laid))

@@ -11,7 +11,7 @@ import contextlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ ROLES = {
     "verifier": "judge of the edits: kind clip (without it, role clip) or vlm",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+PREPROCESS = ("size", "mean", "std", "interpolation", "resize_mode")  # keys, as open_clip has them
 
 
 def avoid_faulty_attention() -> None:
@@ -152,6 +154,39 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
         return _placed(pipe, base, device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def load_clip(spec: ModelSpec, device: str | torch.device = "cpu") -> tuple[Any, Callable, dict]:
+    """(model in eval mode, tokenizer, preprocess) of an open_clip model.
+
+    spec: name; optional config (an open_clip_config.json, whose folder holds the tokenizer, or a
+    bare model configuration); optional weights (a file, or a tag that open_clip knows). Without
+    config, `name` is open_clip's own name or "hf-hub:owner/model". Raises FileNotFoundError for
+    files that are not there.
+    """
+    import open_clip
+
+    name, config, weights = spec.name, spec.config, spec.weights
+    for key, path in (("config", config), ("weights", weights)):
+        if path.endswith((".json", ".safetensors", ".pt", ".bin")) and not Path(path).is_file():
+            raise FileNotFoundError(
+                f"models.clip.{key}: {path!r} is not there; clone the "
+                "repository with its models/ folder, or name another file."
+            )
+    if config and Path(config).name == "open_clip_config.json":
+        name = f"local-dir:{Path(config).parent}"
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # of missing weights, which are read next
+        model = open_clip.create_model(name, load_weights=False)
+        logging.disable(level)
+        open_clip.load_checkpoint(model, weights)
+    else:
+        if config:
+            open_clip.add_model_config(Path(config))
+            name = Path(config).stem
+        model = open_clip.create_model(name, pretrained=weights or None, require_pretrained=True)
+    preprocess = {k: model.visual.preprocess_cfg[k] for k in PREPROCESS}
+    return model.float().eval().to(device), open_clip.get_tokenizer(name), preprocess
 
 
 def load_language(

@@ -1,9 +1,9 @@
-"""Captions laid out for a causal text tower: every distinct beginning once.
+"""Arranges captions for a causal text tower as a tree: every distinct prefix once.
 
-What such a tower knows at a position depends on the tokens up to it and on nothing else. Captions
-of a data set begin alike ("a car photo of a BMW ..."), so the tower has far fewer positions to work
-out than captions times length: 196 cars' names, padded, make 4,508, without padding 3,045, and as a
-tree of beginnings 1,597.
+A causal tower's state at a position depends on the tokens up to it alone. Captions of a data set
+share prefixes ("a car photo of a BMW ..."), so there are far fewer states than captions times
+length: the names of 196 cars make 4,508 padded positions, 3,045 without padding, and 1,597 nodes of
+a prefix tree.
 
     a pet photo of a beagle          nodes   a pet photo of a -- beagle -- END
     a pet photo of a pug                                      `- pug ----- END
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Captions:
-    """The layout; all tensors of integers, but `seen`."""
+    """The tree; all tensors are of integers, but `seen`."""
 
     tokens: torch.Tensor  # (N,) each node's token
     places: torch.Tensor  # (N,) its position in its caption
@@ -72,27 +72,29 @@ class _Take(torch.autograd.Function):
         return taken if ctx.real is None else taken.masked_fill_(~ctx.real, 0), None, None, None
 
 
-def lay_out(
+def build_prefix_tree(
     tokens: torch.Tensor,
     ends: torch.Tensor,
     shared: bool = True,
     device: torch.device | str = "cpu",
 ) -> Captions:
-    """The layout of tokens (C, L) that are read off at the columns `ends` (C,).
+    """Build the tree of tokens (C, L) whose end tokens stand at the columns `ends` (C,).
 
-    shared: equal beginnings are one; else every caption keeps its own nodes. Kept for the next
-    call, since a training asks for the same captions at every step.
+    shared: equal prefixes share their nodes; else every caption keeps its own. Cached, since a
+    training encodes the same captions at every step.
     """
     rows = tuple(tuple(row[: end + 1]) for row, end in zip(tokens.tolist(), ends.tolist()))
-    return _lay_out(rows, shared, torch.device(device))
+    return _build(rows, shared, torch.device(device))
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # an evaluation may ask first, and a training next
-def _lay_out(rows: tuple[tuple[int, ...], ...], shared: bool, device: torch.device) -> Captions:
+def _build(rows: tuple[tuple[int, ...], ...], shared: bool, device: torch.device) -> Captions:
     longest = max(map(len, rows))
     at: dict[tuple, int] = {}
-    tokens, places, read = [], [], []
+    tokens: list[int] = []
+    places: list[int] = []
+    read: list[int] = []
     grid = torch.zeros(len(rows), longest, dtype=torch.long)
     for c, row in enumerate(rows):
         for i, token in enumerate(row):

@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 
 from ..core import storage
+from ..core.config_sections import ModelSpec
 from ..core.params import compute
+from ..datadream import sampling
 from ..editing import pipeline
 from ..editing import stage as editing_stage
-from ..models import classifiers, preprocess
+from ..models import loaders, preprocess
 from ..prompts import phrase_bank
 from ..workflow.run_record import Run
 from . import edit_metrics
@@ -33,7 +35,9 @@ def onlooker(params: dict) -> Callable:
     """images -> (N, D) unit features of the verifier's CLIP, and a list of (C, h, w): the last
     patch tokens of each, normed."""
     device, _ = compute(params)
-    clip, _, settings = classifiers.load_clip(editing_stage.clip_role(params), device)
+    clip, _, settings = loaders.load_clip(
+        ModelSpec.model_validate(editing_stage.clip_role(params)), device
+    )
 
     @torch.no_grad()
     def of_images(pictures: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -113,18 +117,16 @@ def learned(
     to the few shots (unbiased, so it may be below 0; of few images it is noisy), class_named (0..1:
     zero-shot CLIP names the class); and the unadapted pictures, in the order of the samples.
     """
-    from ..datadream import stage as datadream_stage
-
-    cfg, chosen = run.params["datadream"], samples[samples["k"] < count]
-    pipe, before = datadream_stage.load(run.params), []
-    for i in range(0, len(chosen), cfg["batch_size"]):
-        part = chosen.iloc[i : i + cfg["batch_size"]]
-        before += datadream_stage.draw(
-            pipe, list(part["prompt"]), [int(s) for s in part["seed"]], cfg, run.params
-        )
+    settings, chosen = run.settings.datadream, samples[samples["k"] < count]
+    pipe = sampling.load(run.settings.models, run.device)
+    before: list[np.ndarray] = []
+    for i in range(0, len(chosen), settings.batch_size):
+        part = chosen.iloc[i : i + settings.batch_size]
+        seeds = [int(s) for s in part["seed"]]
+        before += sampling.draw(pipe, list(part["prompt"]), seeds, settings, run.dtype)
     of_images, of_texts = editing_stage.embedder(run.params)
     names = shots.drop_duplicates("label").sort_values("label")
-    captions = of_texts([cfg["template"].replace("{class}", c) for c in names["class_name"]])
+    captions = of_texts([settings.template.replace("{class}", c) for c in names["class_name"]])
     places = chosen["label"].map({n: i for i, n in enumerate(names["label"])}).to_numpy()
     photographs = of_images([storage.read_image(run.study / p) for p in shots["path"]])
     scale, rows = np.sqrt(photographs.shape[1]), []

@@ -1,15 +1,15 @@
-"""From image files to training and test pixels of CLIP (PROTOCOL.md, C2, row "aug").
+"""Augments training images and puts batches together (docs/protocol.md, C2, row "aug").
 
-symbols   image       uint8 (3, H, W), any size        pixels     uint8 (B, 3, S, S), CLIP's size
+symbols   image       uint8 (3, H, W), any size
+          pixels      uint8 (B, 3, S, S), S the network's input size
           preprocess  dict: size, mean, std, resize_mode, as open_clip writes it
-          options     scale_min, flip, rand_augment, color, blur (see DEFAULTS)
 
 The papers' augmentation: RandAugment, RandomResizedCrop, flip, and colour jitter with p 0.8, grey
 0.2, blur 0.2, solarise 0.2. `color: false` leaves out whatever changes colours, in RandAugment
 too: colour is one of the attributes under study, and jitter hides what an edit changed.
 
 Invariant: the pixels of a batch depend on (seed, step, position) alone: not on workers, on a
-resume, or on the training set's other rows. So paired arms get the same crops and flips.
+resume, or on the training set's other rows. Paired arms get the same crops and flips.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from ..core import seeds, storage
+from ..core.config_sections import AugmentSettings
 from ..models.preprocess import BICUBIC, input_size
 
-DEFAULTS = {"scale_min": 0.25, "flip": True, "rand_augment": True, "color": True, "blur": 0.2}
 GEOMETRIC = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 
 
@@ -38,10 +38,10 @@ class GeometricRandAugment(v2.RandAugment):
 
 
 class Images:
-    """The images of a list of files: in memory where they fit into `memory` bytes, else read anew.
+    """The images of a list of files, kept in memory where they fit into `memory` bytes.
 
-    Images much larger than CLIP's input are kept at twice its size (shorter side), enough for the
-    smallest crop, a quarter of the area, to be no enlargement.
+    Images much larger than the network's input are kept at twice its size (shorter side), so that
+    the smallest crop, a quarter of the area, is not enlarged.
     """
 
     def __init__(self, paths: Sequence[str], root: Path, size: int, memory: float = 2e9):
@@ -63,30 +63,29 @@ class Images:
         return self._read(self.paths[i]) if self.kept is None else self.kept[i]
 
 
-def transform(preprocess: dict, options: dict | None = None) -> v2.Compose:
+def transform(preprocess: dict, settings: AugmentSettings) -> v2.Compose:
     """The random transform of uint8 images (3, H, W) to (3, S, S); draws from torch's CPU
-    generator. Raises ValueError for an unknown option."""
-    unknown = set(options or {}) - set(DEFAULTS)
-    if unknown:
-        raise ValueError(f"classify.augment: {sorted(unknown)} not known, wanted {list(DEFAULTS)}.")
-    o = DEFAULTS | (options or {})
+    generator."""
     steps: list = [
         v2.RandomResizedCrop(
-            input_size(preprocess), (o["scale_min"], 1.0), interpolation=BICUBIC, antialias=True
+            input_size(preprocess),
+            (settings.scale_min, 1.0),
+            interpolation=BICUBIC,
+            antialias=True,
         )
     ]
-    if o["flip"]:
+    if settings.flip:
         steps.append(v2.RandomHorizontalFlip())
-    if o["rand_augment"]:
-        steps.append(v2.RandAugment() if o["color"] else GeometricRandAugment())
-    if o["color"]:
+    if settings.rand_augment:
+        steps.append(v2.RandAugment() if settings.color else GeometricRandAugment())
+    if settings.color:
         steps += [
             v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
             v2.RandomGrayscale(0.2),
             v2.RandomSolarize(128, 0.2),
         ]
-    if o["blur"]:
-        steps.append(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], o["blur"]))
+    if settings.blur:
+        steps.append(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], settings.blur))
     return v2.Compose(steps)
 
 
@@ -122,10 +121,15 @@ class Batches(torch.utils.data.Dataset):
     """Item `step` is (pixels, rows): uint8 (B, 3, S, S) and int64 (B,). For a DataLoader."""
 
     def __init__(
-        self, images: Images, rows: np.ndarray, preprocess: dict, options: dict | None, seed: int
+        self,
+        images: Images | list[torch.Tensor],
+        rows: np.ndarray,
+        preprocess: dict,
+        settings: AugmentSettings,
+        seed: int,
     ):
         self.images, self.rows, self.seed = images, rows, seed
-        self.transform = transform(preprocess, options)
+        self.transform = transform(preprocess, settings)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -134,7 +138,7 @@ class Batches(torch.utils.data.Dataset):
         pixels = []
         with torch.random.fork_rng(devices=[]):
             for position, row in enumerate(self.rows[step]):
-                own = seeds.seed_for(self.seed, "augment", int(step), position)
-                torch.random.default_generator.manual_seed(own)
+                noise = seeds.seed_for(self.seed, "augment", int(step), position)
+                torch.random.default_generator.manual_seed(noise)
                 pixels.append(self.transform(self.images[int(row)]))
         return torch.stack(pixels), torch.from_numpy(self.rows[step])

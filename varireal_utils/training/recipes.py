@@ -33,11 +33,12 @@ import numpy as np
 import pandas as pd
 
 from ..core import attributes, seeds
+from ..core.config_sections import ADAPTED, BASELINES
+from ..data.shots import few_shot
 
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
 ARMS = ("feasible", "infeasible")
-ADAPTED, BASELINES = ("cls", "dset"), ("untuned", "img2img")  # who draws a generated data set
-ACCEPTED = ("paired", "each", "all")
+KEEP = ("paired", "accepted", "all")  # verify.keep
 COLUMNS = [
     "path",
     "label",
@@ -144,6 +145,18 @@ def edited(names: Iterable[str]) -> list[str]:
     return sorted({r.attribute for r in map(parse, names) if r.attribute})
 
 
+def edited_attributes(names: Iterable[str], attributes: list[str]) -> list[str]:
+    """Those of a study's attributes whose edits the recipes of these names train on, in order.
+
+    Raises ValueError where a recipe names an attribute that the study does not have.
+    """
+    found = edited(names)
+    for name in found:
+        if name not in (*attributes, "all"):
+            raise ValueError(f"a recipe needs edits of {name!r}; attributes has {attributes}")
+    return [a for a in attributes if a in found or "all" in found]
+
+
 def generators(names: Iterable[str]) -> list[str]:
     """The variants of 05_datadream that the recipes of these names train on, sorted."""
     return sorted({r.variant for r in map(parse, names) if r.variant})
@@ -154,7 +167,7 @@ def training_set(
     images: pd.DataFrame,
     edits: pd.DataFrame | Mapping[object, pd.DataFrame] | None,
     seed: int,
-    accepted: str = "paired",
+    keep: str = "paired",
     samples: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The rows to train on, with COLUMNS; the photographs first, in the order of `images`.
@@ -162,17 +175,17 @@ def training_set(
     images: images.parquet of the data set (only its train split is used).
     edits: the rows of all its edits.parquet, in one frame or as a mapping of frames.
     seed: the study's seed: which slots are infeasible in a mix, which attribute in "all".
-    accepted: what an edit that the verifier rejected to the last attempt leads to:
-      "paired"  its slot goes in both arms (the arms stay comparable; needs both arms' edits)
-      "each"    it alone goes, the other arm keeps its edit
-      "all"     nothing goes
+    keep: `verify.keep`, how edits that the verifier rejected are handled:
+      "paired"    drop the slot from both arms (needs both arms' edits)
+      "accepted"  drop that edit; the other arm keeps its own
+      "all"       keep everything
     samples: the rows of the data set's samples.parquet (05_datadream), for datadream recipes.
     The frame's .attrs hold {"slots", "dropped", "classes_without_images"}.
     Raises ValueError for missing arms, edits of images outside the train split, an empty result.
     """
     recipe = parse(recipe)
-    if accepted not in ACCEPTED:
-        raise ValueError(f"accepted is {accepted!r}, wanted one of {ACCEPTED}.")
+    if keep not in KEEP:
+        raise ValueError(f"verify.keep is {keep!r}, wanted one of {KEEP}.")
     train = images[images["split"] == "train"].reset_index(drop=True)
     slots = _slots(edits, train) if recipe.kind in ("edit", "mix") else None
     if recipe.shots is not None:
@@ -182,7 +195,7 @@ def training_set(
     real = train.assign(is_real=True, attribute=None, feasibility="real", k=0, phrase="")
     parts, notes = [real[COLUMNS]] if recipe.with_real else [], {"slots": 0, "dropped": 0}
     if recipe.kind in ("edit", "mix"):
-        chosen, notes = _edited(recipe, train, slots, seed, accepted)
+        chosen, notes = _edited(recipe, train, slots, seed, keep)
         parts.append(chosen[COLUMNS])
     if recipe.kind == "datadream":
         parts.append(_generated(recipe, train, samples)[COLUMNS])
@@ -190,20 +203,11 @@ def training_set(
     if recipe.kind != "zero_shot" and rows.empty:
         raise ValueError(
             f"recipe {str(recipe)!r} leaves no image ({notes}): no train split, or "
-            "every edit was rejected. Look at the edits, or use accepted='all'."
+            "every edit was rejected. Look at the edits, or set verify.keep to all."
         )
     missing = sorted(set(train["class_name"]) - set(rows["class_name"]))
     rows.attrs = notes | {"classes_without_images": missing}
     return rows
-
-
-def few_shot(images: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
-    """At most `shots` rows of each class of the train split, by a hash of (seed, image id): the
-    first n of a larger number are the n."""
-    train = images[images["split"] == "train"]
-    rank = train["image_id"].map(lambda i: seeds.seed_for(seed, "few-shot", i))
-    ranked = train.assign(_rank=rank.astype("uint64")).sort_values(["label", "_rank"])
-    return ranked.groupby("label").head(shots).drop(columns="_rank").reset_index(drop=True)
 
 
 def _generated(recipe: Recipe, train: pd.DataFrame, samples: pd.DataFrame | None) -> pd.DataFrame:
@@ -251,7 +255,7 @@ def _slots(edits, train: pd.DataFrame) -> pd.DataFrame:
 
 
 def _edited(
-    recipe: Recipe, train: pd.DataFrame, edits: pd.DataFrame, seed: int, accepted: str
+    recipe: Recipe, train: pd.DataFrame, edits: pd.DataFrame, seed: int, keep: str
 ) -> tuple[pd.DataFrame, dict]:
     if recipe.attribute == "all":
         names = [a for a in ATTRIBUTES if a in set(edits["attribute"])]
@@ -259,14 +263,14 @@ def _edited(
         names = [recipe.attribute]
     edits = edits[edits["attribute"].isin(names)]
     taken = (recipe.fraction < 1, recipe.fraction > 0)
-    wanted = {a for a, take in zip(ARMS, taken, strict=True) if take or accepted == "paired"}
+    wanted = {a for a, take in zip(ARMS, taken, strict=True) if take or keep == "paired"}
     for name in names:
         lacking = wanted - set(edits.loc[edits["attribute"] == name, "feasibility"])
         if lacking:
             raise ValueError(
                 f"recipe {str(recipe)!r} needs the {' and '.join(sorted(lacking))} edits of "
                 f"{name!r}, which are missing: run 04_edit for them"
-                + (" (accepted='paired' compares both arms)." if accepted == "paired" else ".")
+                + (" (verify.keep: paired compares both arms)." if keep == "paired" else ".")
             )
     key = ["image_id", "attribute", "k"]
     index = edits[key].drop_duplicates()
@@ -277,7 +281,7 @@ def _edited(
     )
     index = index.sort_values(["place", "attribute", "k"], ignore_index=True)
     slots = len(index[["image_id", "k"]].drop_duplicates() if recipe.attribute == "all" else index)
-    if accepted == "paired":
+    if keep == "paired":
         good = edits[edits["accepted"].astype(bool)].groupby(key).size()
         index = index[index.set_index(key).index.map(good).fillna(0).to_numpy() == 2]
     if recipe.attribute == "all":
@@ -291,10 +295,10 @@ def _edited(
     arm = _arms(index, recipe.fraction, train, seed)
     rows = index[key].assign(feasibility=arm).merge(edits, on=[*key, "feasibility"], how="left")
     absent = rows["path"].isna() | (rows["path"] == "")
-    if accepted == "paired" and absent.any():
+    if keep == "paired" and absent.any():
         raise ValueError(f"{int(absent.sum())} slots of {str(recipe)!r} have no image.")
-    keep = ~absent if accepted == "all" else ~absent & (rows["accepted"] == True)  # noqa: E712
-    rows = rows[keep].astype({"label": int, "is_real": bool})
+    kept = ~absent if keep == "all" else ~absent & (rows["accepted"] == True)  # noqa: E712
+    rows = rows[kept].astype({"label": int, "is_real": bool})
     return rows, {"slots": slots, "dropped": slots - len(rows)}
 
 

@@ -21,9 +21,10 @@ import torch
 
 from ..core import storage
 from ..core.config import StudyConfig, load_config
-from ..core.device import device_name, precision_name
+from ..core.device import device_name, device_of, dtype_of, precision_name
 from ..core.params import load_params
 from ..core.seeds import seed_everything
+from ..core.stage import StageSettings
 from ..core.study_paths import StudyPaths
 from ..models import loaders
 from . import provenance
@@ -51,7 +52,23 @@ class Run:
     own: dict[str, Any]
     out: Path
     seed: int
+    settings: Any = None  # the stage's slice
     started: float = field(default_factory=time.time)
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """What the run is of: data set, attribute, recipe, ..."""
+        return self.own
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the configuration."""
+        return device_of(self.config.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute type of the configuration."""
+        return dtype_of(self.config.precision)
 
     @property
     def paths(self) -> StudyPaths:
@@ -76,12 +93,19 @@ def find_root(start: Path | None = None) -> Path:
     )
 
 
-def begin(stage: str, params: str, overrides: dict | None = None, out: str = "", **own: Any) -> Run:
+def begin(
+    stage: str,
+    params: str,
+    overrides: dict | None = None,
+    out: str = "",
+    settings: type[StageSettings] | None = None,
+    **own: Any,
+) -> Run:
     """Check the parameters, seed everything, print what is about to run.
 
-    out: the stage's folder below the study's, e.g. "edits/micro_cars/color/feasible". own: the
-    notebook's other parameters. Changes to the repository's root, so that paths mean the same in
-    JupyterLab and in papermill.
+    out: the stage's folder below the study's, e.g. "edits/micro_cars/color/feasible". settings: the
+    class of the stage's slice. own: the notebook's other parameters. Changes to the repository's
+    root, so that paths mean the same in JupyterLab and in papermill.
     """
     os.chdir(find_root())
     config, loaded = load_config(params, overrides), load_params(params, overrides)
@@ -92,13 +116,14 @@ def begin(stage: str, params: str, overrides: dict | None = None, out: str = "",
         (folder / old).unlink(missing_ok=True)  # from here on the old record is not true
     loaders.avoid_faulty_attention()
     seed = seed_everything(loaded["seed"], stage, *(str(v) for v in own.values()))
-    settings = ", ".join(f"{k}={v}" for k, v in own.items())
+    target = ", ".join(f"{k}={v}" for k, v in own.items())
     print(
-        f"{stage}  {settings}\n  parameters {loaded['_file']} ({loaded['_digest'][:12]}), "
+        f"{stage}  {target}\n  parameters {loaded['_file']} ({loaded['_digest'][:12]}), "
         f"protocol {loaded['protocol']}\n  study      {study}\n  device     "
         f"{device_name(loaded['device'])}, {precision_name(loaded['precision'])}"
     )
-    return Run(stage, config, loaded, own, folder, seed)
+    declared = settings.of(config, **own) if settings else None
+    return Run(stage, config, loaded, own, folder, seed, declared)
 
 
 def finish(

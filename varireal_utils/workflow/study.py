@@ -88,15 +88,11 @@ def needs(
 
 def edited(params: dict[str, Any], recipe: str = "") -> list[str]:
     """The attributes whose edits a recipe reads ("" for all recipes of the study)."""
-    found: set[str] = set()
-    for attribute in recipes.edited([recipe] if recipe else params["classify"]["recipes"]):
-        if attribute not in (*params["attributes"], "all"):
-            raise ParameterError(
-                f"{params['_file']}: a recipe needs edits of {attribute!r}; "
-                f"attributes has {params['attributes']}"
-            )
-        found |= set(params["attributes"]) if attribute == "all" else {attribute}
-    return [a for a in params["attributes"] if a in found]
+    names = [recipe] if recipe else params["classify"]["recipes"]
+    try:
+        return recipes.edited_attributes(names, params["attributes"])
+    except ValueError as error:
+        raise ParameterError(f"{params['_file']}: {error}") from error
 
 
 def dreamed(params: dict[str, Any], recipe: str = "") -> list[str]:

@@ -1,0 +1,191 @@
+"""Trains and tests the classifiers of 06_classify: from the study's files to predictions.
+
+symbols   recipe   names a training set (recipes.py)
+          keep     verify.keep: how edits that the verifier rejected are handled
+
+Invariant (tests/unit/test_classify_stage.py): only edits of attributes and images of variants that
+the configuration names are read, whatever else lies in the study's folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pandas as pd
+import torch
+
+from ..core import storage
+from ..core.config import StudyConfig
+from ..core.config_sections import ModelSpec, TrainSettings
+from ..core.stage import Run, StageSettings
+from ..core.study_paths import StudyPaths
+from ..models import classifiers, preprocess
+from . import augment, recipes, result
+from .train import CHECKPOINT, Training, evaluate, fingerprint, train, train_shared
+
+
+class ClassifyStage(StageSettings):
+    """What one run of 06_classify depends on.
+
+    seed: of the study, which draws mixed arms; seeds: of the trainings; attributes, variants: whose
+    edits and generated images the recipes read.
+    """
+
+    seed: int
+    recipes: list[str]
+    seeds: list[int]
+    attributes: list[str]
+    variants: list[str]
+    keep: Literal["all", "accepted", "paired"]
+    classifier: ModelSpec
+    training: TrainSettings
+
+    @classmethod
+    def of(cls, config: StudyConfig, **target: Any) -> Self:
+        """The slice of one run. target: recipe, "" for all; seed, -1 for all."""
+        settings = config.classify
+        recipe, seed = target.get("recipe", ""), int(target.get("seed", -1))
+        seeds = settings.seeds if seed < 0 else [seed]
+        names = [recipe] if recipe else settings.recipes
+        if settings.seeds[0] not in seeds:  # untrained, zero-shot has one result for all seeds
+            names = [n for n in names if n != "zero_shot"]
+        return cls(
+            seed=config.seed,
+            recipes=names,
+            seeds=seeds,
+            attributes=recipes.edited_attributes(names, config.attributes),
+            variants=recipes.generators(names),
+            keep=config.verify.keep,
+            classifier=classifiers.fine_tuned(config.models),
+            training=settings.training(),
+        )
+
+    def trainings(self) -> list[tuple[str, int]]:
+        """(recipe, seed) of each training, recipe by recipe; zero-shot once."""
+        return [
+            (recipe, seed)
+            for recipe in self.recipes
+            for seed in (self.seeds[:1] if recipe == "zero_shot" else self.seeds)
+        ]
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """Images that the recipes of a data set train on: tables with paths below the study's folder.
+
+    images: photographs; edits, samples: None where there are none; files: the tables' files.
+    """
+
+    images: pd.DataFrame
+    edits: pd.DataFrame | None
+    samples: pd.DataFrame | None
+    files: list[Path]
+
+
+def folder(dataset: str, recipe: str = "", seed: int = -1) -> str:
+    """Where one run keeps its record, below the study's folder; recipe "", seed -1: all."""
+    paths = StudyPaths(Path())
+    return paths.classify(dataset, recipe, None if seed < 0 else seed).as_posix()
+
+
+def load_images(run: Run[ClassifyStage]) -> StudyImages:
+    """Read the photographs, edits and generated images that the run's recipes name."""
+    settings, paths, dataset = run.settings, run.paths, run.target["dataset"]
+    edited = [
+        paths.edits_table(dataset, attribute, arm)
+        for attribute in settings.attributes
+        for arm in recipes.ARMS
+    ]
+    generated = [paths.samples_table(dataset, variant) for variant in settings.variants]
+    edited, generated = ([p for p in found if p.is_file()] for found in (edited, generated))
+    table = paths.images_table(dataset)
+    return StudyImages(
+        storage.read_table(table), _joined(edited), _joined(generated), [table, *edited, *generated]
+    )
+
+
+def _joined(files: list[Path]) -> pd.DataFrame | None:
+    return pd.concat([storage.read_table(p) for p in files]) if files else None
+
+
+def training_set(settings: ClassifyStage, recipe: str, data: StudyImages) -> pd.DataFrame:
+    """The rows that a recipe trains on (recipes.training_set)."""
+    return recipes.training_set(
+        recipe, data.images, data.edits, settings.seed, settings.keep, data.samples
+    )
+
+
+def train_and_test(
+    run: Run[ClassifyStage], data: StudyImages, recipe: str, seed: int, workers: int | None = None
+) -> dict[str, Any]:
+    """Train one recipe with one seed, test it once, write predictions.parquet and metrics.json.
+
+    workers: processes that load images, by default none beside a CPU and up to 8 beside a GPU.
+    A result of the same images, weights and settings is read, not made again; a training that was
+    killed is resumed from its checkpoint. Returns the content of metrics.json.
+    """
+    settings, dataset = run.settings, run.target["dataset"]
+    out, spec = run.paths.classify(dataset, recipe, seed), settings.classifier
+    training = Training(run.paths.root, out, seed, run.dtype, _workers(run.device, workers))
+    rows = training_set(settings, recipe, data)
+    val, test = (data.images[data.images["split"] == s] for s in ("val", "test"))
+    names = data.images.drop_duplicates("label").sort_values("label")["class_name"].tolist()
+    net = classifiers.load(spec, names, settings.training.templates, run.device)
+    of = fingerprint([rows, val, test], training, settings.training, net.identity(), spec)
+    if (old := _finished_result(out, of)) is not None:
+        return old
+    if settings.training.processes > 1 and not rows.empty:
+        report = train_shared(net, spec, names, rows, val, settings.training, training)
+    else:
+        report = train(net, rows, val, settings.training, training)
+    predictions = _test(net, test, training, settings.training.eval_batch_size)
+    storage.write_table(out / "predictions.parquet", predictions)
+    del report["seconds"]  # the same inputs give the same bytes; run.json has the time
+    content = {
+        **result.metrics(predictions, names),
+        **report,
+        "dataset": dataset,
+        "seed": seed,
+        "recipe": str(recipes.parse(recipe)),
+        "fingerprint": of,
+        **rows.attrs,
+    }
+    storage.write_json(out / "metrics.json", content)
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return content
+
+
+def _finished_result(out: Path, of: str) -> dict[str, Any] | None:
+    """The metrics of an earlier training with this fingerprint; another's are removed."""
+    file = out / "metrics.json"
+    if file.is_file() and (out / "predictions.parquet").is_file():
+        old = storage.read_json(file)
+        if old.get("fingerprint") == of:
+            return old
+    file.unlink(missing_ok=True)
+    return None
+
+
+def _workers(device: torch.device, workers: int | None) -> int:
+    if workers is not None:
+        return workers
+    return 0 if device.type == "cpu" else min(8, (os.cpu_count() or 2) - 1)
+
+
+def _test(
+    net: classifiers.Classifier, test: pd.DataFrame, training: Training, batch_size: int
+) -> pd.DataFrame:
+    """The only look at the test split: its predictions."""
+    images = augment.Images(test["path"], training.root, preprocess.input_size(net.preprocess))
+    logits = evaluate(net, images, training.dtype, batch_size)
+    return result.predictions_frame(test, logits)
+
+
+def result_files(paths: StudyPaths, results: Iterable[dict[str, Any]]) -> list[Path]:
+    """The files of finished trainings, from their metrics."""
+    folders = [paths.classify(r["dataset"], r["recipe"], r["seed"]) for r in results]
+    return [file for folder in folders for file in result.files(folder)]
