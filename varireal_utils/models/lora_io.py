@@ -144,7 +144,8 @@ def _read(folder: Path) -> tuple[dict[str, torch.Tensor], int, float, float]:
 
 def _parts(tensors: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
     """PEFT's fused matrices -> A_q, B_q, A_v, B_v of each block. Raises ValueError, KeyError."""
-    state, prefix = {}, "base_model.model."
+    state: dict[str, torch.Tensor] = {}
+    prefix = "base_model.model."
     for key in (k for k in tensors if k.endswith(".attn.lora_A.weight")):
         name = key.removeprefix(prefix).removesuffix(".lora_A.weight")
         down, up = tensors[key], tensors[key.replace("lora_A", "lora_B")]

@@ -39,7 +39,8 @@ class Packed:
         of = [(t.data_ptr(), t._version) for t in (weight, bias) if t is not None]
         if self._made.get(x.dtype, (None,))[0] != of:
             with torch.inference_mode(False), torch.no_grad():
-                w, b = (None if t is None else t.detach().to(x.dtype) for t in (weight, bias))
+                w, b = weight.detach().to(x.dtype), None if bias is None else bias.detach()
+                b = None if b is None else b.to(x.dtype)
                 self._made[x.dtype] = (of, _pack(w), _pack(w.t()), b)
         return _Linear.apply(x, *self._made[x.dtype][1:])
 

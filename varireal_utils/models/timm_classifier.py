@@ -7,6 +7,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file, save
+from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from ..core import seeds, storage
@@ -38,7 +39,7 @@ class TimmClassifier:
             )
         if weights and weights != "pretrained":
             self._load_file(Path(weights))
-        data = timm.data.resolve_model_data_config(self.model)
+        data = resolve_model_data_config(self.model)
         self.preprocess = {
             "size": data["input_size"][1],
             "mean": data["mean"],

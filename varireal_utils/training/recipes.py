@@ -73,7 +73,7 @@ class Recipe:
         """feasible, infeasible or mixed; None where nothing is edited."""
         if self.kind == "mix":
             return "mixed"
-        return ARMS[int(self.fraction)] if self.kind == "edit" else None
+        return ARMS[int(self.fraction or 0)] if self.kind == "edit" else None
 
     def __str__(self) -> str:
         """The canonical spelling, which `parse` reads back."""
@@ -260,9 +260,10 @@ def _edited(
     if recipe.attribute == "all":
         names = [a for a in ATTRIBUTES if a in set(edits["attribute"])]
     else:
-        names = [recipe.attribute]
+        names = [str(recipe.attribute)]
+    fraction = float(recipe.fraction or 0)
     edits = edits[edits["attribute"].isin(names)]
-    taken = (recipe.fraction < 1, recipe.fraction > 0)
+    taken = (fraction < 1, fraction > 0)
     wanted = {a for a, take in zip(ARMS, taken, strict=True) if take or keep == "paired"}
     for name in names:
         lacking = wanted - set(edits.loc[edits["attribute"] == name, "feasibility"])
@@ -292,7 +293,7 @@ def _edited(
             ]
         )
         index = index.loc[index.groupby(["image_id", "k"])["draw"].idxmin().sort_values()]
-    arm = _arms(index, recipe.fraction, train, seed)
+    arm = _arms(index, fraction, train, seed)
     rows = index[key].assign(feasibility=arm).merge(edits, on=[*key, "feasibility"], how="left")
     absent = rows["path"].isna() | (rows["path"] == "")
     if keep == "paired" and absent.any():

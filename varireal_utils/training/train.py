@@ -120,7 +120,7 @@ def train(
         net, net.adapt(settings, training.seed), rows, settings, training.seed, dtype, accelerator
     )
     of = fingerprint([rows, val], training, settings, net.identity())
-    state = {"step": 0, "loss_curve": [], "val_curve": [], "best": None, "of": of}
+    state: dict[str, Any] = {"step": 0, "loss_curve": [], "val_curve": [], "best": None, "of": of}
     _resume(training.out / CHECKPOINT, state, step)
     writes = accelerator is None or accelerator.is_main_process
     with torch.random.fork_rng(devices=[net.device] if net.device.type == "cuda" else []):

@@ -155,9 +155,11 @@ class Step:
         text: torch.Tensor | None,
     ) -> tuple[float, list[torch.Tensor]]:
         """The loss, and its gradients: of every weight without the text's share, then of text."""
-        learns = self.net.learns_text and text is not None
-        held = text.detach().requires_grad_() if learns else text
-        sources = [*self.weights, *([held] if learns else [])]
+        held: torch.Tensor | None = text
+        sources: list[torch.Tensor] = list(self.weights)
+        if self.net.learns_text and text is not None:
+            held = text.detach().requires_grad_()
+            sources.append(held)
         slices = torch.arange(len(pixels)).tensor_split(self.settings.accumulate)
         found = []
         for part in self.own_parts:
