@@ -1,4 +1,4 @@
-"""What the browsers find."""
+"""The browsers' filters."""
 
 import pandas as pd
 
@@ -26,8 +26,8 @@ def test_edits_are_filtered_and_sorted():
     assert explore.pick_edits(EDITS, class_name="c").empty
 
 
-def test_answers_are_found_by_who_is_right():
-    answers = pd.DataFrame(
+def test_predictions_are_found_by_who_is_right():
+    predictions = pd.DataFrame(
         [
             {"seed": s, "recipe": r, "image_id": i, "correct": c}
             for s in (0, 1)
@@ -38,9 +38,11 @@ def test_answers_are_found_by_who_is_right():
     both = ("edit(color,feasible)", "edit(color,infeasible)")
 
     def found(right):
-        return "".join(explore.pick_answers(answers, both, 0, explore.RIGHT[right])["image_id"])
+        return "".join(
+            explore.pick_predictions(predictions, both, 0, explore.RIGHT[right])["image_id"]
+        )
 
-    assert found("any answer") == "abcd" and found("both are right") == "a"
+    assert found("any prediction") == "abcd" and found("both are right") == "a"
     assert found("feasible alone is right") == "b" and found("infeasible alone is right") == "c"
     assert found("neither is right") == "d"
-    assert explore.pick_answers(answers, ("real", both[1]), 0, None).empty
+    assert explore.pick_predictions(predictions, ("real", both[1]), 0, None).empty

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from varireal_utils.core import storage
+from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.reporting import publishing, result_blocks
 from varireal_utils.workflow import provenance
 
@@ -40,7 +41,7 @@ def test_a_publication_replaces_the_one_before(
         storage.write_text(study / f"data/{name}/images.parquet", "")
     storage.write_text(Path("results/mine/old.csv"), "of another time")
     storage.write_text(Path("results/other/kept.csv"), "of another study")
-    publishing.publish(study, study / "results", [])
+    publishing.publish(StudyPaths(study), study / "results", [])
     home = Path("results/mine")
     assert {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()} == {
         "claims.csv",
@@ -60,11 +61,11 @@ def test_a_publication_replaces_the_one_before(
         ),
     }
     assert Path("results/other/kept.csv").exists()
-    publishing.publish(study, home, [home / "pictures/a.png"])  # redrawn from there: figures alone
+    publishing.publish(StudyPaths(study), home, [home / "pictures/a.png"])  # redrawn: figures alone
     assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
     Path("figures/a.png").unlink()
     monkeypatch.setattr(result_blocks, "SHOWN", "another")  # figures/ is of it
-    publishing.publish(study, study / "results", [home / "pictures/a.png"])
+    publishing.publish(StudyPaths(study), study / "results", [home / "pictures/a.png"])
     assert not Path("figures/a.png").exists()
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
         "07_claims.ipynb"
@@ -91,7 +92,7 @@ def test_strips_show_every_attribute_in_both_arms_of_data_sets_by_turns(tmp_path
             )
             for number, name in ((0, "source"), (1, "mask"), (10, "result"), (2, "canny")):
                 storage.write_image(folder / f"{number}_{name}.png", picture)
-    found = publishing.strips(tmp_path)
+    found = publishing.strips(StudyPaths(tmp_path))
     assert [(s["title"], s["phrase"]) for s in found] == [
         ("background, feasible", "a"),
         ("background, infeasible", "a"),

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import nbformat
@@ -197,3 +199,62 @@ def test_notebooks_stand_in_the_order_of_the_stages(tmp_path):
         "08_figures",
         "explore",
     ]
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(
+    "address, shown",
+    [
+        ("", ["A1", "S1"]),
+        ("#claims.verdict=not+run", ["S1"]),
+        ("#claims.sort=-claim", ["S1", "A1"]),
+        ("#claims.q=onerror&claims.verdict=inconclusive", ["A1"]),
+        ("#claims.verdict=%E0&claims.sort=__proto__&=", ["A1", "S1"]),
+    ],
+)
+def test_the_address_filters_and_sorts_without_a_kernel(study, address, shown):
+    page = report.build(study)
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    done = subprocess.run(
+        [*command, "--virtual-time-budget=2000", page.as_uri() + address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    listed = done.stdout.split('data-list="claims"')[1].split("</ul>")[0]
+    items = re.findall(r"<li ([^>]*)>\s*<h3>(\w+):", listed)
+    assert [name for about, name in items if "hidden" not in about] == shown
+    assert f"{len(shown)} of 2 shown" in done.stdout
+
+
+def test_the_look_of_a_verdict_is_never_that_of_a_warning():
+    source = report._packaged("report_page.html")
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", source.split("<style>")[1].split("</style>")[0])
+    for selector, _ in (r for r in rules if "warning" in r[0]):
+        assert "verdict" not in selector and all(
+            part.strip() in (".warning", ".warning::before") for part in selector.split(",")
+        )
+    kinds = set(re.findall(r'\[data-verdict="([^"]+)"\]', source))
+    assert kinds == {"reproduced", "equivalent", "different", "not valid", "not run"}
+
+
+def test_a_figure_links_to_the_cell_that_drew_it(study):
+    cell = nbformat.v4.new_code_cell(
+        'pictures.add("other")',
+        outputs=[
+            nbformat.v4.new_output(
+                "display_data",
+                {"text/plain": "p"},
+                metadata={"image/png": {"figure": "effect_forest"}},
+            )
+        ],
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("effects"), cell])
+    nbformat.write(book, study / "notebooks/08_figures.ipynb")
+    page = Page(report.build(study).read_text())
+    link = f"notebooks/08_figures.html#cell-id={cell['id']}"
+    assert link in page.links and "#parameters" in page.links
+    assert f'id="cell-id={cell["id"]}"' in (study / "report/notebooks/08_figures.html").read_text()

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .storage import slug
+from .storage import slug, unslug
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class StudyPaths:
         """predictions.parquet: one row a test photograph."""
         return self.classify(dataset, recipe, seed) / "predictions.parquet"
 
+    @property
+    def trainings(self) -> Path:
+        """Folder of every data set's trainings."""
+        return self.root / "classify"
+
     # the whole study
     @property
     def results(self) -> Path:
@@ -114,6 +119,35 @@ class StudyPaths:
     def report(self) -> Path:
         """Folder of the HTML report."""
         return self.root / "report"
+
+    # what is there
+    def images_tables(self) -> list[Path]:
+        """images.parquet of every data set that was read, sorted."""
+        return sorted(self.root.glob("data/*/images.parquet"))
+
+    def edits_tables(self) -> list[Path]:
+        """edits.parquet of every finished arm, sorted."""
+        return sorted(self.root.glob("edits/*/*/*/edits.parquet"))
+
+    def samples_tables(self) -> list[Path]:
+        """samples.parquet of every generated set, sorted."""
+        return sorted(self.root.glob("datadream/*/*/samples.parquet"))
+
+    def adapters(self) -> list[Path]:
+        """adapter_config.json of every trained classifier, sorted."""
+        return sorted(self.root.glob("classify/*/*/*/adapter_config.json"))
+
+    def traces(self) -> list[Path]:
+        """about.json of every arm whose first edit was kept step by step, sorted."""
+        return sorted(self.root.glob("edits/*/*/*/strip/about.json"))
+
+    def dataset_of(self, path: Path) -> str:
+        """The data set whose folder a path lies in; a shortened slug stays as it is."""
+        text = path.relative_to(self.root).parts[1]
+        try:
+            return unslug(text)
+        except ValueError:
+            return text
 
     def records(self) -> list[Path]:
         """Every run.json below the study, sorted; folders whose name starts with a dot left out."""

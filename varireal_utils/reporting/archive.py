@@ -25,11 +25,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..core import storage
-from ..data import registry
-from ..workflow import plan, provenance
+from ..core.study_paths import StudyPaths
+from ..workflow import provenance
+from . import cards
 
 SUMS, STORED = "SHA256SUMS", (".png", ".jpg", ".parquet", ".safetensors", ".zip")
-OWN_TERMS = "yours: state them before you pass this on"
 LEFT_OUT = re.compile(r"(^|/)(\.[^/]*|parts|shards)(/|$)|\.failed\.ipynb$|(^|/)checkpoint\.")
 
 
@@ -59,13 +59,19 @@ def pack(params: dict[str, Any], target: Path | None = None) -> Path:
         and p.resolve() != target.resolve()
     }
     members |= {f"sources/{name}": Path(name) for name in _sources(study, params)}
-    members |= model_cards(params)
-    members["DATA_CARD.md"] = data_card(study, params).encode()
+    members |= cards.model_cards(params)
+    members["DATA_CARD.md"] = cards.data_card(StudyPaths(study), params).encode()
     sums = {
         name: storage.sha256_bytes(m) if isinstance(m, bytes) else storage.sha256_file(m)
         for name, m in sorted(members.items())
     }
     members[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
+    _write(members, target)
+    return target
+
+
+def _write(members: dict[str, Path | bytes], target: Path) -> None:
+    """Write the members as one zip file, the sums first; equal members give equal bytes."""
     with storage.atomic_path(target) as draft, zipfile.ZipFile(draft, "w") as archive:
         for name in sorted(members, key=lambda n: (n != SUMS, n)):
             entry = zipfile.ZipInfo(name)  # of 1980, so that equal studies give equal bytes
@@ -79,7 +85,6 @@ def pack(params: dict[str, Any], target: Path | None = None) -> Path:
                 else:
                     with open(content, "rb") as file:
                         shutil.copyfileobj(file, out)
-    return target
 
 
 def unpack(path: Path, target: Path | None = None) -> tuple[Path, provenance.Check]:
@@ -175,103 +180,3 @@ def _sources(study: Path, params: dict[str, Any]) -> list[str]:
         for n in names
         if Path(n).is_file() and not Path(n).is_absolute() and ".." not in Path(n).parts
     )
-
-
-def model_cards(params: dict[str, Any]) -> dict[str, bytes]:
-    """models/<role>.md: the model's own card where it is local, else name, revision, licence."""
-    rows = plan.models(params)
-    out = {}
-    for role, name, revision, size, licence in rows[1:]:
-        spec = params["models"].get(role, {})
-        folder = Path(str(spec.get("path") or spec.get("name") or "").removeprefix("local-dir:"))
-        card = folder / "README.md"
-        own = card.read_text(encoding="utf-8") if folder.name and card.is_file() else ""
-        out[f"models/{storage.slug(role)}.md"] = (
-            f"# {role}: {name}\n\nrevision {revision}, {size} GB, licence {licence}\n\n{own}"
-        ).encode()
-    return out
-
-
-def data_card(study: Path, params: dict[str, Any]) -> str:
-    """Markdown: what the images are, how many, how they were made, terms, limits."""
-    lines = [
-        f"# Data card of the study {params['study']}",
-        "",
-        "Real photographs or renderings, and edits of them whose background, colour or "
-        "texture a text-prompted diffusion model changed to something feasible or "
-        "infeasible, each with its phrase, seed, verifier's scores and source.",
-        "",
-        "## Sources and terms",
-        "",
-        "| data set | source | terms as their owners state them |",
-        "|---|---|---|",
-    ]
-    for name, spec in params["datasets"].items():
-        source = str(spec.get("source", ""))
-        known = registry.DATA_SETS.get(source)
-        owner = known.owner if known and known.owner else source
-        terms = known.terms if known and known.terms else OWN_TERMS
-        lines.append(f"| {_cell(name)} | {_cell(owner)} | {terms} |")
-    lines += [
-        "",
-        "Edits and generated images carry the terms of the photographs that they were "
-        "made from, and of the models below `models/`.",
-        "",
-        "## Images",
-        "",
-        "| data set | kind | images | accepted by the verifier |",
-        "|---|---|---|---|",
-    ]
-    for kind, pattern in (
-        ("split", "data/*/images.parquet"),
-        ("arm", "edits/*/*/*/edits.parquet"),
-        ("generated", "datadream/*/*/samples.parquet"),
-    ):
-        for path in sorted(study.glob(pattern)):
-            lines += _counts(kind, path, study)
-    records = [storage.read_json(p) for p in sorted(study.rglob("run.json"))]
-    if records:
-        last = max(records, key=lambda r: r.get("started", ""))
-        versions = ", ".join(f"{k} {v}" for k, v in last.get("versions", {}).items())
-        lines += [
-            "",
-            "## How they were made",
-            "",
-            f"Commit {last.get('commit') or 'unknown'}"
-            f"{', with changes' if last.get('dirty') else ''}; parameters "
-            f"{last.get('parameter_file')} (sha256 {last.get('parameter_digest')}); "
-            f"protocol {params['protocol']}; seed {params['seed']}; {versions}; "
-            f"{last.get('machine')}.",
-            "",
-            "`python -m varireal_utils unpack` checked every byte against the records when "
-            "this was unpacked; `verify` does so again.",
-        ]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "## Limits",
-            "",
-            "The phrases say what people, or a language model, hold to be feasible; the "
-            "edits are a diffusion model's and not photographs of anything; the verifier "
-            "errs at the rates that its calibration states.",
-            "",
-        ]
-    )
-
-
-def _counts(kind: str, path: Path, study: Path) -> list[str]:
-    table = storage.read_table(path)
-    dataset = _cell(path.relative_to(study).parts[1])
-    if kind == "split":
-        return [
-            f"| {dataset} | {split} | {n} | |"
-            for split, n in table["split"].value_counts(sort=False).items()
-        ]
-    what = " ".join(path.relative_to(study).parts[2:-1])
-    share = f"{table['accepted'].mean():.2f}" if "accepted" in table and len(table) else ""
-    return [f"| {dataset} | {kind} {what} | {len(table)} | {share} |"]
-
-
-def _cell(text: Any) -> str:
-    return re.sub(r"[|\r\n<>]+", " ", str(text))

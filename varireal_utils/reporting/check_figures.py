@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -145,10 +146,13 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return fig, curves
 
 
-def _lines(rows: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+def _lines(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """How to draw each arm and training, and its values: a row per step, a column per seed."""
     for (arm, training), lines in rows.groupby(["arm", "training"]):
-        how = {"color": arm_color(arm), "ls": "--" if training == TRAININGS[1] else "-"}
+        how: dict[str, Any] = {
+            "color": arm_color(arm),
+            "ls": "--" if training == TRAININGS[1] else "-",
+        }
         yield how, lines.pivot_table("value", "step", "seed")
 
 

@@ -75,7 +75,8 @@ def _paste(sheet: Image.Image, picture: object, x: int, y: int, thumb: int) -> N
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
     image, scale = image.convert("RGB"), thumb / max(image.size)
     way = Image.Resampling.LANCZOS if scale < 2 else Image.Resampling.NEAREST
-    image = image.resize(tuple(max(1, round(s * scale)) for s in image.size), way)
+    width, height = (max(1, round(s * scale)) for s in image.size)
+    image = image.resize((width, height), way)
     sheet.paste(image, (x + (thumb - image.width) // 2, y + (thumb - image.height) // 2))
 
 

@@ -6,6 +6,7 @@ symbols   paired   thick bars: difference-adjusted intervals of two paired arms 
 from __future__ import annotations
 
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -70,7 +71,9 @@ def infeasible_share(
         layout="constrained",
         figsize=(COLUMN, 1.45 * len(names) + 0.55),
     )
-    looks = {a: {"color": c, "marker": m} for a, (c, m) in zip(found, cycle(_LINES))}
+    looks: dict[str, dict[str, Any]] = {
+        a: {"color": c, "marker": m} for a, (c, m) in zip(found, cycle(_LINES))
+    }
     if "all" in looks:
         looks["all"] = {"color": "#111111", "marker": "D"}
     for axis, name in zip(axes[:, 0], names, strict=True):
@@ -91,7 +94,7 @@ def infeasible_share(
     return fig, rows
 
 
-def _share_line(axis: Axes, line: pd.DataFrame, shift: float, how: dict[str, str]) -> None:
+def _share_line(axis: Axes, line: pd.DataFrame, shift: float, how: dict[str, Any]) -> None:
     x = 100 * line["share"] + shift
     axis.vlines(x, line["low"], line["high"], color=how["color"], lw=0.7)
     if "paired_low" in line:

@@ -1,10 +1,9 @@
-"""Browsing a finished study: edits and answers, filtered, and the whole story of one
+"""Browses a finished study: edits and predictions, filtered, and the steps of one edit
 (notebooks/explore)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import ipywidgets as widgets
@@ -15,31 +14,32 @@ from IPython.display import display
 
 from ..analysis import tables
 from ..core import storage
+from ..core.study_paths import StudyPaths
 from ..editing import stage as editing_stage
 from ..training import recipes
 
 
-def story(
-    study: Path, images: pd.DataFrame, row: pd.Series, variants: int
+def edit_steps(
+    paths: StudyPaths, images: pd.DataFrame, row: pd.Series, variants: int
 ) -> dict[str, np.ndarray]:
     """Pictures of one edit in the order in which they came about: name -> uint8 array."""
     source = images.loc[row["image_id"]]
     out = {
-        "source": storage.read_image(study / source["path"]),
-        "mask": storage.read_mask(study / source["mask_path"]),
-        "canny": storage.read_mask(study / source["canny_path"]),
+        "source": storage.read_image(paths.root / source["path"]),
+        "mask": storage.read_mask(paths.root / source["mask_path"]),
+        "canny": storage.read_mask(paths.root / source["canny_path"]),
     }
-    folder = study / "edits" / storage.slug(row["dataset"]) / row["attribute"] / row["feasibility"]
+    folder = paths.edits(row["dataset"], row["attribute"], row["feasibility"])
     prior = folder / editing_stage.prior_file(
         row["phrase"], (int(row["seed"]) + int(row["attempt"])) % variants
     )
     if prior.exists():
         out["prior"] = storage.read_image(prior)
-    return out | {"edit": storage.read_image(study / row["path"])}
+    return out | {"edit": storage.read_image(paths.root / row["path"])}
 
 
-def answers(row: pd.Series) -> pd.DataFrame:
-    """What is on record of one edit, as a small table."""
+def facts(row: pd.Series) -> pd.DataFrame:
+    """Phrase, prompt, scores and seed of one edit, as a small table."""
     keys = [
         "class_name",
         "phrase",
@@ -56,9 +56,9 @@ def answers(row: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"": [row[k] for k in known]}, index=known)
 
 
-def show(study: Path, images: pd.DataFrame, row: pd.Series, variants: int) -> None:
-    """Draw the story and print the answers."""
-    pictures = story(study, images, row, variants)
+def show(paths: StudyPaths, images: pd.DataFrame, row: pd.Series, variants: int) -> None:
+    """Draw the steps of an edit and print its facts."""
+    pictures = edit_steps(paths, images, row, variants)
     fig, axes = plt.subplots(
         1, len(pictures), figsize=(2.2 * len(pictures), 2.5), layout="constrained"
     )
@@ -67,7 +67,7 @@ def show(study: Path, images: pd.DataFrame, row: pd.Series, variants: int) -> No
         axis.set_title(name, fontsize=9)
         axis.axis("off")
     plt.show()
-    display(answers(row))
+    display(facts(row))
 
 
 PAGE = 12  # thumbnails at a time
@@ -78,7 +78,7 @@ ORDERS = {
     "least like its source first": "identity",
 }
 RIGHT = {
-    "any answer": None,
+    "any prediction": None,
     "feasible alone is right": (True, False),
     "infeasible alone is right": (False, True),
     "both are right": (True, True),
@@ -94,14 +94,15 @@ def pick_edits(edits: pd.DataFrame, order: str = "edit_id", **wanted) -> pd.Data
     return edits.sort_values([order, "edit_id"], ignore_index=True)
 
 
-def pick_answers(
-    answers: pd.DataFrame, recipes: tuple[str, str], seed: int, right: tuple[bool, bool] | None
+def pick_predictions(
+    predictions: pd.DataFrame, recipes: tuple[str, str], seed: int, right: tuple[bool, bool] | None
 ) -> pd.DataFrame:
-    """Test images of one data set by what two recipes with one seed said of them.
+    """Test images of one data set by the predictions of two recipes with one seed.
 
-    answers: of tables.collect. Returns image_id and correctness, columns `feasible`, `infeasible`.
+    predictions: of tables.collect. Returns image_id and correctness, columns `feasible` and
+    `infeasible`.
     """
-    here = answers[(answers["seed"] == seed) & answers["recipe"].isin(recipes)]
+    here = predictions[(predictions["seed"] == seed) & predictions["recipe"].isin(recipes)]
     wide = here.pivot(index="image_id", columns="recipe", values="correct")
     if set(recipes) - set(wide):
         return pd.DataFrame(columns=["image_id", "feasible", "infeasible"])
@@ -116,12 +117,12 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 class _Gallery:
-    """Boxes that filter, a page of thumbnails with a button each, and what the chosen one is."""
+    """Filters, a page of thumbnails with a button each, and the details of the chosen one."""
 
-    def __init__(self, boxes: list, find: Callable, thumbnail: Callable, tell: Callable):
-        self.find, self.thumbnail, self.tell = find, thumbnail, tell
+    def __init__(self, boxes: list, find: Callable, thumbnail: Callable, detail: Callable):
+        self.find, self.thumbnail, self.detail = find, thumbnail, detail
         self.page = widgets.IntSlider(min=0, max=0, description="page", continuous_update=False)
-        self.count, self.story = widgets.Label(), widgets.Output()
+        self.count, self.details = widgets.Label(), widgets.Output()
         self.grid = widgets.GridBox(
             layout=widgets.Layout(grid_template_columns="repeat(auto-fill, 136px)", grid_gap="6px")
         )
@@ -133,7 +134,7 @@ class _Gallery:
                 widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap")),
                 widgets.HBox([self.page, self.count]),
                 self.grid,
-                self.story,
+                self.details,
             ]
         )
         self.draw()
@@ -155,20 +156,20 @@ class _Gallery:
         if len(rows):
             self.open(rows.iloc[start])
         else:
-            self.story.clear_output()
+            self.details.clear_output()
 
     def open(self, row: pd.Series) -> None:
-        self.story.clear_output(wait=True)
-        with self.story:
-            self.tell(row)
+        self.details.clear_output(wait=True)
+        with self.details:
+            self.detail(row)
 
 
-def browser(study: Path, variants: int) -> widgets.Widget:
-    """Edits by data set, attribute, arm, class and verdict; a click tells one's whole story."""
-    found = editing_stage.of_study(study)
+def browser(paths: StudyPaths, variants: int) -> widgets.Widget:
+    """Edits by data set, attribute, arm, class and verdict; a click shows the steps of one."""
+    found = editing_stage.of_study(paths.root)
     edits = found["edits"]
     if edits.empty:
-        return widgets.HTML(f"No edits under {study}: run <code>make study</code> first.")
+        return widgets.HTML(f"No edits under {paths.root}: run <code>make study</code> first.")
 
     def box(key: str, all_of_them: bool, options: list | None = None) -> widgets.Dropdown:
         values = sorted(edits[key].unique()) if options is None else options
@@ -185,45 +186,49 @@ def browser(study: Path, variants: int) -> widgets.Widget:
     return _Gallery(
         [*pick.values(), order],
         lambda: pick_edits(edits, order.value, **{k: b.value for k, b in pick.items()}),
-        lambda row: (storage.read_image(study / row["path"]), row["phrase"]),
-        lambda row: show(study, found["images"][row["dataset"]], row, variants),
+        lambda row: (storage.read_image(paths.root / row["path"]), row["phrase"]),
+        lambda row: show(paths, found["images"][row["dataset"]], row, variants),
     ).whole
 
 
-def answer_browser(study: Path) -> widgets.Widget:
-    """Test photographs by what the classifiers of both arms said of them."""
+def prediction_browser(paths: StudyPaths) -> widgets.Widget:
+    """Test photographs by the predictions of the classifiers of both arms."""
     try:
-        answers = tables.collect(study)
+        predictions = tables.collect(paths.root)
     except FileNotFoundError:
-        return widgets.HTML(f"No answers under {study}: run <code>make study</code> first.")
-    images = editing_stage.of_study(study)["images"]
+        return widgets.HTML(
+            f"No predictions under {paths.root}: run <code>make study</code> first."
+        )
+    images = editing_stage.of_study(paths.root)["images"]
     pairs = {
         f"{real}{a}": tuple(f"{real}edit({a},{arm})" for arm in ("feasible", "infeasible"))
         for real in ("", "real+")
         for a in recipes.ATTRIBUTES
     }
-    known = set(answers["recipe"])
+    known = set(predictions["recipe"])
     pairs = {k: v for k, v in pairs.items() if set(v) <= known}
     if not pairs:
         return widgets.HTML("No attribute has classifiers of both arms.")
-    dataset = widgets.Dropdown(options=sorted(answers["dataset"].unique()), description="dataset")
+    dataset = widgets.Dropdown(
+        options=sorted(predictions["dataset"].unique()), description="dataset"
+    )
     pair = widgets.Dropdown(options=pairs, description="trained on")
-    seed = widgets.Dropdown(options=sorted(answers["seed"].unique()), description="seed")
-    right = widgets.Dropdown(options=RIGHT, description="answers")
+    seed = widgets.Dropdown(options=sorted(predictions["seed"].unique()), description="seed")
+    right = widgets.Dropdown(options=RIGHT, description="predictions")
 
     def find() -> pd.DataFrame:
-        here = answers[answers["dataset"] == dataset.value]
-        return pick_answers(here, pair.value, seed.value, right.value)
+        here = predictions[predictions["dataset"] == dataset.value]
+        return pick_predictions(here, pair.value, seed.value, right.value)
 
     def thumbnail(row: pd.Series) -> tuple[np.ndarray, str]:
         source = images[dataset.value].loc[row["image_id"]]
-        return storage.read_image(study / source["path"]), str(source["class_name"])
+        return storage.read_image(paths.root / source["path"]), str(source["class_name"])
 
-    def tell(row: pd.Series) -> None:
-        here = answers[
-            (answers["dataset"] == dataset.value) & (answers["image_id"] == row["image_id"])
+    def detail(row: pd.Series) -> None:
+        here = predictions[
+            (predictions["dataset"] == dataset.value) & (predictions["image_id"] == row["image_id"])
         ]
         share = here.groupby("recipe")["correct"].mean().rename("share of seeds that are right")
         display(share.to_frame())
 
-    return _Gallery([dataset, pair, seed, right], find, thumbnail, tell).whole
+    return _Gallery([dataset, pair, seed, right], find, thumbnail, detail).whole

@@ -1,4 +1,4 @@
-"""A study's images in the formats that others read, adapters with a card.
+"""Exports a study: images in the formats of other libraries, adapters with a card.
 
     imagefolder   <target>/<split>/<arm>/<class>/<image>.png and metadata.jsonl in each split:
                   `datasets.load_dataset("imagefolder", data_dir=<target>)`, which refuses columns
@@ -30,6 +30,7 @@ from typing import Any
 import pandas as pd
 
 from ..core import storage
+from ..core.study_paths import StudyPaths
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 FACTS = (
@@ -63,17 +64,16 @@ def export(study: Path, kind: str, target: Path) -> int:
 
     kind: one of FORMATS. The folder appears whole or not at all. Raises ExportError.
     """
-    study, target = Path(study), Path(target)
+    paths, target = StudyPaths(Path(study)), Path(target)
     if kind not in FORMATS:
         raise ExportError(f"{kind!r} is no format; there are {', '.join(FORMATS)}")
     if target.exists():
         raise ExportError(f"{target} exists already; name another folder")
-    if not (study / "data").is_dir():
+    if not paths.images_tables():
         raise ExportError(f"{study}: no data/ in it; run the study first")
     with _whole(target) as draft:
-        return {"imagefolder": _imagefolder, "webdataset": _webdataset, "adapters": _adapters}[
-            kind
-        ](study, draft)
+        write = {"imagefolder": _imagefolder, "webdataset": _webdataset, "adapters": _adapters}
+        return write[kind](paths, draft)
 
 
 @contextlib.contextmanager
@@ -88,41 +88,37 @@ def _whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def items(study: Path) -> pd.DataFrame:
+def items(paths: StudyPaths) -> pd.DataFrame:
     """Every image of a study: columns path, split (Hugging Face's names) and FACTS, in order."""
     parts = []
-    for path in sorted(study.glob("data/*/images.parquet")):
+    for path in paths.images_tables():
         table = storage.read_table(path)
         parts.append(
             table.assign(
                 kind="photograph",
                 split=table["split"].map(SPLITS),
-                dataset=_dataset(study, path),
+                dataset=paths.dataset_of(path),
                 source_image="",
             )
         )
-    for path in sorted(study.glob("edits/*/*/*/edits.parquet")):
+    for path in paths.edits_tables():
         table = storage.read_table(path).assign(
-            kind="edit", split="train", dataset=_dataset(study, path)
+            kind="edit", split="train", dataset=paths.dataset_of(path)
         )
         parts.append(table.assign(source_image=table["image_id"], image_id=table["edit_id"]))
-    for path in sorted(study.glob("datadream/*/*/samples.parquet")):
+    for path in paths.samples_tables():
         parts.append(
             storage.read_table(path).assign(
-                kind="generated", split="train", dataset=_dataset(study, path), source_image=""
+                kind="generated", split="train", dataset=paths.dataset_of(path), source_image=""
             )
         )
     if not parts:
-        raise ExportError(f"{study}: no table of images in it; run the study first")
+        raise ExportError(f"{paths.root}: no table of images in it; run the study first")
     for table in parts:
         for column in ("seed", "accepted"):  # else a column of gaps makes floats of all integers
             if column in table:
                 table[column] = table[column].astype(object)
     return pd.concat(parts, ignore_index=True).reindex(columns=["path", "split", *FACTS])
-
-
-def _dataset(study: Path, path: Path) -> str:
-    return _plain(path.relative_to(study).parts[1])
 
 
 def _read(study: Path, row: dict[str, Any]) -> bytes:
@@ -154,8 +150,8 @@ def _arm(row: dict[str, Any]) -> str:
     return f"{row['attribute']}-{row['feasibility']}" if row["kind"] == "edit" else str(row["kind"])
 
 
-def _imagefolder(study: Path, folder: Path) -> int:
-    table = items(study)
+def _imagefolder(paths: StudyPaths, folder: Path) -> int:
+    table = items(paths)
     for split, rows in table.groupby("split", sort=True):
         lines = []
         for row in rows.to_dict("records"):
@@ -165,7 +161,7 @@ def _imagefolder(study: Path, folder: Path) -> int:
             )
             place = folder / str(split) / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(_read(study, row))
+            place.write_bytes(_read(paths.root, row))
             known = _facts(row)
             texts = {k: str(known.get(k, "")) for k in FACTS if k not in SCORES}
             lines.append(json.dumps({"file_name": name, **texts, "label": known["label"]}))
@@ -173,12 +169,12 @@ def _imagefolder(study: Path, folder: Path) -> int:
     return len(table)
 
 
-def _webdataset(study: Path, folder: Path) -> int:
-    table = items(study)
+def _webdataset(paths: StudyPaths, folder: Path) -> int:
+    table = items(paths)
     for split, rows in table.groupby("split", sort=True):
         number, size, shard = 0, 0, None
         for row in rows.to_dict("records"):
-            data = _read(study, row)
+            data = _read(paths.root, row)
             if shard is None or size + len(data) > SHARD:
                 if shard is not None:
                     shard.close()
@@ -202,12 +198,12 @@ def _webdataset(study: Path, folder: Path) -> int:
     return len(table)
 
 
-def _adapters(study: Path, folder: Path) -> int:
-    found = sorted(study.glob("classify/*/*/*/adapter_config.json"))
+def _adapters(paths: StudyPaths, folder: Path) -> int:
+    found = paths.adapters()
     if not found:
-        raise ExportError(f"{study}: no adapter in it; run 06_classify first")
+        raise ExportError(f"{paths.root}: no adapter in it; run 06_classify first")
     for config in found:
-        inner = config.parent.relative_to(study / "classify")
+        inner = config.parent.relative_to(paths.trainings)
         place = folder / inner
         place.mkdir(parents=True)
         for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -98,7 +98,9 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
     rows: {"name", "source": picture, attribute: {"feasible": (picture, phrase), "infeasible":
     (picture, phrase)}}; an attribute or an arm that a row lacks stays blank.
     """
-    attributes = attribute_order(k for r in rows for k in r if k not in ("name", "source"))
+    attributes = attribute_order(
+        k for r in rows for k in r if k not in ("dataset", "name", "source")
+    )
     if not attributes:
         raise ValueError("qualitative grid: no row has an edit of an attribute")
     near, far, margin, top = 0.035, 0.13, 0.03, 0.43
@@ -164,7 +166,7 @@ def pipeline_strip(strips: list[dict]) -> tuple[Figure, pd.DataFrame]:
         sheet.text(x + size / 2, 0.13, name, 7.5, weight="bold")
     for number, strip in enumerate(strips):
         y = top + number * pitch + head
-        arm = next((a for a in ("infeasible", "feasible") if strip["title"].endswith(a)), None)
+        arm = next((a for a in ("infeasible", "feasible") if strip["title"].endswith(a)), "")
         color = ARM_COLORS.get(arm, INK)
         title = " ".join(label(w) for w in strip["title"].replace(",", " ,").split())
         sheet.text(

@@ -1,7 +1,7 @@
-"""Chooses the pictures that the figures show, by a stated rule, from what a study stored.
+"""Selects the pictures that the figures show, by a stated rule, and publishes a study's results.
 
 The rule: for each data set the photographs in the order of a hash of their ids, of different
-classes; what the verifier rejected is shown, and said to be rejected.
+classes; edits that the verifier rejected are shown and marked.
 """
 
 from __future__ import annotations
@@ -13,54 +13,57 @@ import pandas as pd
 
 from ..core import storage
 from ..core.seeds import seed_for
+from ..core.study_paths import StudyPaths
 from ..workflow import overview
 from . import result_blocks
 
+FACTS = ("dataset", "name", "source")  # of a row of the grid; its other keys are attributes
 
-def edits(study: Path) -> pd.DataFrame:
+
+def edits(paths: StudyPaths) -> pd.DataFrame:
     """All edits of a study with their data set."""
     frames = [
-        storage.read_table(p).assign(dataset=storage.unslug(p.parts[-4]))
-        for p in sorted(study.glob("edits/*/*/*/edits.parquet"))
+        storage.read_table(p).assign(dataset=paths.dataset_of(p)) for p in paths.edits_tables()
     ]
     if not frames:
-        raise FileNotFoundError(f"no edits under {study}: run 04_edit first")
+        raise FileNotFoundError(f"no edits under {paths.root}: run 04_edit first")
     return pd.concat(frames, ignore_index=True)
 
 
-def grid_rows(study: Path, per_dataset: int = 4) -> list[dict]:
-    """Rows for sheets.qualitative_grid."""
-    table, rows = edits(study), []
+def grid_rows(paths: StudyPaths, per_dataset: int = 4) -> list[dict]:
+    """Rows for image_grids.qualitative_grid, each with its data set."""
+    table, rows = edits(paths), []
     for dataset, here in table[table["k"] == 0].groupby("dataset"):
-        source = storage.read_table(study / f"data/{storage.slug(dataset)}/images.parquet")
-        source = source.set_index("image_id")
+        source = storage.read_table(paths.images_table(str(dataset))).set_index("image_id")
         complete = here.groupby("image_id").size().loc[lambda n: n == n.max()].index
-        lot = source.loc[sorted(complete, key=lambda i: seed_for("gallery", i)), "class_name"]
-        for image_id in lot.drop_duplicates().index[:per_dataset]:
+        order = sorted(complete, key=lambda i: seed_for("gallery", i))
+        for image_id in source.loc[order, "class_name"].drop_duplicates().index[:per_dataset]:
+            own = here[here["image_id"] == image_id]
             row: dict = {
-                "name": here[here["image_id"] == image_id]["class_name"].iloc[0],
-                "source": storage.read_image(study / source.loc[image_id, "path"]),
+                "dataset": dataset,
+                "name": own["class_name"].iloc[0],
+                "source": storage.read_image(paths.root / source.loc[image_id, "path"]),
             }
-            for e in here[here["image_id"] == image_id].itertuples():
+            for e in own.itertuples():
                 row.setdefault(e.attribute, {})[e.feasibility] = (
-                    storage.read_image(study / e.path),
+                    storage.read_image(paths.root / e.path),
                     e.phrase if e.accepted else f"{e.phrase} (rejected)",
                 )
             rows.append(row)
     return rows
 
 
-def strips(study: Path) -> list[dict]:
-    """Strips for sheets.pipeline_strip, both arms of every attribute: the steps that 04_edit kept
-    of an arm's first edit. Attributes take turns with the data sets, each the next one's."""
+def strips(paths: StudyPaths) -> list[dict]:
+    """Strips for image_grids.pipeline_strip, both arms of every attribute: the steps that 04_edit
+    kept of an arm's first edit. The n-th attribute is shown on the n-th data set."""
     kept: dict[str, dict[str, list[Path]]] = {}  # attribute, data set: one strip an arm
-    for about in sorted(study.glob("edits/*/*/*/strip/about.json")):
-        dataset, attribute = about.parts[-5:-3]
-        kept.setdefault(attribute, {}).setdefault(dataset, []).append(about)
+    for about in paths.traces():
+        attribute = about.relative_to(paths.root).parts[2]
+        kept.setdefault(attribute, {}).setdefault(paths.dataset_of(about), []).append(about)
     out = []
     for turn, attribute in enumerate(sorted(kept)):
-        lots = list(kept[attribute].values())
-        for about in lots[turn % len(lots)]:
+        by_dataset = list(kept[attribute].values())
+        for about in by_dataset[turn % len(by_dataset)]:
             facts = storage.read_json(about)
             files = sorted(about.parent.glob("*.png"), key=lambda p: int(p.name.split("_")[0]))
             steps = {p.stem.split("_", 1)[1]: storage.read_image(p) for p in files}
@@ -75,39 +78,40 @@ def strips(study: Path) -> list[dict]:
     return out
 
 
-def gather(study: Path) -> Path:
-    """Put what the figures need beside the tables: results/pictures and results/runs.csv.
+def gather(paths: StudyPaths) -> Path:
+    """Write what the figures need beside the tables: results/pictures and results/runs.csv.
 
     From then on results/ alone redraws every figure, without edits, models or data.
     """
-    folder = study / "results"
     about: dict[str, list] = {"grid": [], "strips": []}
-    for i, row in enumerate(grid_rows(study)):
-        cells = {"source": _keep(folder, f"grid{i}_source", row["source"])}
+    for i, row in enumerate(grid_rows(paths)):
+        cells: dict[str, str | list[str]] = {
+            "source": _keep(paths, f"grid{i}_source", row["source"])
+        }
         for attribute, arms in row.items():
-            if attribute in ("name", "source"):
+            if attribute in FACTS:
                 continue
             for arm, (picture, phrase) in arms.items():
-                name = _keep(folder, f"grid{i}_{attribute}_{arm}", picture)
+                name = _keep(paths, f"grid{i}_{attribute}_{arm}", picture)
                 cells[f"{attribute} {arm}"] = [name, phrase]
-        about["grid"].append({"name": row["name"], "cells": cells})
-    for i, strip in enumerate(strips(study)):
-        steps = {n: _keep(folder, f"strip{i}_{n}", p) for n, p in strip["steps"].items()}
+        about["grid"].append({"dataset": row["dataset"], "name": row["name"], "cells": cells})
+    for i, strip in enumerate(strips(paths)):
+        steps = {n: _keep(paths, f"strip{i}_{n}", p) for n, p in strip["steps"].items()}
         about["strips"].append(
             {"title": strip["title"], "phrase": strip["phrase"], "steps": list(steps.items())}
         )
-    storage.write_json(folder / "pictures/index.json", about)
-    storage.write_table(folder / "runs.csv", overview.runs(study))
-    return folder
+    storage.write_json(paths.pictures / "index.json", about)
+    storage.write_table(paths.results / "runs.csv", overview.runs(paths.root))
+    return paths.results
 
 
-def _keep(folder: Path, name: str, picture: np.ndarray) -> str:
-    storage.write_image(folder / "pictures" / f"{name}.png", picture)
+def _keep(paths: StudyPaths, name: str, picture: np.ndarray) -> str:
+    storage.write_image(paths.pictures / f"{name}.png", picture)
     return f"{name}.png"
 
 
 def gathered(folder: Path) -> tuple[list[dict], list[dict]]:
-    """Rows for sheets.qualitative_grid and strips for sheets.pipeline_strip, from results/."""
+    """Rows of the qualitative grid and strips of the pipeline, from a folder of `gather`."""
     about = storage.read_json(folder / "pictures/index.json")
 
     def read(name: str) -> np.ndarray:
@@ -124,20 +128,19 @@ def gathered(folder: Path) -> tuple[list[dict], list[dict]]:
     return rows, [{**s, "steps": {n: read(p) for n, p in s["steps"]}} for s in about["strips"]]
 
 
-def executed(study: Path) -> list[Path]:
-    """The executed notebooks that are published, with their sums: 07_claims, and, of the study
+def executed(paths: StudyPaths) -> list[Path]:
+    """The executed notebooks that are published, with their digests: 07_claims, and, of the study
     that the README shows, of every other stage one that worked on the first data set, of edits the
     infeasible arms."""
-    first = min((p.name for p in study.glob("data/*")), default="")
+    first = min((p.parent.name for p in paths.images_tables()), default="")
     found, stages = [], set()
-    for path in sorted((study / "notebooks").glob("[0-9]*.ipynb")):
+    for path in sorted(paths.notebooks.glob("[0-9]*.ipynb")):
         stage, _, rest = path.stem.partition("-")
-        own = stage == "07_claims" or (
-            study.name == result_blocks.SHOWN and (rest == first or rest.startswith(f"{first}-"))
-        )
+        shown = paths.root.name == result_blocks.SHOWN
+        wanted = stage == "07_claims" or (shown and (rest == first or rest.startswith(f"{first}-")))
         if (
             path.name.endswith(".failed.ipynb")
-            or not own
+            or not wanted
             or rest.endswith("-feasible")
             or (stage in stages and stage != "04_edit")
         ):
@@ -147,22 +150,23 @@ def executed(study: Path) -> list[Path]:
     return found
 
 
-def publish(study: Path, folder: Path, figures: list[Path]) -> list[Path]:
+def publish(paths: StudyPaths, folder: Path, figures: list[Path]) -> list[Path]:
     """Copy tables, pictures and some executed notebooks to results/<study>/, where nothing of an
     earlier publication stays; and the figures of the study that the README shows to figures/."""
-    out = [(p, Path("figures") / p.name) for p in figures if study.name == result_blocks.SHOWN]
-    if folder == study / "results":
-        home = Path("results") / study.name
+    study = paths.root.name
+    out = [(p, Path("figures") / p.name) for p in figures if study == result_blocks.SHOWN]
+    if folder == paths.results:
+        target = Path("results") / study
         out += [
-            (p, home / p.relative_to(folder))
+            (p, target / p.relative_to(folder))
             for p in sorted(folder.rglob("*"))
             if p.suffix in (".csv", ".md", ".tex", ".json", ".png", ".parquet")
         ]
-        out += [(p, home / "notebooks" / p.name) for p in executed(study)]
-        kept = {target for _, target in out}
-        for old in home.rglob("*"):
+        out += [(p, target / "notebooks" / p.name) for p in executed(paths)]
+        kept = {place for _, place in out}
+        for old in target.rglob("*"):
             if old.is_file() and old not in kept:
                 old.unlink()
-    for source, target in out:
-        storage.write_bytes(target, source.read_bytes())
-    return [target for _, target in out]
+    for source, place in out:
+        storage.write_bytes(place, source.read_bytes())
+    return [place for _, place in out]

@@ -67,10 +67,10 @@ DIFFERS = [
     "strength, guidance, blend and number of phrases (protocol faithful has them as they are).",
     "The feasible and the infeasible edit of one photograph share their noise, and both "
     "classifiers their seeds and test images: arms are paired.",
-    "The verifier is never told which answer is wanted, and a constant answer cannot pass.",
-    "The step to test is chosen on validation photographs; the test set is looked at once.",
-    "Every mean has an interval; no difference is claimed unless the 90 % interval lies within the "
-    "margin (two one-sided tests).",
+    "The verifier never sees which answer is wanted, and a constant answer cannot pass.",
+    "Validation photographs select the step to test; the test set is used once.",
+    "Every mean has an interval. Equivalence requires a 90 % interval within the margin (two "
+    "one-sided tests), a difference a 95 % interval that excludes zero.",
 ]
 
 
@@ -225,7 +225,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _claim(row: dict[str, Any]) -> dict[str, Any]:
     known = row.get("ours") == row.get("ours") and row.get("ours") is not None
-    shown = {k: _number(v) for k, v in row.items()}
+    shown: dict[str, Any] = {k: _number(v) for k, v in row.items()}
     shown |= {k: f"{row[k]:.0f}" for k in ("seeds", "datasets", "cells") if known}
     shown["interval"] = (
         (f"{row['ours']:+.2f} points, 95 % interval {row['low']:+.2f} to {row['high']:+.2f}")
