@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import study_folder
 from varireal_utils.core import storage
 from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.reporting import publishing, result_blocks
@@ -70,6 +71,34 @@ def test_a_publication_replaces_the_one_before(
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
         "07_claims.ipynb"
     ]
+
+
+def test_what_is_gathered_is_read_again_whole(tmp_path: Path) -> None:
+    paths = StudyPaths(study_folder.make(tmp_path / "mine"))
+    for path in paths.edits_tables():
+        storage.write_table(path, storage.read_table(path).assign(k=0))
+    monochrome = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    about = {"attribute": "color", "feasibility": "feasible", "phrase": "<b>"}
+    folder = paths.edits("Mine / yours", "color", "feasible") / "strip"
+    storage.write_json(folder / "about.json", about)
+    storage.write_image(folder / "0_source.png", np.dstack([monochrome] * 3))
+    storage.write_image(folder / "1_mask.png", monochrome)
+    for record in paths.records():  # overview.runs reads records of real runs alone
+        record.unlink()
+    made, [strip] = publishing.grid_rows(paths), publishing.strips(paths)
+    rows, [read] = publishing.gathered(publishing.gather(paths))
+    assert len(rows) == len(made) == 4
+    for was, now in zip(made, rows, strict=True):
+        assert was["dataset"] == "Mine / yours" and was["name"] == now["name"]
+        assert (was["source"] == now["source"]).all()
+        for arm in ("feasible", "infeasible"):
+            assert (was["color"][arm][0] == now["color"][arm][0]).all()
+            assert was["color"][arm][1] == now["color"][arm][1]
+    assert {r["color"]["feasible"][1] for r in rows} == {"<b>blue</b>", "<b>blue</b> (rejected)"}
+    assert read["title"] == strip["title"] and list(read["steps"]) == ["source", "mask"]
+    assert (read["steps"]["mask"] == monochrome).all()
+    kept = storage.read_json(paths.pictures / "index.json")
+    assert {entry["dataset"] for entry in kept["grid"]} == {"Mine / yours"}
 
 
 def test_strips_show_every_attribute_in_both_arms_of_data_sets_by_turns(tmp_path: Path) -> None:

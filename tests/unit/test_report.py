@@ -66,7 +66,10 @@ def study(tmp_path):
     storage.write_table(
         folder / "results/claims.csv",
         pd.DataFrame(
-            [row, row | {"claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""}]
+            [
+                row | {"confidence": 0.983, "not_valid_because": HOSTILE},
+                row | {"claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""},
+            ]
         ),
     )
     storage.write_table(
@@ -115,6 +118,13 @@ def study(tmp_path):
     storage.write_image(folder / "figures/effect_forest.png", picture)
     storage.write_json(folder / "figures/effect_forest.json", {"caption": HOSTILE, "runs": ["a"]})
     storage.write_table(folder / "figures/effect_forest.csv", pd.DataFrame({"x": [1]}))
+    for name in ("a", "b"):
+        storage.write_image(folder / f"results/pictures/{name}.png", picture)
+    cells = {"source": "a.png", f"{HOSTILE} feasible": ["b.png", f"{HOSTILE} (rejected)"]}
+    storage.write_json(
+        folder / "results/pictures/index.json",
+        {"grid": [{"name": HOSTILE, "cells": cells}], "strips": []},
+    )
     book = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_markdown_cell("# Title"),
@@ -147,7 +157,7 @@ def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
     assert page.tags.count("script") == 1 and f"script-src 'sha256-{digest}'" in text
     assert "onerror" not in [k for i in page.images for k in i]
-    assert len(page.images) == 1 and all(i["alt"].strip() for i in page.images)
+    assert len(page.images) == 3 and all(i["alt"].strip() for i in page.images)
     assert all(i["src"].startswith("data:image/png;base64,") for i in page.images)
     assert len(set(page.ids)) == len(page.ids)
     inside = [x for x in page.links if not x.startswith(("data:", "#"))]
@@ -155,7 +165,7 @@ def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
     assert all(x[1:] in page.ids for x in page.links if x.startswith("#"))
     assert not re.search(r"(src|href)=\"https?:", text)
     assert page.levels[0] == 1 and all(b - a <= 1 for a, b in zip(page.levels, page.levels[1:]))
-    assert "+0.50 points, 95 % interval -0.10 to +1.10" in text and "3 more seeds" in text
+    assert "+0.50 points, 98.3 % interval -0.10 to +1.10" in text and "3 more seeds" in text
     assert "61.25" in text and "3.50" in text and text.count("not run") >= 1
     assert "(5 seeds, 1 data set, 2 cells)" in text
     assert "Not valid yet." in text and "S4 is not valid yet." in text  # both warnings

@@ -224,14 +224,19 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _claim(row: dict[str, Any]) -> dict[str, Any]:
-    known = row.get("ours") == row.get("ours") and row.get("ours") is not None
+    """A row of claims.csv as texts; its verdict is the column `verdict`, as everywhere."""
+    known = not pd.isna(row.get("ours"))
     shown: dict[str, Any] = {k: _number(v) for k, v in row.items()}
     shown |= {k: f"{row[k]:.0f}" for k in ("seeds", "datasets", "cells") if known}
+    level = row.get("confidence", 0.95)
+    percent = 95.0 if pd.isna(level) else 100 * level
     shown["interval"] = (
-        (f"{row['ours']:+.2f} points, 95 % interval {row['low']:+.2f} to {row['high']:+.2f}")
+        f"{row['ours']:+.2f} points, {percent:.3g} % interval "
+        f"{row['low']:+.2f} to {row['high']:+.2f}"
         if known
         else ""
     )
+    shown["why_not_valid"] = _number(row.get("not_valid_because"))
     shown["item"] = _plain({k: row[k] for k in ("claim", "verdict", "ours") if k in row})
     return shown
 

@@ -37,7 +37,12 @@ ARM_COLORS = {
     "datadream": "#009E73",
 }
 # No arm's colours: a verdict is not an arm.
-VERDICT_COLORS = {"equivalent": "#1B6E3C", "different": "#8B1A4A", "inconclusive": "#6B6B6B"}
+VERDICT_COLORS = {
+    "equivalent": "#1B6E3C",
+    "different": "#8B1A4A",
+    "inconclusive": "#6B6B6B",
+    "not valid": "#8A5A00",
+}
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
 COLUMN, WIDE = 8.5 / 2.54, 17 / 2.54
 INK, PALE, BAND = "#333333", "#8a8a8a", "#DCE9DF"
