@@ -162,7 +162,7 @@ def verify(args: argparse.Namespace) -> int:
 
 def pack(args: argparse.Namespace) -> int:
     """Write a study's archive and say where it is."""
-    from .reporting import archive
+    from .workflow import archive
 
     try:
         path = archive.pack(chosen(args), args.to)
@@ -175,7 +175,7 @@ def pack(args: argparse.Namespace) -> int:
 
 def unpack(args: argparse.Namespace) -> int:
     """Unpack an archive and check what was in it."""
-    from .reporting import archive
+    from .workflow import archive
 
     try:
         folder, check = archive.unpack(args.archive, args.folder)

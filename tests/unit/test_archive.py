@@ -11,7 +11,7 @@ import pytest
 
 from tests import study_folder
 from varireal_utils.core import storage
-from varireal_utils.reporting import archive
+from varireal_utils.workflow import archive
 
 
 @pytest.fixture

@@ -37,8 +37,7 @@ from varireal_utils.data import datasets, images, registry
 from varireal_utils.models import clip_lora, lora_io
 from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
 from varireal_utils.prompts.openai_client import LanguageError, Reply
-from varireal_utils.reporting import archive
-from varireal_utils.workflow import overview, provenance, study
+from varireal_utils.workflow import archive, overview, provenance, study
 
 INPUTS = int(os.environ.get("VARIREAL_INPUTS", "30"))
 SEEN: Counter = Counter()

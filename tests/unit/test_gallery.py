@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests import study_folder
 from varireal_utils.core import storage
 from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.reporting import publishing, result_blocks
+from varireal_utils.reporting.stage import FiguresStage
 from varireal_utils.workflow import provenance
 
 
@@ -83,10 +85,9 @@ def test_what_is_gathered_is_read_again_whole(tmp_path: Path) -> None:
     storage.write_json(folder / "about.json", about)
     storage.write_image(folder / "0_source.png", np.dstack([monochrome] * 3))
     storage.write_image(folder / "1_mask.png", monochrome)
-    for record in paths.records():  # overview.runs reads records of real runs alone
-        record.unlink()
-    made, [strip] = publishing.grid_rows(paths), publishing.strips(paths)
-    rows, [read] = publishing.gathered(publishing.gather(paths))
+    settings = FiguresStage(datasets=["Mine / yours"], attributes=["color"], margin=0.3)
+    made, [strip] = publishing.grid_rows(paths, settings), publishing.strips(paths, settings)
+    rows, [read] = publishing.gathered(publishing.gather(paths, settings, pd.DataFrame({"a": [1]})))
     assert len(rows) == len(made) == 4
     for was, now in zip(made, rows, strict=True):
         assert was["dataset"] == "Mine / yours" and was["name"] == now["name"]
@@ -97,6 +98,8 @@ def test_what_is_gathered_is_read_again_whole(tmp_path: Path) -> None:
     assert {r["color"]["feasible"][1] for r in rows} == {"<b>blue</b>", "<b>blue</b> (rejected)"}
     assert read["title"] == strip["title"] and list(read["steps"]) == ["source", "mask"]
     assert (read["steps"]["mask"] == monochrome).all()
+    other = FiguresStage(datasets=["Mine / yours"], attributes=["texture"], margin=0.3)
+    assert publishing.grid_rows(paths, other) == publishing.strips(paths, other) == []
     kept = storage.read_json(paths.pictures / "index.json")
     assert {entry["dataset"] for entry in kept["grid"]} == {"Mine / yours"}
 
@@ -121,7 +124,10 @@ def test_strips_show_every_attribute_in_both_arms_of_data_sets_by_turns(tmp_path
             )
             for number, name in ((0, "source"), (1, "mask"), (10, "result"), (2, "canny")):
                 storage.write_image(folder / f"{number}_{name}.png", picture)
-    found = publishing.strips(StudyPaths(tmp_path))
+    settings = FiguresStage(
+        datasets=["a", "b", "c"], attributes=["background", "color", "texture"], margin=0.3
+    )
+    found = publishing.strips(StudyPaths(tmp_path), settings)
     assert [(s["title"], s["phrase"]) for s in found] == [
         ("background, feasible", "a"),
         ("background, infeasible", "a"),
@@ -132,3 +138,5 @@ def test_strips_show_every_attribute_in_both_arms_of_data_sets_by_turns(tmp_path
     ]
     assert list(found[0]["steps"]) == ["source", "mask", "canny", "result"]
     assert found[0]["steps"]["mask"].ndim == 2
+    fewer = FiguresStage(datasets=["b", "c"], attributes=["color"], margin=0.3)
+    assert {s["phrase"] for s in publishing.strips(StudyPaths(tmp_path), fewer)} == {"b"}

@@ -14,8 +14,8 @@ import pandas as pd
 from ..core import storage
 from ..core.seeds import seed_for
 from ..core.study_paths import StudyPaths
-from ..workflow import overview
 from . import result_blocks
+from .stage import FiguresStage
 
 FACTS = ("dataset", "name", "source")  # of a row of the grid; its other keys are attributes
 
@@ -30,9 +30,11 @@ def edits(paths: StudyPaths) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def grid_rows(paths: StudyPaths, per_dataset: int = 4) -> list[dict]:
+def grid_rows(paths: StudyPaths, settings: FiguresStage, per_dataset: int = 4) -> list[dict]:
     """Rows for image_grids.qualitative_grid, each with its data set."""
     table, rows = edits(paths), []
+    named = table["dataset"].isin(settings.datasets) & table["attribute"].isin(settings.attributes)
+    table = table[named]
     for dataset, here in table[table["k"] == 0].groupby("dataset"):
         source = storage.read_table(paths.images_table(str(dataset))).set_index("image_id")
         complete = here.groupby("image_id").size().loc[lambda n: n == n.max()].index
@@ -53,13 +55,14 @@ def grid_rows(paths: StudyPaths, per_dataset: int = 4) -> list[dict]:
     return rows
 
 
-def strips(paths: StudyPaths) -> list[dict]:
+def strips(paths: StudyPaths, settings: FiguresStage) -> list[dict]:
     """Strips for image_grids.pipeline_strip, both arms of every attribute: the steps that 04_edit
     kept of an arm's first edit. The n-th attribute is shown on the n-th data set."""
     kept: dict[str, dict[str, list[Path]]] = {}  # attribute, data set: one strip an arm
     for about in paths.traces():
-        attribute = about.relative_to(paths.root).parts[2]
-        kept.setdefault(attribute, {}).setdefault(paths.dataset_of(about), []).append(about)
+        dataset, attribute = paths.dataset_of(about), about.relative_to(paths.root).parts[2]
+        if dataset in settings.datasets and attribute in settings.attributes:
+            kept.setdefault(attribute, {}).setdefault(dataset, []).append(about)
     out = []
     for turn, attribute in enumerate(sorted(kept)):
         by_dataset = list(kept[attribute].values())
@@ -78,13 +81,15 @@ def strips(paths: StudyPaths) -> list[dict]:
     return out
 
 
-def gather(paths: StudyPaths) -> Path:
+def gather(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Path:
     """Write what the figures need beside the tables: results/pictures and results/runs.csv.
+
+    runs: of overview.runs. Returns the folder of the results.
 
     From then on results/ alone redraws every figure, without edits, models or data.
     """
     about: dict[str, list] = {"grid": [], "strips": []}
-    for i, row in enumerate(grid_rows(paths)):
+    for i, row in enumerate(grid_rows(paths, settings)):
         cells: dict[str, str | list[str]] = {
             "source": _keep(paths, f"grid{i}_source", row["source"])
         }
@@ -95,13 +100,13 @@ def gather(paths: StudyPaths) -> Path:
                 name = _keep(paths, f"grid{i}_{attribute}_{arm}", picture)
                 cells[f"{attribute} {arm}"] = [name, phrase]
         about["grid"].append({"dataset": row["dataset"], "name": row["name"], "cells": cells})
-    for i, strip in enumerate(strips(paths)):
+    for i, strip in enumerate(strips(paths, settings)):
         steps = {n: _keep(paths, f"strip{i}_{n}", p) for n, p in strip["steps"].items()}
         about["strips"].append(
             {"title": strip["title"], "phrase": strip["phrase"], "steps": list(steps.items())}
         )
     storage.write_json(paths.pictures / "index.json", about)
-    storage.write_table(paths.results / "runs.csv", overview.runs(paths.root))
+    storage.write_table(paths.results / "runs.csv", runs)
     return paths.results
 
 

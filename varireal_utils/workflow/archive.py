@@ -26,8 +26,7 @@ from typing import Any
 
 from ..core import storage
 from ..core.study_paths import StudyPaths
-from ..workflow import provenance
-from . import cards
+from . import cards, provenance
 
 SUMS, STORED = "SHA256SUMS", (".png", ".jpg", ".parquet", ".safetensors", ".zip")
 LEFT_OUT = re.compile(r"(^|/)(\.[^/]*|parts|shards)(/|$)|\.failed\.ipynb$|(^|/)checkpoint\.")

@@ -12,7 +12,7 @@ from typing import Any
 from ..core import storage
 from ..core.study_paths import StudyPaths
 from ..data import registry
-from ..workflow import plan
+from . import plan
 
 OWN_TERMS = "yours: state them before you pass this on"
 

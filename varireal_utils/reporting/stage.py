@@ -1,0 +1,41 @@
+"""What the results of 08_figures depend on.
+
+Invariant (tests/unit/test_gallery.py): figures show data sets and attributes of the configuration
+alone, whatever else lies in the study's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from ..core.config import StudyConfig
+from ..core.stage import StageSettings
+
+
+class FiguresStage(StageSettings):
+    """Slice of 08_figures. source: a published folder to draw from, "" for the study's results."""
+
+    computes = False  # matplotlib draws on the CPU, the same on every machine
+
+    datasets: list[str]
+    attributes: list[str]
+    margin: float
+    source: str = ""
+
+    @classmethod
+    def of(cls, config: StudyConfig, **target: Any) -> Self:
+        """The slice of one run. target: source."""
+        return cls(
+            datasets=list(config.datasets),
+            attributes=config.attributes,
+            margin=config.claims.margin,
+            source=str(target.get("source", "")),
+        )
+
+    def source_files(self) -> list[Path]:
+        """Tables and pictures of `source`; none of the study itself, whose stages come first."""
+        if not self.source:
+            return []
+        folder = Path(self.source)
+        return sorted([*folder.glob("*.csv"), *folder.glob("pictures/*")])
