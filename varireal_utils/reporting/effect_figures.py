@@ -34,7 +34,7 @@ def effect_forest(
     effects: of tables.effects, whose lines are trainings, or of tables.by_protocol, with
     by="protocol"; rows with dataset "pooled" come last and heavier, and those pooled
     from a single cell, which they would repeat, are left out. An interval that is far wider than
-    the others runs out of the picture with an arrow; its numbers stand beside it.
+    the others ends in an arrow at the border; its numbers stand at its right.
     """
     need(
         effects,

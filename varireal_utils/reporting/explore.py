@@ -17,6 +17,7 @@ from ..core import storage
 from ..core.study_paths import StudyPaths
 from ..editing import stage as editing_stage
 from ..training import recipes
+from .style import look
 
 
 def edit_steps(
@@ -59,14 +60,16 @@ def facts(row: pd.Series) -> pd.DataFrame:
 def show(paths: StudyPaths, images: pd.DataFrame, row: pd.Series, variants: int) -> None:
     """Draw the steps of an edit and print its facts."""
     pictures = edit_steps(paths, images, row, variants)
-    fig, axes = plt.subplots(
-        1, len(pictures), figsize=(2.2 * len(pictures), 2.5), layout="constrained"
-    )
-    for axis, (name, picture) in zip(axes, pictures.items()):
-        axis.imshow(picture, cmap="gray" if picture.ndim == 2 else None, interpolation="nearest")
-        axis.set_title(name, fontsize=9)
-        axis.axis("off")
-    plt.show()
+    with look():
+        fig, axes = plt.subplots(
+            1, len(pictures), figsize=(2.2 * len(pictures), 2.5), layout="constrained"
+        )
+        for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+            gray = "gray" if picture.ndim == 2 else None
+            axis.imshow(picture, cmap=gray, interpolation="nearest")
+            axis.set_title(name, fontsize=9)
+            axis.axis("off")
+        plt.show()
     display(facts(row))
 
 

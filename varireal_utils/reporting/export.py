@@ -56,7 +56,7 @@ FORMATS = ("imagefolder", "webdataset", "adapters")
 
 
 class ExportError(ValueError):
-    """An export that cannot be made; the message says which file is the cause."""
+    """An export that cannot be made; the message names the file."""
 
 
 def export(study: Path, kind: str, target: Path) -> int:
@@ -128,7 +128,7 @@ def _read(study: Path, row: dict[str, Any]) -> bytes:
         raise ExportError(f"{file}: named by a table, but not there; run its stage again")
     data = file.read_bytes()
     if storage.sha256_bytes(data) != row["sha256"]:
-        raise ExportError(f"{file}: not the image that its table names; `verify` tells more")
+        raise ExportError(f"{file}: not the image that its table names; run `verify` for details")
     return data
 
 

@@ -145,10 +145,10 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
 
 @drawn
 def pipeline_strip(strips: list[dict]) -> tuple[Figure, pd.DataFrame]:
-    """How an edit comes about, a strip for each edit, the steps in columns joined by arrows.
+    """Draw the steps of edits: a strip for each edit, the steps in columns joined by arrows.
 
     strips: {"title", "phrase", "steps": {name: picture}}. Steps stand in the order of STEPS; an
-    arrow leads past one that a strip does not have (a background is not refined).
+    arrow skips a step that a strip does not have (a background is not refined).
     """
     found = {name for strip in strips for name in strip["steps"]}
     if not found <= set(STEPS):

@@ -81,6 +81,21 @@ def strips(paths: StudyPaths, settings: FiguresStage) -> list[dict]:
     return out
 
 
+def results_folder(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Path:
+    """The folder that figures are drawn from: `source`, or the study's results, gathered now."""
+    return Path(settings.source) if settings.source else gather(paths, settings, runs)
+
+
+def tables_of(folder: Path) -> dict[str, pd.DataFrame]:
+    """Name -> table of every CSV in a folder of results."""
+    return {p.stem: storage.read_table(p) for p in sorted(folder.glob("*.csv"))}
+
+
+def run_names(runs: pd.DataFrame) -> list[str]:
+    """Stage and target of every run, for the .json of a figure. runs: of runs.csv."""
+    return list(runs["stage"] + " " + runs["what"].fillna(""))
+
+
 def gather(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Path:
     """Write what the figures need beside the tables: results/pictures and results/runs.csv.
 
