@@ -40,7 +40,8 @@ import yaml
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from varireal_utils.core import params, storage
+from varireal_utils.core import storage
+from varireal_utils.core.config import load_config
 from varireal_utils.core.device import precision_name
 from varireal_utils.data.registry import DATA_SETS
 from varireal_utils.models import clip_classifier, clip_lora, lora_io, packed_linear
@@ -75,11 +76,11 @@ def build(rank: int = 16) -> tuple:
 def captions(count: int) -> list[str]:
     """The captions of the paper's data set with so many classes."""
     name = DATASETS[count]
-    cfg = params.load_params(f"params/paper_{name}.yaml")
-    bank = yaml.safe_load(Path(cfg["prompts"]).read_text(encoding="utf-8"))
+    config = load_config(f"params/paper_{name}.yaml")
+    bank = yaml.safe_load(Path(config.phrase_file).read_text(encoding="utf-8"))
     classes = list(bank["families"][name]["color"]["classes"])
     assert len(classes) == count
-    return [cfg["classify"]["templates"][0].replace("{class}", c) for c in classes]
+    return [config.classify.templates[0].replace("{class}", c) for c in classes]
 
 
 def ours_step(model, optimiser, pixels, tokens, labels, dtype, noise: str = "caption") -> float:

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from varireal_utils.core import storage
-from varireal_utils.core.params import ParameterError
+from varireal_utils.core.config_errors import ParameterError
 from varireal_utils.workflow import runner
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varireal_utils.core import params
+from varireal_utils.core.config import load_config
 from varireal_utils.data import datasets, registry
 from varireal_utils.data.image_record import DatasetError, Entry
 from varireal_utils.data.sets import caltech101, dtd, eurosat, flowers102, food101, sun397
@@ -114,9 +114,9 @@ def test_imagenet_tests_on_val_and_keeps_equal_names_apart(tmp_path):
 )
 def test_all_ten_have_a_parameter_file(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    got = params.load_params(f"params/datadream_{name}.yaml")
-    (spec,) = got["datasets"].values()
+    got = load_config(f"params/datadream_{name}.yaml")
+    (spec,) = got.datasets.values()
     registry.parse(name, spec)
-    assert spec["source"] == name and "{class}" in got["classify"]["templates"][0]
-    assert got["classify"]["templates"] == [got["datadream"]["template"]]
-    assert got["classify"]["lambda_real"] == 0.8 and got["classify"]["mix"]["probability"] == 0.2
+    assert spec["source"] == name and "{class}" in got.classify.templates[0]
+    assert got.classify.templates == [got.datadream.template]
+    assert got.classify.lambda_real == 0.8 and got.classify.mix.probability == 0.2

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.test_simulations import studies
 from tests.unit.test_tables import arms, study
 from varireal_utils.analysis import published, robustness, tables
-from varireal_utils.core.params import ParameterError
+from varireal_utils.core.config_errors import ParameterError
 
 
 def test_known_numbers_stand_beside_ours():

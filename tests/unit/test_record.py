@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from varireal_utils.core import storage
-from varireal_utils.core.params import ParameterError
+from varireal_utils.core.config_errors import ParameterError
 from varireal_utils.workflow import run_record
 
 ROOT = Path(__file__).resolve().parents[2]

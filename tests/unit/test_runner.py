@@ -19,7 +19,7 @@ import yaml
 
 from varireal_utils import __main__
 from varireal_utils.core import storage
-from varireal_utils.core.params import ParameterError
+from varireal_utils.core.config_errors import ParameterError
 from varireal_utils.workflow import runner, study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import pytest
 
 from varireal_utils.analysis import claims, tables
 from varireal_utils.core import storage
-from varireal_utils.core.params import ParameterError
+from varireal_utils.core.config_errors import ParameterError
 from varireal_utils.training import recipes
 
 GAIN = {"zero_shot": -0.2, "real": 0.0}

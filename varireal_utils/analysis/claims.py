@@ -40,7 +40,7 @@ import yaml
 from scipy import stats as sps
 from statsmodels.stats.multitest import multipletests
 
-from ..core.params import ParameterError
+from ..core.config_errors import ParameterError
 from ..training import recipes
 from . import sample_size, tables
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from ..core.config_errors import ParameterError
 from ..core.json_schema import jsonschema
-from ..core.params import ParameterError
 from ..data.registry import DATA_SETS
 from . import tables
 

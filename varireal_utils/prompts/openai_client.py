@@ -19,7 +19,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.params import LOOPBACK
+from ..core.config_prompts import LOOPBACK
 from ..data.transfer import retry_after
 
 Message = dict[str, str]
