@@ -46,7 +46,7 @@ figures: $(STAMP)  ## every figure again, from stored results, without any model
 	$(PY) -m varireal_utils run 08_figures --params params/micro_full.yaml --set source=results/micro_full --set publish=true
 
 pretrain: $(STAMP)  ## trains the micro models again (hours); goes on from its checkpoints
-	$(PY) -m varireal_utils run micro_pretrain --set bench=checkpoints/micro --set shelf=models/micro --set count=12000 --set minutes=150
+	$(PY) -m varireal_utils run micro_pretrain --set checkpoint_dir=checkpoints/micro --set output_dir=models/micro --set count=12000 --set minutes=150
 
 bench: $(STAMP)  ## CLIP LoRA as the reference steps it beside ours, by turns
 	$(PY) -m bench.run

@@ -1,13 +1,12 @@
-"""The judge: an attribute classifier that measures the micro models for their cards.
+"""Attribute classifier that measures the micro models for their cards.
 
-Trained on renderings for this purpose alone. No stage of a study loads it: the study's own verifier
-is CLIP, and a measure that had chosen the images would praise them.
+It is trained on renderings for this purpose alone. No stage of a study loads it: the study's
+verifier is CLIP, and a measure must not be the model that chose the images.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +16,10 @@ from torch.nn import functional as F
 from ..render import Spec
 from .contrastive import augment, coverage, moves
 from .data import ATTRIBUTES, labels
-from .trainer import fit, half, on
+from .trainer import FitSettings, fit, half, on
 
 OBJECT, PAINT = 1, 2  # bits of a rendering's fourth channel: where a network is told to look
+STORED_NAME = "judge"  # in checkpoints
 HEADS = ("background", "texture", "color", "class_name")
 
 
@@ -54,7 +54,7 @@ def gabor_bank(
     return torch.stack(filters, 1)[:, :, None]
 
 
-class Judge(nn.Module):
+class AttributeClassifier(nn.Module):
     """Pictures (B, 3, 128, 128) in -1..1 and where their painted surfaces are (B, 1, 128, 128) in
     0..1 -> {attribute: logits}.
 
@@ -120,28 +120,26 @@ class Judge(nn.Module):
 def train(
     pixels: np.ndarray,
     specs: list[Spec],
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    batch: int = 64,
-    lr: float = 2e-3,
-    seed: int = 4,
+    settings: FitSettings,
     device: str = "cpu",
     decoded: np.ndarray | None = None,
     place: int = PAINT,
-) -> tuple[Judge, dict]:
+) -> tuple[AttributeClassifier, dict]:
     """pixels (N, 128, 128, 4) uint8; decoded (N, 128, 128, 3) uint8: the same after a round trip
     through the autoencoder, which every edit has gone through; they take half of each batch.
     place: OBJECT or PAINT."""
-    model, truth = Judge().to(device, memory_format=torch.channels_last), labels(specs)
+    model, truth = (
+        AttributeClassifier().to(device, memory_format=torch.channels_last),
+        labels(specs),
+    )
 
     def sample(step: int, rng: np.random.Generator) -> dict:
-        rows = np.sort(rng.integers(len(pixels), size=batch))
+        rows = np.sort(rng.integers(len(pixels), size=settings.batch))
         drawn = pixels[rows]
         if decoded is not None:
             drawn[::2, ..., :3] = decoded[rows[::2]]
         drawn[..., 3] = (drawn[..., 3] & place) > 0
-        return moves(batch, rng) | {
+        return moves(settings.batch, rng) | {
             "pixels": drawn,
             "noise": rng.integers(2**40),
             **{k: truth[k][rows] for k in HEADS},
@@ -157,23 +155,13 @@ def train(
         losses = {k: F.cross_entropy(v.float(), given[k]) for k, v in scores.items()}
         return sum(losses.values()), losses
 
-    report = fit(
-        {"judge": model},
-        sample,
-        loss_of,
-        steps,
-        checkpoint,
-        lr,
-        seed=seed,
-        seconds=seconds,
-        ema=0.99,
-    )
+    report = fit({STORED_NAME: model}, sample, loss_of, settings)
     return model, report
 
 
 @torch.no_grad()
-def judge(
-    model: Judge, pixels: np.ndarray, masks: np.ndarray, batch: int = 100
+def classify(
+    model: AttributeClassifier, pixels: np.ndarray, masks: np.ndarray, batch: int = 100
 ) -> dict[str, np.ndarray]:
     """pixels (N, 128, 128, >=3) uint8, masks of the surfaces (N, 128, 128), > 0 inside ->
     attribute -> (N,) index into ATTRIBUTES."""

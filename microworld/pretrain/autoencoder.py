@@ -7,14 +7,12 @@ pull of their scale to one, so that `scaling_factor` is 1.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from torch.nn import functional as F
 
-from .trainer import fit, half, on
+from .trainer import FitSettings, fit, half, on
 
 
 def build(channels: int = 32) -> AutoencoderTiny:
@@ -38,14 +36,9 @@ def to_model(pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def train(
     pixels: np.ndarray,
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    batch: int = 48,
-    crop: int = 64,
-    lr: float = 1.5e-3,
+    settings: FitSettings,
     start: AutoencoderTiny | None = None,
-    seed: int = 0,
+    crop: int = 64,
     channels: int = 32,
     device: str = "cpu",
 ) -> tuple[AutoencoderTiny, dict]:
@@ -59,9 +52,9 @@ def train(
     model.encoder.requires_grad_(start is None)
 
     def sample(step: int, rng: np.random.Generator) -> dict:
-        rows = np.sort(rng.integers(len(pixels), size=batch))
+        rows = np.sort(rng.integers(len(pixels), size=settings.batch))
         y, x = rng.integers(pixels.shape[1] - crop + 1, size=2)
-        cells = (batch, model.config.latent_channels, crop // 4, crop // 4)
+        cells = (settings.batch, model.config.latent_channels, crop // 4, crop // 4)
         return {
             "pixels": np.ascontiguousarray(pixels[rows, y : y + crop, x : x + crop, :3]),
             "noise": rng.standard_normal(cells, np.float32),
@@ -82,17 +75,7 @@ def train(
         )
         return loss, {"psnr": 10 * torch.log10(4 / square.detach())}
 
-    report = fit(
-        {"vae": model},
-        sample,
-        loss_of,
-        steps,
-        checkpoint,
-        lr,
-        seed=seed,
-        seconds=seconds,
-        ema=0.995,
-    )
+    report = fit({"vae": model}, sample, loss_of, settings)
     return model, report
 
 

@@ -24,9 +24,10 @@ from varireal_utils.prompts import phrase_bank
 from ..captions import kind, sentence
 from ..feasibility import COLORS, FAMILIES, FEASIBLE, INFEASIBLE
 from ..render import Picture, class_names, photograph
-from . import attribute_classifier as judge_module
-from . import contrastive, data
+from . import attribute_classifier, contrastive, data
+from .attribute_classifier import AttributeClassifier
 from .autoencoder import psnr
+from .stages import PretrainConfig, load_vae
 
 DRAWING = DrawSettings(steps=25, guidance_scale=2.0)
 TARGETS = {
@@ -47,7 +48,9 @@ def nearest_color(image: np.ndarray, paint: np.ndarray) -> str:
     return min(COLORS, key=lambda name: float(np.square(mean - np.array(COLORS[name])).sum()))
 
 
-def _edited(shop, attribute: str, count: int, params: dict) -> tuple[list, list, list]:
+def _edited(
+    config: PretrainConfig, attribute: str, count: int, params: dict
+) -> tuple[list, list, list]:
     """count edits of held-out photographs: pictures, asked attribute names, results."""
     banks = {
         f: phrase_bank.load_bank(params["prompts"], f, {"family": f}, list(class_names(f)))
@@ -56,7 +59,7 @@ def _edited(shop, attribute: str, count: int, params: dict) -> tuple[list, list,
     params = params | {
         "models": params["models"]
         | {
-            role: {"path": str(shop.shelf / folder)}
+            role: {"path": str(config.output_dir / folder)}
             for role, folder in {
                 "inpaint": "inpaint",
                 "prior": "text2image",
@@ -102,19 +105,23 @@ def _edited(shop, attribute: str, count: int, params: dict) -> tuple[list, list,
     return pictures, asked, out
 
 
-def measure(shop, judge, params: dict, per_attribute: int = 96) -> tuple[dict, np.ndarray]:
+def measure(
+    config: PretrainConfig, classifier: AttributeClassifier, params: dict, per_attribute: int = 96
+) -> tuple[dict, np.ndarray]:
     """Figures for the cards, and a sheet (source above edit) to look at, (H, W, 3) uint8."""
-    from .stages import load_vae
-
-    held, specs = shop.held_out()
+    held, specs = config.held_out()
     truth = data.labels(specs)
-    seen = judge_module.judge(judge, held, held[..., 3] & judge_module.PAINT)
-    figures = {"autoencoder_psnr_db": psnr(load_vae(shop), held[:400, ..., :3])}
+    seen = attribute_classifier.classify(
+        classifier, held, held[..., 3] & attribute_classifier.PAINT
+    )
+    figures = {"autoencoder_psnr_db": psnr(load_vae(config), held[:400, ..., :3])}
     figures |= {f"judge_{k}": float((seen[k] == truth[k]).mean()) for k in seen}
     rows = []
     for attribute in ("background", "color", "texture"):
-        pictures, asked, edits = _edited(shop, attribute, per_attribute, params)
-        verdict = judge_module.judge(judge, np.stack(edits), np.stack([p.paint for p in pictures]))
+        pictures, asked, edits = _edited(config, attribute, per_attribute, params)
+        verdict = attribute_classifier.classify(
+            classifier, np.stack(edits), np.stack([p.paint for p in pictures])
+        )
         names = [data.ATTRIBUTES[attribute][i] for i in verdict[attribute]]
         classes = [data.ATTRIBUTES["class_name"][i] for i in verdict["class_name"]]
         kept = float(np.mean([c == p.spec.class_name for c, p in zip(classes, pictures)]))
@@ -126,21 +133,23 @@ def measure(shop, judge, params: dict, per_attribute: int = 96) -> tuple[dict, n
         shown = slice(0, 10)
         rows += [np.hstack([p.image for p in pictures[shown]]), np.hstack(edits[shown])]
     figures["edits_per_attribute"] = per_attribute
-    return figures | clip_figures(shop) | drawn_figures(shop), np.vstack(rows)
+    return figures | clip_figures(config) | drawn_figures(config), np.vstack(rows)
 
 
-def _clip(shop) -> tuple:
+def _clip(config: PretrainConfig) -> tuple:
     import open_clip
 
-    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{shop.shelf / 'clip'}")
-    vocab = json.loads((shop.shelf / "clip" / "tokenizer.json").read_text())["model"]["vocab"]
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{config.output_dir / 'clip'}")
+    vocab = json.loads((config.output_dir / "clip" / "tokenizer.json").read_text())["model"][
+        "vocab"
+    ]
     return model.eval(), vocab
 
 
-def clip_figures(shop) -> dict[str, float]:
+def clip_figures(config: PretrainConfig) -> dict[str, float]:
     """Zero-shot accuracy of the CLIP: the fine classes of held-out validation photographs, and the
     textures, colours and scenes of held-out renderings."""
-    model, vocab = _clip(shop)
+    model, vocab = _clip(config)
     out = {}
     for family in FAMILIES:
         pictures = [photograph(family, "val", i) for i in range(240)]
@@ -151,7 +160,7 @@ def clip_figures(shop) -> dict[str, float]:
             [sentence(n) for n in class_names(family)],
             np.array([p.label for p in pictures]),
         )
-    held, specs = shop.held_out()
+    held, specs = config.held_out()
     truth = data.labels(specs)
     for key, said in (
         ("texture", lambda n: sentence("car", "", n)),
@@ -164,7 +173,7 @@ def clip_figures(shop) -> dict[str, float]:
     return out
 
 
-def drawn_figures(shop, per_class: int = 6) -> dict[str, float]:
+def drawn_figures(config: PretrainConfig, per_class: int = 6) -> dict[str, float]:
     """What each text-to-image model draws from "a photo of a {class}", which is what DataDream asks
     of it: the share of pictures of which zero-shot CLIP names the class, among those of its family,
     and the share of which it names the kind (car, aircraft, dog, cat)."""
@@ -173,12 +182,12 @@ def drawn_figures(shop, per_class: int = 6) -> dict[str, float]:
         [sentence(n) for _, _, n in asked],
         [seed_for("drawn", j) for j in range(len(asked))],
     )
-    model, vocab = _clip(shop)
+    model, vocab = _clip(config)
     kinds = [(f, k) for f in FAMILIES for k in sorted({kind(f, n) for n in class_names(f)})]
     out = {}
-    for folder in (f for f in ("text2image", "datadream") if (shop.shelf / f).exists()):
-        models = ModelRoles(datadream=ModelSpec(path=str(shop.shelf / folder)))
-        pipe = sampling.load(models, torch.device(shop.device))
+    for folder in (f for f in ("text2image", "datadream") if (config.output_dir / f).exists()):
+        models = ModelRoles(datadream=ModelSpec(path=str(config.output_dir / folder)))
+        pipe = sampling.load(models, torch.device(config.device))
         drawn: list[np.ndarray] = []
         for i in range(0, len(asked), 16):
             drawn += sampling.draw(
@@ -200,18 +209,10 @@ def drawn_figures(shop, per_class: int = 6) -> dict[str, float]:
     return out
 
 
-def renew(shop, figures: dict, reports: dict) -> list[Path]:
-    """`write`, with what acceptance.json holds of models that were neither trained nor measured
-    again."""
-    old = storage.read_json(shop.shelf / "acceptance.json")
-    before = {k: r | {"step": r["steps"]} for k, r in old["training"].items()}
-    return write(shop, old["figures"] | figures, before | reports)
-
-
-def write(shop, figures: dict, reports: dict) -> list[Path]:
+def write(config: PretrainConfig, figures: dict, reports: dict) -> list[Path]:
     """README.md with the figures beside each model, and acceptance.json beside them all."""
     storage.write_json(
-        shop.shelf / "acceptance.json",
+        config.output_dir / "acceptance.json",
         {
             "figures": {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()},
             "targets": TARGETS,
@@ -225,9 +226,9 @@ def write(shop, figures: dict, reports: dict) -> list[Path]:
             },
         },
     )
-    made = [shop.shelf / "acceptance.json"]
+    made = [config.output_dir / "acceptance.json"]
     for name, about in ABOUT.items():
-        folder = shop.shelf / name
+        folder = config.output_dir / name
         if folder.exists():
             storage.write_text(folder / "README.md", card(name, about, figures, reports))
             made.append(folder / "README.md")

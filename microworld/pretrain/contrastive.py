@@ -4,7 +4,7 @@ Pretraining captions name the kind (car, dog), the attributes, the scene and par
 fine class by its name only seldom and often wrongly, as on the web. So the features know the shapes
 while the names do not yet: the head-room that fine-tuning on real photographs is there to use.
 
-Equal captions are positives of each other. Auxiliary linear heads on the pooled image features (the
+Auxiliary linear heads on the pooled image features (the
 attributes, the shape phrases, the shape's number) and on the tokens (where the object is, and what
 its surface is: through the pooled features alone, textures stay at chance) speed up a ViT that
 starts from nothing; they are thrown away, and no head ever sees a word: what a class is called, the
@@ -14,6 +14,8 @@ text tower learns from captions alone.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from .. import captions
 from ..feasibility import FAMILIES
 from ..render import Spec, class_names
 from .data import ATTRIBUTES, labels
-from .trainer import fit, half, on
+from .trainer import FitSettings, fit, half, on
 from .vocabulary import END, MAX_LENGTH, START, build_tokenizer
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -126,27 +128,28 @@ def _caption(spec: Spec, rng: np.random.Generator, name: float, wrong: float) ->
     return captions.describe(spec, rng, name, 0.45, 0.45, 0.5)
 
 
+@dataclass(frozen=True)
+class Naming:
+    """Shares of captions that name the fine class: rightly, or another one of the same kind."""
+
+    right: float = 0.03
+    wrong: float = 0.06
+
+
 def train(
     pixels: np.ndarray,
     specs: list[Spec],
     folder: Path,
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    batch: int = 96,
-    lr: float = 2e-3,
-    name: float = 0.03,
-    wrong: float = 0.06,
-    seed: int = 0,
+    settings: FitSettings,
+    naming: Naming = Naming(),
     device: str = "cpu",
     teacher: nn.Module | None = None,
 ) -> tuple[nn.Module, dict]:
     """pixels (N, 128, 128, 4) uint8 with mask bits; writes open_clip files to `folder` at the end,
-    and goes on from the weights that lie there.
+    and continues from weights that lie there.
 
-    teacher: a convolutional network whose `maps` the tokens imitate: it sees edges at once, which
-    attention has to find out. name: share of captions that name the fine class rightly; wrong:
-    that name a random one of the same kind instead.
+    teacher: a convolutional network whose `maps` the tokens imitate: convolutions see edges at
+    once, which attention would have to learn.
     """
     vocab = prepare(folder)
     shipped = folder / WEIGHTS
@@ -154,18 +157,28 @@ def train(
     if shipped.exists():
         open_clip.load_checkpoint(model, str(shipped))
     model.float().visual.output_tokens = True
-    phrases, table = phrase_table()
-    cfg = config(len(vocab))
-    heads = Heads(
-        cfg["embed_dim"], cfg["vision_cfg"]["width"], len(phrases), teacher.width if teacher else 1
-    ).to(device)
+    cfg, phrases = config(len(vocab)), len(phrase_table()[0])
+    taught = teacher.width if teacher else 1
+    heads = Heads(cfg["embed_dim"], cfg["vision_cfg"]["width"], phrases, taught).to(device)
     model = model.to(device)
-    truth = labels(specs)
+    sample = _sampler(pixels, specs, vocab, settings.batch, naming)
+    loss_of = _loss_function(model, heads, teacher)
+    report = fit({"clip": model, "heads": heads}, sample, loss_of, settings)
+    model.visual.output_tokens = False
+    save(model, folder)
+    return model, report
+
+
+def _sampler(
+    pixels: np.ndarray, specs: list[Spec], vocab: dict[str, int], batch: int, naming: Naming
+) -> Callable[[int, np.random.Generator], dict]:
+    """(step, rng) -> a batch: pixels and their moves, captions, labels."""
+    truth, (_, table) = labels(specs), phrase_table()
 
     def sample(step: int, rng: np.random.Generator) -> dict:
         rows = np.sort(rng.integers(len(pixels), size=batch))
         moved = moves(batch, rng)
-        texts = [_caption(specs[i], rng, name, wrong) for i in rows]
+        texts = [_caption(specs[i], rng, naming.right, naming.wrong) for i in rows]
         return moved | {
             "pixels": pixels[rows],
             "tokens": tokens(texts, vocab),
@@ -174,7 +187,15 @@ def train(
             **{k: v[rows] for k, v in truth.items()},
         }
 
-    def loss_of(step: int, given: dict):
+    return sample
+
+
+def _loss_function(
+    model: nn.Module, heads: Heads, teacher: nn.Module | None
+) -> Callable[[int, dict], tuple[torch.Tensor, dict]]:
+    """(step, batch) -> loss, and its parts to log."""
+
+    def loss_of(step: int, given: dict) -> tuple[torch.Tensor, dict]:
         images, where = augment(given["pixels"], given)
         with half(images.device):
             pooled, patches = model.visual(images)
@@ -184,60 +205,53 @@ def train(
             surface, copied = heads.surface(patches), heads.taught(patches)
             with torch.no_grad():
                 goal = teacher.maps(images, where) if teacher else torch.zeros_like(copied)
-        taught_loss = F.mse_loss(copied.float(), goal.float())
-        a, b = F.normalize(pooled.float(), dim=-1), F.normalize(written.float(), dim=-1)
-        logits = model.logit_scale.clamp(max=4.0).exp() * a @ b.T
-        same = (given["caption"][:, None] == given["caption"]).float()
-        same = same / same.sum(1, keepdim=True)
-        contrast = (
-            -(same * logits.log_softmax(1)).sum(1).mean() / 2
-            - (same * logits.T.log_softmax(1)).sum(1).mean() / 2
-        )
         each = {k: F.cross_entropy(v.float(), given[k]) for k, v in scores.items()}
-        heads_loss = sum(each.values()) / len(each) + each["class_name"]
-        shape_loss = F.binary_cross_entropy_with_logits(shapes.float(), given["phrases"])
-        mask_loss = F.binary_cross_entropy_with_logits(cover.float(), where)
-        inside = where.mean(2) > COVERED  # (B, 64)
-        each_token = F.cross_entropy(
-            surface.float().flatten(0, 1),
-            given["texture"].repeat_interleave(inside.shape[1]),
-            reduction="none",
-        )
-        surface_loss = (each_token * inside.flatten()).sum() / inside.sum().clamp_min(1)
-        loss = (
-            contrast
-            + 0.5 * heads_loss
-            + 2 * shape_loss
-            + mask_loss
-            + 2 * taught_loss
-            + surface_loss
-        )
-        logs = {
-            "contrast": contrast,
-            "taught": taught_loss,
-            "shape": shape_loss,
-            "surface": surface_loss,
-            "mask": mask_loss,
-            **each,
+        parts = {
+            "contrast": _contrast(pooled, written, model.logit_scale, given["caption"]),
+            "taught": F.mse_loss(copied.float(), goal.float()),
+            "shape": F.binary_cross_entropy_with_logits(shapes.float(), given["phrases"]),
+            "surface": _surface_loss(surface, given["texture"], where),
+            "mask": F.binary_cross_entropy_with_logits(cover.float(), where),
         }
-        return loss, logs
+        heads_loss = sum(each.values()) / len(each) + each["class_name"]
+        loss = (
+            parts["contrast"]
+            + 0.5 * heads_loss
+            + 2 * parts["shape"]
+            + parts["mask"]
+            + 2 * parts["taught"]
+            + parts["surface"]
+        )
+        return loss, parts | each
 
-    report = fit(
-        {"clip": model, "heads": heads},
-        sample,
-        loss_of,
-        steps,
-        checkpoint,
-        lr,
-        seed=seed,
-        warmup=200,
-        weight_decay=0.02,
-        seconds=seconds,
-        every=200,
+    return loss_of
+
+
+def _contrast(
+    pooled: torch.Tensor, written: torch.Tensor, scale: torch.Tensor, caption: torch.Tensor
+) -> torch.Tensor:
+    """CLIP's loss, in which equal captions are positives of each other."""
+    a, b = F.normalize(pooled.float(), dim=-1), F.normalize(written.float(), dim=-1)
+    logits = scale.clamp(max=4.0).exp() * a @ b.T
+    same = (caption[:, None] == caption).float()
+    same = same / same.sum(1, keepdim=True)
+    return (
+        -(same * logits.log_softmax(1)).sum(1).mean() / 2
+        - (same * logits.T.log_softmax(1)).sum(1).mean() / 2
     )
-    model.visual.output_tokens = False
-    save(model, folder)
-    return model, report
+
+
+def _surface_loss(
+    surface: torch.Tensor, texture: torch.Tensor, where: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy of the texture, of the tokens that lie on the object."""
+    inside = where.mean(2) > COVERED  # (B, 64)
+    each = F.cross_entropy(
+        surface.float().flatten(0, 1),
+        texture.repeat_interleave(inside.shape[1]),
+        reduction="none",
+    )
+    return (each * inside.flatten()).sum() / inside.sum().clamp_min(1)
 
 
 def save(model: nn.Module, folder: Path) -> None:

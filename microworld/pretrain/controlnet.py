@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch.nn import functional as F
+from transformers import CLIPTextModel
 
 from varireal_utils.editing import guidance
 
@@ -21,8 +22,8 @@ from ..feasibility import COLORS, TEXTURES
 from ..render import Spec, render
 from .contrastive import tokens
 from .data import on_all_cores
-from .editor import TASKS, WIDTH, _velocity, draw, prompt_for, scheduler
-from .trainer import fit, half, on
+from .editor import TASKS, WIDTH, Examples, _velocity, draw, prompt_for, scheduler
+from .trainer import FitSettings, fit, half, on
 
 
 def build(inpaint) -> ControlNetModel:
@@ -72,29 +73,23 @@ def prepare(
 
 
 def train(
-    net,
-    inpaint,
-    text,
-    data: dict,
-    specs: list[Spec],
+    net: ControlNetModel,
+    inpaint: UNet2DConditionModel,
+    text: CLIPTextModel,
+    examples: Examples,
     rows: np.ndarray,
     maps: np.ndarray,
-    vocab: dict,
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    batch: int = 24,
-    lr: float = 4e-4,
-    seed: int = 2,
+    settings: FitSettings,
 ) -> dict:
-    """Only the ControlNet learns; UNet and text encoder stay."""
+    """Train the ControlNet alone; rows, maps: what `prepare` returns."""
+    data, specs = examples.data, examples.specs
     device = on(net)
     abar = scheduler().alphas_cumprod.to(device)
     inpaint.requires_grad_(False)
     text.requires_grad_(False)
 
     def sample(step: int, rng: np.random.Generator) -> dict:
-        pick = rng.integers(len(rows), size=batch)
+        pick = rng.integers(len(rows), size=settings.batch)
         index = rows[pick]
         texts = [
             "" if rng.random() < 0.1 else prompt_for(specs[i], TASKS[data["tasks"][i]], rng)
@@ -105,11 +100,11 @@ def train(
             "context": data["context"][index],
             "mask": data["mask"][index][:, None],
             "lines": maps[pick],
-            "tokens": tokens(texts, vocab),
+            "tokens": tokens(texts, examples.vocab),
             **draw(data["x0"][index].shape, rng),
         }
 
-    def loss_of(step: int, given: dict):
+    def loss_of(step: int, given: dict) -> tuple[torch.Tensor, dict]:
         x0, context, mask = (given[k].float() for k in ("x0", "context", "mask"))
         edges, t = given["lines"][:, None].expand(-1, 3, -1, -1) / 255.0, given["t"]
         noisy, target = _velocity(x0, given["noise"], t, abar)
@@ -127,14 +122,4 @@ def train(
         weight = 0.1 + 0.9 * mask
         return (square * weight).sum() / weight.sum(), {}
 
-    return fit(
-        {"controlnet": net},
-        sample,
-        loss_of,
-        steps,
-        checkpoint,
-        lr,
-        seed=seed,
-        seconds=seconds,
-        ema=0.995,
-    )
+    return fit({"controlnet": net}, sample, loss_of, settings)

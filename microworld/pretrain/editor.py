@@ -18,6 +18,7 @@ cells at full detail: a pattern is the same everywhere, and a window costs a qua
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from ..render import Spec, empty_scene
 from . import autoencoder
 from .contrastive import tokens
 from .data import on_all_cores
-from .trainer import fit, half, on
+from .trainer import FitSettings, fit, half, on
 from .vocabulary import END, MAX_LENGTH, START
 
 TASKS = ("background", "texture", "color", "box", "all")
@@ -213,54 +214,29 @@ def _windows(
     ]
 
 
-def train_inpaint(
-    net,
-    text,
-    data: dict,
-    specs: list[Spec],
-    bare: dict,
-    vocab: dict,
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    coarse: bool = False,
-    batch: int = 32,
-    lr: float = 7e-4,
-    seed: int = 0,
-) -> dict:
-    """Train UNet and text encoder together on the prepared latents; resumes from `checkpoint`.
+@dataclass(frozen=True)
+class Examples:
+    """What the editors train on: `data` of `prepare` with its specs, `bare` of `bare_examples`, and
+    the tokenizer's vocabulary."""
 
-    data, bare: what `prepare` and `bare_examples` return.
-    """
+    data: dict[str, np.ndarray]
+    specs: list[Spec]
+    bare: dict[str, np.ndarray]
+    vocab: dict[str, int]
+
+
+def train_inpaint(
+    net: UNet2DConditionModel,
+    text: CLIPTextModel,
+    examples: Examples,
+    settings: FitSettings,
+    coarse: bool = False,
+) -> dict:
+    """Train UNet and text encoder together on the prepared latents."""
     device = on(net)
     abar = scheduler().alphas_cumprod.to(device)
-    is_surface, on_paint = _surfaces(bare), np.isin(data["tasks"], _PATTERN_TASKS)
-    anything = np.arange(len(data["x0"])), np.arange(len(bare["x0"]))
-    patterns = np.flatnonzero(on_paint), np.flatnonzero(is_surface)
 
-    def sample(step: int, rng: np.random.Generator) -> dict:
-        near = step % 2 == 0 and not coarse
-        own, others = patterns if near else anything
-        count = 3 * batch if near else batch
-        others = rng.choice(others, round((NEAR_BARE if near else BARE) * count))
-        rows = rng.choice(own, count - len(others))
-        x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
-        context = np.concatenate(
-            [data["context"][rows], np.broadcast_to(bare["grey"], bare["x0"][others].shape)]
-        )
-        mask = np.concatenate([data["mask"][rows], np.ones((len(others), 32, 32), bool)])[:, None]
-        if near:
-            x0, context, mask = _windows([x0, context, mask], mask[:, 0], rng)
-        texts = [prompt_for(specs[i], TASKS[data["tasks"][i]], rng) for i in rows]
-        texts += [bare["texts"][i] for i in others]
-        texts = ["" if rng.random() < 0.1 else t for t in texts]
-        side = x0.shape[-1] // (2 if coarse else 1)
-        drawn = draw((*x0.shape[:2], side, side), rng)
-        if near:
-            drawn["t"][::2] = drawn["t"][::2] * FAINT // 1000
-        return drawn | {"x0": x0, "context": context, "mask": mask, "tokens": tokens(texts, vocab)}
-
-    def loss_of(step: int, given: dict):
+    def loss_of(step: int, given: dict) -> tuple[torch.Tensor, dict]:
         x0, context, mask = (given[k].float() for k in ("x0", "context", "mask"))
         if coarse:
             x0, context = (F.avg_pool2d(z, 2) * COARSE_GAIN for z in (x0, context))
@@ -275,17 +251,43 @@ def train_inpaint(
         weight = 0.25 + 0.75 * mask
         return (square * weight).sum() / weight.sum(), {}
 
-    return fit(
-        {"unet": net, "text": text},
-        sample,
-        loss_of,
-        steps,
-        checkpoint,
-        lr,
-        seed=seed,
-        seconds=seconds,
-        ema=0.998,
-    )
+    sample = _inpaint_sampler(examples, settings.batch, coarse)
+    return fit({"unet": net, "text": text}, sample, loss_of, settings)
+
+
+def _inpaint_sampler(
+    examples: Examples, batch: int, coarse: bool
+) -> Callable[[int, np.random.Generator], dict]:
+    """(step, rng) -> a batch; every other step windows at full detail, unless coarse."""
+    data, bare, specs = examples.data, examples.bare, examples.specs
+    is_surface, on_paint = _surfaces(bare), np.isin(data["tasks"], _PATTERN_TASKS)
+    anything = np.arange(len(data["x0"])), np.arange(len(bare["x0"]))
+    patterns = np.flatnonzero(on_paint), np.flatnonzero(is_surface)
+
+    def sample(step: int, rng: np.random.Generator) -> dict:
+        near = step % 2 == 0 and not coarse
+        renderings, others = patterns if near else anything
+        count = 3 * batch if near else batch
+        others = rng.choice(others, round((NEAR_BARE if near else BARE) * count))
+        rows = rng.choice(renderings, count - len(others))
+        x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
+        context = np.concatenate(
+            [data["context"][rows], np.broadcast_to(bare["grey"], bare["x0"][others].shape)]
+        )
+        mask = np.concatenate([data["mask"][rows], np.ones((len(others), 32, 32), bool)])[:, None]
+        if near:
+            x0, context, mask = _windows([x0, context, mask], mask[:, 0], rng)
+        texts = [prompt_for(specs[i], TASKS[data["tasks"][i]], rng) for i in rows]
+        texts += [bare["texts"][i] for i in others]
+        texts = ["" if rng.random() < 0.1 else t for t in texts]
+        side = x0.shape[-1] // (2 if coarse else 1)
+        drawn = draw((*x0.shape[:2], side, side), rng)
+        if near:
+            drawn["t"][::2] = drawn["t"][::2] * FAINT // 1000
+        written = tokens(texts, examples.vocab)
+        return drawn | {"x0": x0, "context": context, "mask": mask, "tokens": written}
+
+    return sample
 
 
 def from_inpaint(net) -> UNet2DConditionModel:
@@ -326,76 +328,59 @@ def _bare(job: tuple[int, int]) -> tuple[np.ndarray, str]:
     )
 
 
-def _train_on_words(
-    net,
-    text,
-    choose: Callable,
-    vocab: dict,
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    lr: float,
-    seed: int,
+@dataclass(frozen=True)
+class Mixture:
+    """What a text-to-image batch holds. whole: share of whole pictures; of the others half are
+    empty scenes and half surfaces, as the priors are. near: share of the steps on windows of
+    surfaces alone. hard: textures that are drawn three times as often as others."""
+
+    whole: float = 0.25
+    near: float = 0.67
+    hard: tuple[str, ...] = ()
+
+
+def train_text2image(
+    net: UNet2DConditionModel,
+    text: CLIPTextModel,
+    examples: Examples,
+    settings: FitSettings,
+    mixture: Mixture = Mixture(),
 ) -> dict:
-    """UNet and text encoder, from captions alone; choose(step, rng) -> (latents (B, 4, h, w)
-    numpy, B captions). Captions are dropped 10 %."""
+    """Train UNet and text encoder from captions alone; a tenth of the captions is dropped."""
     device = on(net)
     abar = scheduler(from_noise=True).alphas_cumprod.to(device)
+    choose = _chooser(examples, settings.batch, mixture)
 
     def sample(step: int, rng: np.random.Generator) -> dict:
-        x0, texts = choose(step, rng)
+        x0, texts = choose(rng)
         texts = ["" if rng.random() < 0.1 else t for t in texts]
-        return {"x0": x0, "tokens": tokens(texts, vocab), **draw(x0.shape, rng)}
+        return {"x0": x0, "tokens": tokens(texts, examples.vocab), **draw(x0.shape, rng)}
 
-    def loss_of(step: int, given: dict):
+    def loss_of(step: int, given: dict) -> tuple[torch.Tensor, dict]:
         noisy, target = _velocity(given["x0"].float(), given["noise"], given["t"], abar)
         with half(device):
             states = text(given["tokens"]).last_hidden_state
             out = net(noisy.to(memory_format=torch.channels_last), given["t"], states).sample
         return F.mse_loss(out.float(), target), {}
 
-    return fit(
-        {"unet": net, "text": text},
-        sample,
-        loss_of,
-        steps,
-        checkpoint,
-        lr,
-        seed=seed,
-        seconds=seconds,
-        ema=0.998,
-    )
+    return fit({"unet": net, "text": text}, sample, loss_of, settings)
 
 
-def train_text2image(
-    net,
-    text,
-    data: dict,
-    specs: list[Spec],
-    bare: dict,
-    vocab: dict,
-    checkpoint: Path,
-    steps: int,
-    seconds: float,
-    batch: int = 32,
-    lr: float = 5e-4,
-    seed: int = 1,
-    hard: tuple[str, ...] = (),
-    whole: float = 0.25,
-    near: float = 0.67,
-) -> dict:
-    """Text to image: `whole` of a batch are whole pictures, half of the others empty scenes and
-    half surfaces, as the priors are; `near` of the steps see windows of surfaces alone. hard:
-    textures that are drawn three times as often as others."""
-    count, part = len(data["x0"]), round(whole * batch)
+def _chooser(
+    examples: Examples, batch: int, mixture: Mixture
+) -> Callable[[np.random.Generator], tuple[np.ndarray, list[str]]]:
+    """rng -> latents (B, 4, h, w) and B captions."""
+    data, bare = examples.data, examples.bare
+    count, part = len(data["x0"]), round(mixture.whole * batch)
     is_surface = _surfaces(bare)
     surfaces, scenes = np.flatnonzero(is_surface), np.flatnonzero(~is_surface)
-    again = [i for i in surfaces if bare["texts"][i].split()[-2] in hard]
+    again = [i for i in surfaces if bare["texts"][i].split()[-2] in mixture.hard]
     surfaces = np.concatenate([surfaces, again, again]).astype(int)
 
-    def choose(step: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-        if rng.random() < near:
-            rows, others = [], rng.choice(surfaces, 3 * batch)
+    def choose(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+        rows = np.empty(0, int)
+        if rng.random() < mixture.near:
+            others = rng.choice(surfaces, 3 * batch)
             (x0,) = _windows([bare["x0"][others]], np.ones((3 * batch, 32, 32), bool), rng)
         else:
             rows = rng.integers(count, size=part)
@@ -404,9 +389,10 @@ def train_text2image(
                 [rng.choice(surfaces, half_of), rng.choice(scenes, batch - part - half_of)]
             )
             x0 = np.concatenate([data["x0"][rows], bare["x0"][others]])
-        return x0, [_whole(specs[i], rng) for i in rows] + [bare["texts"][i] for i in others]
+        texts = [_whole(examples.specs[i], rng) for i in rows]
+        return x0, texts + [bare["texts"][i] for i in others]
 
-    return _train_on_words(net, text, choose, vocab, checkpoint, steps, seconds, lr, seed)
+    return choose
 
 
 def _whole(spec: Spec, rng: np.random.Generator) -> str:

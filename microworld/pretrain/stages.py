@@ -1,11 +1,11 @@
-"""The stages of micro pretraining, in order; each resumes from its checkpoint and ships its part.
+"""The stages of micro pretraining, in order; each resumes from its checkpoint and writes its part.
 
     pictures -> autoencoder -> inpaint -> text2image -> datadream
                                        -> controlnet
              -> teacher -> clip
-             -> judge (never shipped: it only measures)
+             -> attribute classifier (measures the others; not shipped)
 
-Every stage takes the same `Workshop`: where checkpoints lie, where weights go, how long to train.
+Every stage takes the same `PretrainConfig`: where checkpoints and weights go, how large a batch is.
 """
 
 from __future__ import annotations
@@ -30,262 +30,210 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from varireal_utils.core import storage
 
 from .. import captions
-from . import attribute_classifier as judge_module
-from . import autoencoder, contrastive, controlnet, data, editor
+from . import attribute_classifier, autoencoder, contrastive, controlnet, data, editor
+from .attribute_classifier import AttributeClassifier
+from .trainer import FitSettings
 from .vocabulary import build_tokenizer
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """bench: checkpoints and caches (git-ignored); shelf: models/micro; count: renderings;
-    device: cpu or cuda; scale: how many times the batches of two cores (a GPU: 8)."""
+class PretrainConfig:
+    """checkpoint_dir: checkpoints and caches (git-ignored); output_dir: models/micro; count:
+    renderings; device: cpu or cuda; scale: how many times the batches of two cores (a GPU: 8)."""
 
-    bench: Path
-    shelf: Path
+    checkpoint_dir: Path
+    output_dir: Path
     count: int = 24000
     device: str = "cpu"
     scale: int = 1
 
     def pictures(self) -> tuple[np.ndarray, list]:
         """Training renderings, stream 0."""
-        return data.renderings(self.count, self.bench / "pictures", 0)
+        return data.renderings(self.count, self.checkpoint_dir / "pictures", 0)
 
     def held_out(self, count: int = 1000) -> tuple[np.ndarray, list]:
         """Renderings that no training sees, stream 1."""
-        return data.renderings(min(count, self.count), self.bench / "pictures", 1)
+        return data.renderings(min(count, self.count), self.checkpoint_dir / "pictures", 1)
 
     def checkpoint(self, name: str) -> Path:
         """Where a stage keeps its state between restarts."""
-        return self.bench / f"{name}.pt"
+        return self.checkpoint_dir / f"{name}.pt"
+
+    def fit(
+        self, name: str, steps: int, seconds: float, lr: float, batch: int, **more: Any
+    ) -> FitSettings:
+        """Settings of a stage; batch: examples of a step on two cores."""
+        batch *= self.scale
+        return FitSettings(self.checkpoint(name), steps, seconds, lr, batch, **more)
 
 
 def train_autoencoder(
-    shop: Workshop, steps: int, seconds: float, decoder_only: bool = False
+    config: PretrainConfig, steps: int, seconds: float, decoder_only: bool = False
 ) -> dict:
-    """Train and write shelf/vae; `decoder_only` continues with the latents frozen."""
-    pixels, _ = shop.pictures()
+    """Train and write vae/; `decoder_only` continues with the latents frozen."""
+    pixels, _ = config.pictures()
     name = "autoencoder_decoder" if decoder_only else "autoencoder"
-    start = load_vae(shop) if decoder_only else None
-    model, report = autoencoder.train(
-        pixels,
-        shop.checkpoint(name),
-        steps,
-        seconds,
-        start=start,
-        device=shop.device,
-        batch=48 * shop.scale,
-    )
-    copy.deepcopy(model).cpu().half().save_pretrained(shop.shelf / "vae", safe_serialization=True)
-    _drop_keys(shop.shelf / "vae" / "config.json", "block_out_channels", "_name_or_path")
-    held, _ = shop.held_out()
+    start = load_vae(config) if decoder_only else None
+    settings = config.fit(name, steps, seconds, 1.5e-3, 48, ema=0.995)
+    model, report = autoencoder.train(pixels, settings, start, device=config.device)
+    folder = config.output_dir / "vae"
+    copy.deepcopy(model).cpu().half().save_pretrained(folder, safe_serialization=True)
+    _drop_keys(folder / "config.json", "block_out_channels", "_name_or_path")
+    held, _ = config.held_out()
     return report | {"psnr_held_out": autoencoder.psnr(model, held[:400, ..., :3])}
 
 
-def load_vae(shop: Workshop) -> AutoencoderTiny:
-    """The autoencoder on the shelf."""
-    vae = AutoencoderTiny.from_pretrained(shop.shelf / "vae")
-    return vae.eval().requires_grad_(False).to(shop.device, memory_format=torch.channels_last)
+def load_vae(config: PretrainConfig) -> AutoencoderTiny:
+    """The trained autoencoder."""
+    vae = AutoencoderTiny.from_pretrained(config.output_dir / "vae")
+    return vae.eval().requires_grad_(False).to(config.device, memory_format=torch.channels_last)
 
 
-def vocabulary(shop: Workshop) -> tuple[CLIPTokenizer, dict[str, int]]:
+def vocabulary(config: PretrainConfig) -> tuple[CLIPTokenizer, dict[str, int]]:
     """The tokenizer that all text encoders share."""
-    tokenizer = build_tokenizer(captions.vocabulary(), shop.bench / "tokenizer")
+    tokenizer = build_tokenizer(captions.vocabulary(), config.checkpoint_dir / "tokenizer")
     return tokenizer, tokenizer.get_vocab()
 
 
-def _parts(shop: Workshop, vocab: dict) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def _parts(config: PretrainConfig, vocab: dict) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """UNet and text encoder as shipped, else new ones from a fixed seed."""
-    folder = shop.shelf / "inpaint"
+    folder = config.output_dir / "inpaint"
     if (folder / "model_index.json").exists():
         net = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
         text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
     else:
         torch.manual_seed(0)
         net, text = editor.unet(9), editor.text_encoder(vocab)
-    return net.to(shop.device, memory_format=torch.channels_last), text.to(shop.device)
+    return net.to(config.device, memory_format=torch.channels_last), text.to(config.device)
 
 
-def _latents(shop: Workshop, pixels: np.ndarray) -> tuple[dict, dict]:
+def _examples(config: PretrainConfig, vocab: dict[str, int]) -> editor.Examples:
     """What the editors train on: renderings with their masks, and bare scenes and surfaces."""
-    vae = load_vae(shop)
-    return (
-        editor.prepare(vae, pixels, shop.bench),
-        editor.bare_examples(vae, max(12, shop.count // 2), shop.bench),
-    )
+    pixels, specs = config.pictures()
+    vae, folder = load_vae(config), config.checkpoint_dir
+    bare = editor.bare_examples(vae, max(12, config.count // 2), folder)
+    return editor.Examples(editor.prepare(vae, pixels, folder), specs, bare, vocab)
 
 
 def train_inpaint(
-    shop: Workshop,
-    steps: int,
-    seconds: float,
-    coarse: bool = False,
-    lr: float = 7e-4,
-    name: str = "",
+    config: PretrainConfig, steps: int, seconds: float, coarse: bool = False, lr: float = 7e-4
 ) -> dict:
-    """Train the 9-channel UNet with its text encoder, and write shelf/inpaint."""
-    pixels, specs = shop.pictures()
-    tokenizer, vocab = vocabulary(shop)
-    net, text = _parts(shop, vocab)
-    examples, bare = _latents(shop, pixels)
-    report = editor.train_inpaint(
-        net,
-        text,
-        examples,
-        specs,
-        bare,
-        vocab,
-        shop.checkpoint(name or ("coarse" if coarse else "inpaint")),
-        steps,
-        seconds,
-        coarse=coarse,
-        lr=lr,
-        batch=32 * shop.scale,
-    )
-    _ship(StableDiffusionInpaintPipeline, shop, "inpaint", net, text, tokenizer)
+    """Train the 9-channel UNet with its text encoder, and write inpaint/."""
+    tokenizer, vocab = vocabulary(config)
+    net, text = _parts(config, vocab)
+    settings = config.fit("coarse" if coarse else "inpaint", steps, seconds, lr, 32)
+    report = editor.train_inpaint(net, text, _examples(config, vocab), settings, coarse)
+    _write_pipeline(StableDiffusionInpaintPipeline, config, "inpaint", net, text, tokenizer)
     return report
 
 
 def train_text2image(
-    shop: Workshop,
+    config: PretrainConfig,
     steps: int,
     seconds: float,
     lr: float = 5e-4,
     folder: str = "text2image",
-    name: str = "",
-    **mixture: Any,
+    mixture: editor.Mixture | None = None,
 ) -> dict:
-    """Train a text-to-image UNet and write shelf/`folder`: text2image, which draws the priors, or
+    """Train a text-to-image UNet and write `folder`: text2image, which draws the priors, or
     datadream, which DataDream adapts and which sees whole pictures more often.
 
-    Goes on from what lies there; else datadream starts from text2image, and that from the
-    inpainting UNet. mixture: the shares that `editor.train_text2image` takes.
+    Continues from what lies there; else datadream starts from text2image, and that from the
+    inpainting UNet.
     """
-    pixels, specs = shop.pictures()
-    tokenizer, vocab = vocabulary(shop)
-    net, text = _parts(shop, vocab)
-    there = [shop.shelf / f for f in dict.fromkeys((folder, "text2image"))]
+    tokenizer, vocab = vocabulary(config)
+    net, text = _parts(config, vocab)
+    there = [config.output_dir / f for f in dict.fromkeys((folder, "text2image"))]
     start = next((f for f in there if (f / "model_index.json").exists()), None)
     if start:
         plain = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
         text = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
-        text = text.to(shop.device)
+        text = text.to(config.device)
     else:
         plain = editor.from_inpaint(net)
-    plain = plain.to(shop.device, memory_format=torch.channels_last)
-    examples, bare = _latents(shop, pixels)
-    report = editor.train_text2image(
-        plain,
-        text,
-        examples,
-        specs,
-        bare,
-        vocab,
-        shop.checkpoint(name or folder),
-        steps,
-        seconds,
-        lr=lr,
-        batch=32 * shop.scale,
-        **mixture,
-    )
-    _ship(StableDiffusionPipeline, shop, folder, plain, text, tokenizer)
+    plain = plain.to(config.device, memory_format=torch.channels_last)
+    settings = config.fit(folder, steps, seconds, lr, 32, seed=1)
+    examples, mixture = _examples(config, vocab), mixture or editor.Mixture()
+    report = editor.train_text2image(plain, text, examples, settings, mixture)
+    _write_pipeline(StableDiffusionPipeline, config, folder, plain, text, tokenizer)
     return report
 
 
-def train_controlnet(shop: Workshop, steps: int, seconds: float) -> dict:
-    """Train the canny ControlNet of the inpainting UNet, and write shelf/controlnet."""
-    _, specs = shop.pictures()
-    _, vocab = vocabulary(shop)
-    net, text = _parts(shop, vocab)
-    examples = dict(np.load(shop.bench / "latents.npz"))
-    rows, maps = controlnet.prepare(examples, specs, 5000, shop.bench)
-    folder = shop.shelf / "controlnet"
+def train_controlnet(config: PretrainConfig, steps: int, seconds: float) -> dict:
+    """Train the canny ControlNet of the inpainting UNet, and write controlnet/."""
+    _, vocab = vocabulary(config)
+    net, text = _parts(config, vocab)
+    examples = _examples(config, vocab)
+    rows, maps = controlnet.prepare(examples.data, examples.specs, 5000, config.checkpoint_dir)
+    folder = config.output_dir / "controlnet"
     control = (
         ControlNetModel.from_pretrained(folder, torch_dtype=torch.float32)
         if (folder / "config.json").exists()
         else controlnet.build(net)
     )
-    control = control.to(shop.device, memory_format=torch.channels_last)
-    report = controlnet.train(
-        control,
-        net,
-        text,
-        examples,
-        specs,
-        rows,
-        maps,
-        vocab,
-        shop.checkpoint("controlnet"),
-        steps,
-        seconds,
-        batch=24 * shop.scale,
-    )
+    control = control.to(config.device, memory_format=torch.channels_last)
+    settings = config.fit("controlnet", steps, seconds, 4e-4, 24, seed=2, ema=0.995)
+    report = controlnet.train(control, net, text, examples, rows, maps, settings)
     control.cpu().half().save_pretrained(folder, safe_serialization=True)
     return report
 
 
-def train_clip(shop: Workshop, steps: int, seconds: float) -> dict:
-    """Train the micro CLIP, with its teacher if there is one, and write shelf/clip."""
-    pixels, specs = shop.pictures()
-    folder = shop.shelf / "clip"
+def train_clip(config: PretrainConfig, steps: int, seconds: float) -> dict:
+    """Train the micro CLIP, with its teacher if there is one, and write clip/."""
+    pixels, specs = config.pictures()
+    folder = config.output_dir / "clip"
     folder.mkdir(parents=True, exist_ok=True)
-    teacher = judge_module.Judge().to(shop.device)
-    if shop.checkpoint("teacher").exists():
-        saved = torch.load(shop.checkpoint("teacher"), map_location=shop.device, weights_only=True)
-        teacher.load_state_dict(saved["averages"]["judge"])
+    settings = config.fit(
+        "clip", steps, seconds, 2e-3, 96, warmup=200, weight_decay=0.02, every=200
+    )
+    teacher = _load_teacher(config)
     _, report = contrastive.train(
-        pixels,
-        specs,
-        folder,
-        shop.checkpoint("clip"),
-        steps,
-        seconds,
-        device=shop.device,
-        batch=96 * shop.scale,
-        teacher=teacher.eval() if shop.checkpoint("teacher").exists() else None,
+        pixels, specs, folder, settings, device=config.device, teacher=teacher
     )
     return report
 
 
-def train_teacher(shop: Workshop, steps: int, seconds: float) -> dict:
-    """Train the network that CLIP's tokens imitate: like the judge, but another one."""
-    pixels, specs = shop.pictures()
-    _, report = judge_module.train(
-        pixels,
-        specs,
-        shop.checkpoint("teacher"),
-        steps,
-        seconds,
-        seed=6,
-        device=shop.device,
-        place=judge_module.OBJECT,
-        batch=64 * shop.scale,
+def _load_teacher(config: PretrainConfig) -> AttributeClassifier | None:
+    path = config.checkpoint("teacher")
+    if not path.exists():
+        return None
+    saved = torch.load(path, map_location=config.device, weights_only=True)
+    teacher = AttributeClassifier().to(config.device)
+    teacher.load_state_dict(saved["averages"][attribute_classifier.STORED_NAME])
+    return teacher.eval()
+
+
+def train_teacher(config: PretrainConfig, steps: int, seconds: float) -> dict:
+    """Train the network that CLIP's tokens imitate: an attribute classifier of the whole object."""
+    pixels, specs = config.pictures()
+    settings = config.fit("teacher", steps, seconds, 2e-3, 64, seed=6, ema=0.99)
+    _, report = attribute_classifier.train(
+        pixels, specs, settings, config.device, place=attribute_classifier.OBJECT
     )
     return report
 
 
-def train_judge(shop: Workshop, steps: int, seconds: float) -> tuple[Any, dict]:
-    """Train the judge on renderings, half of them as the autoencoder gives them back; it stays on
-    the bench. Reports its accuracy on held-out renderings, plain and `_decoded`."""
-    pixels, specs = shop.pictures()
-    vae, path = load_vae(shop), shop.bench / f"decoded_{shop.count}.npy"
+def train_classifier(
+    config: PretrainConfig, steps: int, seconds: float
+) -> tuple[AttributeClassifier, dict]:
+    """Train the attribute classifier on renderings, half of them as the autoencoder returns them.
+
+    Reports its accuracy on held-out renderings, plain and `_decoded`.
+    """
+    pixels, specs = config.pictures()
+    vae, path = load_vae(config), config.checkpoint_dir / f"decoded_{config.count}.npy"
     if not path.exists():
         draft = path.with_suffix(".tmp.npy")
         np.save(draft, autoencoder.reconstruct(vae, pixels))
         draft.replace(path)
-    model, report = judge_module.train(
-        pixels,
-        specs,
-        shop.checkpoint("judge"),
-        steps,
-        seconds,
-        device=shop.device,
-        decoded=np.load(path, mmap_mode="r"),
-        batch=64 * shop.scale,
-    )
-    held, held_specs = shop.held_out()
+    settings = config.fit("judge", steps, seconds, 2e-3, 64, seed=4, ema=0.99)
+    decoded = np.load(path, mmap_mode="r")
+    model, report = attribute_classifier.train(pixels, specs, settings, config.device, decoded)
+    held, held_specs = config.held_out()
     truth = data.labels(held_specs)
     for mark, images in (("", held), ("_decoded", autoencoder.reconstruct(vae, held))):
-        guess = judge_module.judge(model, images, held[..., 3] & judge_module.PAINT)
+        paint = held[..., 3] & attribute_classifier.PAINT
+        guess = attribute_classifier.classify(model, images, paint)
         report |= {k + mark: float((guess[k] == truth[k]).mean()) for k in guess}
     return model, report
 
@@ -293,18 +241,20 @@ def train_judge(shop: Workshop, steps: int, seconds: float) -> tuple[Any, dict]:
 def _drop_keys(path: Path, *keys: str) -> None:
     """Leave out what diffusers writes into a configuration: a tiny autoencoder's key that it then
     warns of, and the folder from which a part was loaded."""
-    config = json.loads(path.read_text())
+    content = json.loads(path.read_text())
     storage.write_text(
         path,
-        json.dumps({k: v for k, v in config.items() if k not in keys}, indent=2, sort_keys=True)
+        json.dumps({k: v for k, v in content.items() if k not in keys}, indent=2, sort_keys=True)
         + "\n",
     )
 
 
-def _ship(pipeline: Any, shop: Workshop, name: str, net: Any, text: Any, tokenizer: Any) -> None:
+def _write_pipeline(
+    pipeline: Any, config: PretrainConfig, name: str, net: Any, text: Any, tokenizer: Any
+) -> None:
     """Write a whole pipeline folder in float16 safetensors."""
     pipe = pipeline(
-        vae=load_vae(shop),
+        vae=load_vae(config),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=net,
@@ -314,7 +264,9 @@ def _ship(pipeline: Any, shop: Workshop, name: str, net: Any, text: Any, tokeniz
         requires_safety_checker=False,
     )
     pipe.to("cpu", dtype=torch.float16)
-    pipe.save_pretrained(shop.shelf / name, safe_serialization=True)
-    _drop_keys(shop.shelf / name / "vae" / "config.json", "block_out_channels", "_name_or_path")
-    _drop_keys(shop.shelf / name / "unet" / "config.json", "_name_or_path")
-    net.float().to(shop.device), text.float().to(shop.device)
+    pipe.save_pretrained(config.output_dir / name, safe_serialization=True)
+    _drop_keys(
+        config.output_dir / name / "vae" / "config.json", "block_out_channels", "_name_or_path"
+    )
+    _drop_keys(config.output_dir / name / "unet" / "config.json", "_name_or_path")
+    net.float().to(config.device), text.float().to(config.device)

@@ -1,8 +1,7 @@
-"""One training loop for every micro model: bf16 where it pays, EMA, checkpoints, exact resume.
+"""Trains any micro model: moving averages of weights, checkpoints, exact resume.
 
-A batch is a function of (seed, step) alone, so a run that was stopped goes on with the very batches
-that it would have seen, and on a GPU worker processes may put the next ones together ahead of time.
-Checkpoints are written beside the old one and renamed.
+Invariant (tests/unit/test_pretrain.py): a batch is a function of (seed, step) alone, so a training
+that was stopped resumes with the same batches, whatever processes prepare them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -77,97 +77,157 @@ def batches(sample: Callable, seed: int, steps: range, device: torch.device) -> 
     return DataLoader(_Batches(sample, seed), batch_size=None, sampler=steps, **ahead)
 
 
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how a model trains. checkpoint: file to resume from; batch: examples of a step;
+    ema: decay of the moving average of weights; every: steps between checkpoints."""
+
+    checkpoint: Path
+    steps: int
+    seconds: float = math.inf
+    lr: float = 1e-3
+    batch: int = 32
+    seed: int = 0
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    ema: float = 0.998
+    every: int = 300
+
+
+@dataclass
+class Progress:
+    """What a checkpoint holds beside weights: steps and seconds so far, losses, moving averages."""
+
+    averages: dict[str, dict[str, torch.Tensor]]
+    step: int = 0
+    spent: float = 0.0
+    history: list[list[float]] = field(default_factory=list)
+
+
 def fit(
     modules: dict[str, torch.nn.Module],
     sample: Callable,
     loss_of: Callable,
-    steps: int,
-    checkpoint: Path,
-    lr: float,
-    seed: int = 0,
-    warmup: int = 100,
-    weight_decay: float = 1e-4,
-    ema: float = 0.998,
-    seconds: float = math.inf,
-    every: int = 300,
+    settings: FitSettings,
 ) -> dict:
-    """Train until `steps` or `seconds`; returns {"step", "loss": [[step, loss], ...], "seconds",
-    "device"}.
-
-    The modules end as their exponential moving averages.
+    """Train until `steps` or `seconds`; the modules end as their exponential moving averages.
 
     sample(step, rng) -> dict of arrays or tensors, on the CPU; loss_of(step, batch), the same as
     tensors on the modules' device -> (loss tensor, dict of tensors to log). With a time limit the
-    learning rate follows the time used, so that a run on a slow machine still ends with its cosine
-    done. Raises FloatingPointError where the loss is not finite, found at most 25 steps later and
-    before it reaches a checkpoint.
+    learning rate follows the time used, so that a slow machine also reaches the end of the cosine.
+    Returns {"step", "loss": [[step, loss], ...], "seconds", "device"}. Raises FloatingPointError
+    where the loss is not finite, found at most 25 steps later and before it reaches a checkpoint.
     """
     loaders.avoid_faulty_attention()
     device = on(next(iter(modules.values())))
     weights = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        weights, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        weights, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
     )
-    averages = {
-        k: {n: t.detach().clone() for n, t in m.state_dict().items()} for k, m in modules.items()
-    }
-    step, spent, history = 0, 0.0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        for k, m in modules.items():
-            m.load_state_dict(saved["modules"][k])
-        optimizer.load_state_dict(saved["optimizer"])
-        averages, step, spent = saved["averages"], saved["step"], saved["spent"]
-        history = saved["history"]
+    progress = _resume(modules, optimizer, settings.checkpoint, device)
     for m in modules.values():
         m.train()
-    bar, start, running = tqdm(total=steps, initial=step, mininterval=10), time.time(), {}
-
-    def keep() -> None:
-        """Check, then write the checkpoint; nothing is written where no step was taken."""
-        if running:
-            _check(checkpoint.stem, step, running, batch)
-            save_checkpoint(
-                checkpoint, modules, optimizer, averages, step, spent + time.time() - start, history
-            )
-
-    for batch in batches(sample, seed, range(step, steps), device):
-        used = spent + time.time() - start
-        if used > seconds:
+    start, before = time.time(), progress.spent
+    running: dict[str, torch.Tensor] = {}
+    bar = tqdm(total=settings.steps, initial=progress.step, mininterval=10)
+    todo = range(progress.step, settings.steps)
+    for batch in batches(sample, settings.seed, todo, device):
+        progress.spent = before + time.time() - start
+        if progress.spent > settings.seconds:
             break
-        progress = max(step / steps, used / seconds)
-        now = (
-            learning_rate(int(progress * steps), steps, lr, warmup)
-            if step >= warmup
-            else lr * (step + 1) / warmup
-        )
         for group in optimizer.param_groups:
-            group["lr"] = now
+            group["lr"] = _rate(progress, settings)
         batch = {k: torch.as_tensor(v).to(device, non_blocking=True) for k, v in batch.items()}
         with loaders.short_attention(device):
-            loss, logs = loss_of(step, batch)
+            loss, logs = loss_of(progress.step, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        step += 1
-        _average(modules, averages, min(ema, step / (step + 10)))
+        progress.step += 1
+        decay = min(settings.ema, progress.step / (progress.step + 10))
+        _average(modules, progress.averages, decay)
         for k, v in {"loss": loss, **logs}.items():  # read every 25 steps: a GPU need not wait
             running[k] = torch.lerp(running.get(k, v.detach()), v.detach(), 0.02)
         bar.update(1)
-        if step % 25 == 0:
-            bar.set_postfix({k: f"{float(v):.4f}" for k, v in running.items()}, refresh=False)
-            history.append([step, float(running["loss"])])
-            _check(checkpoint.stem, step, running, batch)
-        if step % every == 0:
-            keep()
-    keep()
+        progress.spent = before + time.time() - start
+        if progress.step % 25 == 0:
+            _note(progress, running, bar, settings.checkpoint.stem, batch)
+        if progress.step % settings.every == 0:
+            _keep(modules, optimizer, progress, settings.checkpoint, running, batch)
+    if running:  # nothing is written where no step was taken
+        _keep(modules, optimizer, progress, settings.checkpoint, running, batch)
     bar.close()
     for k, m in modules.items():
-        m.load_state_dict(averages[k])
+        m.load_state_dict(progress.averages[k])
         m.eval()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"step": step, "loss": history, "seconds": spent + time.time() - start, "device": name}
+    seconds = before + time.time() - start
+    return {"step": progress.step, "loss": progress.history, "seconds": seconds, "device": name}
+
+
+def _rate(progress: Progress, settings: FitSettings) -> float:
+    """The learning rate of the next step; after the warm-up it follows steps or time, whichever is
+    further on."""
+    steps, peak, warmup = settings.steps, settings.lr, settings.warmup
+    if progress.step < warmup:
+        return peak * (progress.step + 1) / warmup
+    share = max(progress.step / steps, progress.spent / settings.seconds)
+    return learning_rate(int(share * steps), steps, peak, warmup)
+
+
+def _resume(
+    modules: dict[str, torch.nn.Module],
+    optimizer: torch.optim.Optimizer,
+    checkpoint: Path,
+    device: torch.device,
+) -> Progress:
+    """Put a checkpoint back, if there is one; how far it was."""
+    if not checkpoint.exists():
+        return Progress(
+            {
+                k: {n: t.detach().clone() for n, t in m.state_dict().items()}
+                for k, m in modules.items()
+            }
+        )
+    saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    for k, m in modules.items():
+        m.load_state_dict(saved["modules"][k])
+    optimizer.load_state_dict(saved["optimizer"])
+    return Progress(saved["averages"], saved["step"], saved["spent"], saved["history"])
+
+
+def _note(
+    progress: Progress, running: dict, bar: tqdm, stage: str, batch: dict[str, torch.Tensor]
+) -> None:
+    """Show and store the running loss. Raises FloatingPointError where it is not finite."""
+    bar.set_postfix({k: f"{float(v):.4f}" for k, v in running.items()}, refresh=False)
+    progress.history.append([progress.step, float(running["loss"])])
+    _check(stage, progress.step, running, batch)
+
+
+def _keep(
+    modules: dict[str, torch.nn.Module],
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    checkpoint: Path,
+    running: dict[str, torch.Tensor],
+    batch: dict[str, torch.Tensor],
+) -> None:
+    """Check the loss, then write the checkpoint beside the old one and rename it: a kill leaves the
+    old checkpoint or the new one."""
+    _check(checkpoint.stem, progress.step, running, batch)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    draft = checkpoint.with_suffix(".tmp")
+    torch.save(
+        {
+            "modules": {k: m.state_dict() for k, m in modules.items()},
+            "optimizer": optimizer.state_dict(),
+            **vars(progress),
+        },
+        draft,
+    )
+    os.replace(draft, checkpoint)
 
 
 def _check(stage: str, step: int, running: dict, batch: dict[str, torch.Tensor]) -> None:
@@ -177,7 +237,7 @@ def _check(stage: str, step: int, running: dict, batch: dict[str, torch.Tensor])
         return
     bad = [k for k, v in batch.items() if not torch.isfinite(torch.as_tensor(v).float()).all()]
     why = (
-        f"{', '.join(bad)} of the batch is not finite: delete what was prepared on the bench"
+        f"{', '.join(bad)} of the batch is not finite: delete the prepared files beside it"
         if bad
         else "the batch is finite: lower the learning rate, or train on the CPU"
     )
@@ -194,29 +254,3 @@ def _average(modules: dict, averages: dict, decay: float) -> None:
         torch._foreach_lerp_([averages[k][n] for n in real], [state[n] for n in real], 1 - decay)
         for n in state.keys() - set(real):
             averages[k][n].copy_(state[n])
-
-
-def save_checkpoint(
-    path: Path,
-    modules: dict,
-    optimizer: torch.optim.Optimizer,
-    averages: dict,
-    step: int,
-    spent: float,
-    history: list,
-) -> None:
-    """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "modules": {k: m.state_dict() for k, m in modules.items()},
-            "averages": averages,
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "spent": spent,
-            "history": history,
-        },
-        draft,
-    )
-    os.replace(draft, path)

@@ -6,6 +6,7 @@ import torch
 
 from microworld import captions, render
 from microworld.pretrain import editor, vocabulary
+from microworld.pretrain.trainer import FitSettings
 from tests.unit.test_classify import CFG, NAMES, clip_folder, clip_of, fit, spec, study  # noqa: F401
 from tests.unit.test_edit import row, source
 from varireal_utils.core import oom_retry
@@ -146,16 +147,9 @@ def test_the_micro_models_train(tmp_path):
     report = editor.train_text2image(
         net,
         text,
-        {"x0": latents},
-        specs,
-        bare,
-        vocab,
-        tmp_path / "c.pt",
-        100,
-        600,
-        batch=8,
-        whole=0.6,
-        near=0.25,
+        editor.Examples({"x0": latents}, specs, bare, vocab),
+        FitSettings(tmp_path / "c.pt", 100, 600, lr=5e-4, batch=8, seed=1),
+        editor.Mixture(whole=0.6, near=0.25),
     )
     losses = dict(report["loss"])
     assert losses[100] < 0.97 * losses[25]

@@ -1,5 +1,6 @@
 """Pretraining: a stopped and resumed training equals one that was not stopped."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from microworld import captions
 from microworld.pretrain import attribute_classifier, contrastive, editor, trainer, vocabulary
+from microworld.pretrain.trainer import FitSettings
 
 
 def trained(folder, stops: list[int]) -> torch.Tensor:
@@ -23,7 +25,8 @@ def trained(folder, stops: list[int]) -> torch.Tensor:
 
     for steps in stops:
         # the schedule follows the steps, so the limit is given as it will be in the end
-        trainer.fit({"m": model}, sample, loss_of, steps, folder / "c.pt", 0.01, warmup=2, every=3)
+        settings = FitSettings(folder / "c.pt", steps, lr=0.01, warmup=2, every=3)
+        trainer.fit({"m": model}, sample, loss_of, settings)
         torch.manual_seed(1)
     return model.weight.detach().clone()
 
@@ -54,7 +57,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(tmp_path):
             loss = model(batch["x"]).square().mean()
             return loss * (np.nan if step >= bad_from else 1.0), {}
 
-        return trainer.fit({"m": model}, sample, loss_of, steps, tmp_path / "c.pt", 0.01, every=10)
+        settings = FitSettings(tmp_path / "c.pt", steps, lr=0.01, every=10)
+        return trainer.fit({"m": model}, sample, loss_of, settings)
 
     training(1000, 50, False)
     with pytest.raises(FloatingPointError, match="c: the loss is nan at step 70, and the batch is"):
@@ -134,17 +138,9 @@ def test_whole_pictures_are_learned_from_words(few, tmp_path):
         report = editor.train_text2image(
             net,
             text,
-            {"x0": latents},
-            specs,
-            bare,
-            vocab,
-            tmp_path / f"{near}.pt",
-            2,
-            60,
-            batch=4,
-            near=near,
-            whole=0.6,
-            hard=("brick",),
+            editor.Examples({"x0": latents}, specs, bare, vocab),
+            FitSettings(tmp_path / f"{near}.pt", 2, 60, lr=5e-4, batch=4, seed=1),
+            editor.Mixture(whole=0.6, near=near, hard=("brick",)),
         )
         assert report["step"] == 2
         assert not torch.equal(before, net.conv_out.weight)
@@ -161,11 +157,15 @@ def test_clip_goes_on_from_the_weights_that_lie_there(few, tmp_path):
     shutil.copytree("models/micro/clip", tmp_path / "clip")
     weights = tmp_path / "clip" / contrastive.WEIGHTS
     before = load_file(weights)
-    contrastive.train(pixels, specs, tmp_path / "clip", tmp_path / "c.pt", 0, 60, batch=8)
+    settings = FitSettings(tmp_path / "c.pt", 0, 60, lr=2e-3, batch=8, warmup=200)
+    contrastive.train(pixels, specs, tmp_path / "clip", settings)
     after = load_file(weights)
     assert all(torch.equal(before[k], after[k]) for k in before)
     _, report = contrastive.train(
-        pixels, specs, tmp_path / "clip", tmp_path / "d.pt", 2, 60, batch=8
+        pixels,
+        specs,
+        tmp_path / "clip",
+        dataclasses.replace(settings, checkpoint=tmp_path / "d.pt", steps=2),
     )
     assert report["step"] == 2
     assert any(not torch.equal(before[k], v) for k, v in load_file(weights).items())
@@ -182,10 +182,10 @@ def test_coverage_undoes_the_token_layout():
     assert torch.equal(grid[0, 0, 4:8, 4:8].flatten(), cells[0, 9])
 
 
-def test_the_judge_reads_textures_off_the_object_alone():
+def test_the_classifier_reads_textures_off_the_object_alone():
     """What lies outside the object changes nothing of what its pooled inside says."""
     torch.manual_seed(0)
-    model = attribute_classifier.Judge().eval()
+    model = attribute_classifier.AttributeClassifier().eval()
     where = torch.zeros(1, 1, 128, 128)
     where[..., 32:96, 32:96] = 1
     seen = {}
