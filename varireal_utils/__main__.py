@@ -153,7 +153,7 @@ def end_with_driver() -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Print what differs from the records below a folder, and from its tables recomputed."""
-    from .analysis import recompute
+    from .workflow import recompute
 
     check = recompute.verify(args.folder)
     print("\n".join(check.lines()))

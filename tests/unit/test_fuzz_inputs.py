@@ -30,7 +30,7 @@ from PIL import Image
 
 from tests import study_folder
 from tests.conftest import ROOT, tiny_params
-from varireal_utils.analysis import claims
+from varireal_utils.analysis import claim_file
 from varireal_utils.core import checkpoints, config, storage
 from varireal_utils.core.attributes import ATTRIBUTES
 from varireal_utils.data import datasets, images, registry
@@ -572,7 +572,7 @@ def test_claims(tree: Any) -> None:
             file.write_text(yaml.dump(tree, allow_unicode=True), encoding="utf-8")
         except (yaml.YAMLError, UnicodeEncodeError):
             return
-        through("claims", lambda: claims.load(file), config.ParameterError, "claims.yaml")
+        through("claims", lambda: claim_file.load(file), config.ParameterError, "claims.yaml")
 
 
 @many

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from varireal_utils.analysis import recompute
+from varireal_utils.analysis import printing
 from varireal_utils.core import storage
+from varireal_utils.workflow import recompute
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = sorted(p.parent for p in ROOT.glob("results/*/answers.parquet"))
@@ -50,14 +51,11 @@ def copy(tmp_path: Path) -> Path:
     record["parameters"]["claims"] |= {"bootstrap": 50, "against": {}}
     record["inputs"] = {}
     storage.write_json(folder / "run.json", record)
-    found = recompute.statistics(folder)
+    found = recompute.statistics(folder, record)
     for name, table in found.items():
         storage.write_table(folder / f"{name}.csv", table)
-    for name, (table, caption) in recompute.printed(found).items():
-        storage.write_text(folder / f"{name}.md", recompute.tables.to_markdown(table))
-        storage.write_text(
-            folder / f"{name}.tex", recompute.tables.to_latex(table, caption, f"tab:{name}")
-        )
+    for name, text in printing.files(found).items():
+        storage.write_text(folder / name, text)
     assert recompute.compare(folder)[0] == []
     return folder
 

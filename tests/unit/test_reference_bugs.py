@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from varireal_utils.analysis import bootstrap
+from varireal_utils.analysis.verdict import of_interval
 from varireal_utils.data.shots import few_shot
 from varireal_utils.training import recipes
 
@@ -159,7 +160,8 @@ def test_24_one_seed_is_not_taken_for_many():
         b = b.copy()
         b[np.flatnonzero(~b)[: round(0.003 * images)]] = True
         found = bootstrap.difference(b[None], a[None], resamples=300)
-        assert bootstrap.verdict(found, 0.3) == "inconclusive"
+        bounds = found.low, found.high, found.low90, found.high90
+        assert of_interval(*bounds, 0.3) == "inconclusive"
         assert found.se > 0.3
 
 

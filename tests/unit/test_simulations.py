@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 from scipy import stats as sps
 
-from varireal_utils.analysis import bootstrap, sample_size, tables
+from tests.unit.test_stats import decided
+from tests.unit.test_tables import asked_for
+from varireal_utils.analysis import bootstrap, effects, load, sample_size
+from varireal_utils.analysis.contrasts import ATTRIBUTES
 from varireal_utils.core import storage
+from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.training import recipes
 
 STUDIES = 1000
@@ -67,20 +71,20 @@ def test_intervals_cover_the_truth_and_equivalence_errs_in_five_percent(seeds, i
         # A t approximation with few seeds is a little too wide, never too narrow.
         assert no_more_than(STUDIES - inside, 1 - level), (level, inside)
         assert inside <= STUDIES * (level + (1 - level) * 0.8), (level, inside)
-    wrong = sum(bootstrap.verdict(d, 4.0) == "equivalent" for d in found)
+    wrong = sum(decided(d, 4.0) == "equivalent" for d in found)
     assert no_more_than(wrong, 0.05), wrong
-    right = sum(bootstrap.verdict(d, 40.0) == "equivalent" for d in found)
+    right = sum(decided(d, 40.0) == "equivalent" for d in found)
     assert right == STUDIES  # and the test does say "equivalent" where the margin is wide
 
 
 @pytest.mark.parametrize(("seeds", "images", "between"), SHAPES)
 def test_no_difference_is_called_different_in_five_percent(seeds, images, between):
     found = estimates(seeds, images, between, 0.0, start=10 + seeds)
-    wrong = sum(bootstrap.verdict(d, 0.01) == "different" for d in found)
+    wrong = sum(decided(d, 0.01) == "different" for d in found)
     assert no_more_than(wrong, 0.05), wrong
     assert wrong >= 1  # the error rate is a rate, not a refusal to answer
     far = estimates(seeds, images, 0.0, 0.2, start=20 + seeds, count=100)
-    assert sum(bootstrap.verdict(d, 0.01) == "different" for d in far) >= 95
+    assert sum(decided(d, 0.01) == "different" for d in far) >= 95
 
 
 def components(between, seed=0):
@@ -96,10 +100,10 @@ def test_the_size_needed_for_equivalence_has_the_power_promised():
     )
     assert 150 < images < 3000
     found = estimates(5, images, 0.01, 0.0, start=31)
-    said = sum(bootstrap.verdict(d, margin) == "equivalent" for d in found)
+    said = sum(decided(d, margin) == "equivalent" for d in found)
     assert 0.76 * STUDIES <= said <= 0.87 * STUDIES, said
     half = estimates(5, images // 2, 0.01, 0.0, start=32, count=300)
-    assert sum(bootstrap.verdict(d, margin) == "equivalent" for d in half) < 0.7 * 300
+    assert sum(decided(d, margin) == "equivalent" for d in half) < 0.7 * 300
 
 
 def test_the_size_needed_to_find_a_difference_has_the_power_promised():
@@ -111,7 +115,7 @@ def test_the_size_needed_to_find_a_difference_has_the_power_promised():
     )
     assert 2 <= seeds <= 20
     found = estimates(seeds, 400, 0.02, 0.06, start=41)
-    said = sum(bootstrap.verdict(d, 0.3) == "different" for d in found)
+    said = sum(decided(d, 0.3) == "different" for d in found)
     assert 0.74 * STUDIES <= said <= 0.93 * STUDIES, (seeds, said)  # seeds are whole numbers
 
 
@@ -152,28 +156,24 @@ def test_two_arms_of_the_same_images_are_equivalent(tmp_path):
     """The same answers under both arms' names, read from files as 07_claims reads a study."""
     rng = np.random.default_rng(8)
     ease = rng.random(120)
-    for recipe in (
-        "real",
-        *(
-            f"{real}edit({a},{arm})"
-            for real in ("", "real+")
-            for a in tables.ATTRIBUTES
-            for arm in recipes.ARMS
-        ),
-    ):
+    paths = StudyPaths(tmp_path)
+    arms = [f"edit({a},{arm})" for a in ATTRIBUTES for arm in recipes.ARMS]
+    names = ["real", *arms, *(f"real+{a}" for a in arms)]
+    for recipe in names:
         for seed in range(3):
             # one training a seed, whatever the recipe is called; seeds differ a good deal
             right = ease < 0.6 + np.random.default_rng(seed).normal(0, 0.1, 120)
-            folder = tmp_path / f"classify/pets/{storage.slug(recipe)}/seed{seed}"
             storage.write_table(
-                folder / "predictions.parquet",
+                paths.predictions("pets", recipe, seed),
                 pd.DataFrame(
                     {"image_id": [f"i{k:03d}" for k in range(120)], "label": 0, "correct": right}
                 ),
             )
             storage.write_json(
-                folder / "metrics.json", {"dataset": "pets", "recipe": recipe, "seed": seed}
+                paths.metrics("pets", recipe, seed),
+                {"dataset": "pets", "recipe": recipe, "seed": seed},
             )
-    effects = tables.effects(tables.collect(tmp_path), 0.3, resamples=100)
-    assert len(effects) > 6 and (effects["verdict"] == "equivalent").all()
-    assert (effects[["difference", "low", "high", "low90", "high90"]] == 0).all(axis=None)
+    found = load.predictions(paths, asked_for(names, range(3), ["pets"]))
+    got = effects.effects(found, 0.3, resamples=100)
+    assert len(got) > 6 and (got["verdict"] == "equivalent").all()
+    assert (got[["difference", "low", "high", "low90", "high90"]] == 0).all(axis=None)

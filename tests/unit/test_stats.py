@@ -3,7 +3,11 @@ import time
 import numpy as np
 import pytest
 
-from varireal_utils.analysis import bootstrap
+from varireal_utils.analysis import bootstrap, verdict
+
+
+def decided(got, margin):
+    return verdict.of_interval(got.low, got.high, got.low90, got.high90, margin)
 
 
 def study(rng, seeds=5, images=400, shift=0.0, between_seeds=0.01, hard=1.0):
@@ -23,7 +27,7 @@ def test_identical_arms_are_equivalent_with_a_null_interval():
     a, _ = study(np.random.default_rng(0))
     d = bootstrap.difference(a, a)
     assert (d.mean, d.low, d.high, d.low90, d.high90, d.se) == (0, 0, 0, 0, 0, 0)
-    assert bootstrap.verdict(d, 0.3) == "equivalent"
+    assert decided(d, 0.3) == "equivalent"
     assert bootstrap.needed(bootstrap.paired(a, a), 0.3)["seeds"] == 1
 
 
@@ -37,18 +41,18 @@ def test_a_known_shift_is_recovered():
     d = bootstrap.difference(a, b)
     assert d.mean == pytest.approx(5.0)
     assert 3.5 < d.low < 5 < d.high < 6.5
-    assert bootstrap.verdict(d, 0.3) == "different"
-    assert bootstrap.verdict(d, 8.0) == "equivalent"  # certain, yet within the margin
+    assert decided(d, 0.3) == "different"
+    assert decided(d, 8.0) == "equivalent"  # certain, yet within the margin
 
 
 def test_verdicts_at_the_borders():
     make = lambda low, high, low90, high90: bootstrap.Interval(  # noqa: E731
         (low + high) / 2, low, high, low90, high90, 0.1, 5, 400
     )
-    assert bootstrap.verdict(make(-0.4, 0.2, -0.29, 0.15), 0.3) == "equivalent"
-    assert bootstrap.verdict(make(-0.4, 0.2, -0.3, 0.15), 0.3) == "inconclusive"
-    assert bootstrap.verdict(make(0.05, 0.28, 0.1, 0.25), 0.3) == "equivalent"
-    assert bootstrap.verdict(make(0.05, 0.5, 0.1, 0.4), 0.3) == "different"
+    assert decided(make(-0.4, 0.2, -0.29, 0.15), 0.3) == "equivalent"
+    assert decided(make(-0.4, 0.2, -0.3, 0.15), 0.3) == "inconclusive"
+    assert decided(make(0.05, 0.28, 0.1, 0.25), 0.3) == "equivalent"
+    assert decided(make(0.05, 0.5, 0.1, 0.4), 0.3) == "different"
 
 
 @pytest.mark.parametrize(("seeds", "between"), [(5, 0.0), (5, 0.03), (2, 0.02), (1, 0.0)])
@@ -77,7 +81,7 @@ def test_coverage_of_a_single_arm():
 def test_rate_of_false_equivalence_is_at_most_five_percent():
     rng = np.random.default_rng(5)
     wrong = sum(
-        bootstrap.verdict(bootstrap.difference(*study(rng, 5, 300, shift=0.04), resamples=300), 4.0)
+        decided(bootstrap.difference(*study(rng, 5, 300, shift=0.04), resamples=300), 4.0)
         == "equivalent"
         for _ in range(200)
     )

@@ -1,15 +1,42 @@
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from varireal_utils.analysis import claims, tables
+from varireal_utils.analysis import (
+    claim_file,
+    claims,
+    contrasts,
+    effects,
+    load,
+    printing,
+    robustness,
+    tables,
+)
+from varireal_utils.analysis.stage import ClaimsStage
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
+from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.training import recipes
 
 GAIN = {"zero_shot": -0.2, "real": 0.0}
+
+
+def asked_for(recipes_, seeds=(0,), datasets=("cars", "pets"), **other):
+    """The slice of 07_claims that names these trainings."""
+    return ClaimsStage(
+        **{
+            "protocol": "controlled",
+            "datasets": list(datasets),
+            "attributes": list(contrasts.ATTRIBUTES),
+            "verify": {"keep": "all"},
+            "classify": {"recipes": list(recipes_), "seeds": list(seeds)},
+            "claims": {"margin": 0.3, "bootstrap": 100, "confidence": 0.95},
+            **other,
+        }
+    )
 
 
 def study(gain=None, images=400, seeds=4, datasets=("cars", "pets"), noise=0.3, start=0):
@@ -65,23 +92,34 @@ def test_collect_reads_what_classify_writes(tmp_path):
         storage.write_json(
             folder / "metrics.json", {"dataset": dataset, "recipe": recipe, "seed": int(seed)}
         )
-    got = tables.collect(tmp_path)
-    want = df.sort_values(tables.ANSWERS[:4], ignore_index=True)
+    paths, every = StudyPaths(tmp_path), df["recipe"].unique()
+    got = load.predictions(paths, asked_for(every, range(4)))
+    want = df.sort_values(load.PREDICTIONS[:4], ignore_index=True)
     assert got.astype({"recipe": str}).equals(want.astype({"recipe": str}))
-    asked = {
-        "datasets": {"pets": {}},
-        "classify": {
-            "recipes": ["real", "edit(color,feasible)", "edit(texture,feasible)"],
-            "seeds": [1],
-        },
-    }
-    some = tables.collect(tmp_path, asked)  # what earlier parameters left there is not mixed in
-    assert set(map(tuple, some[["dataset", "recipe", "seed"]].to_numpy())) == {
+    some = asked_for(
+        ["real", "edit(color,feasible)", "edit(texture,feasible)"], [1], datasets=["pets"]
+    )
+    found = load.predictions(paths, some)  # trainings of earlier parameters are not mixed in
+    assert set(map(tuple, found[["dataset", "recipe", "seed"]].to_numpy())) == {
         ("pets", "real", 1),
         ("pets", "edit(color,feasible)", 1),
     }
+    fewer = asked_for(every, range(4), attributes=["texture"])  # nor those of an attribute left out
+    assert set(load.predictions(paths, fewer)["recipe"]) == {"real", "zero_shot"}
+    assert {p.name for p in load.prediction_files(paths, fewer)} == {"predictions.parquet"}
     with pytest.raises(FileNotFoundError, match="06_classify"):
-        tables.collect(tmp_path / "nothing")
+        load.predictions(StudyPaths(tmp_path / "nothing"), some)
+
+
+def test_edits_of_a_data_set_or_attribute_left_out_are_not_collected(tmp_path):
+    paths = StudyPaths(tmp_path)
+    for d, a, arm in product(("cars", "pets"), ("color", "texture"), recipes.ARMS):
+        storage.write_table(
+            paths.edits_table(d, a, arm), pd.DataFrame({"attribute": [a], "models": ["m"]})
+        )
+    got = load.edits(paths, asked_for(["real"], datasets=["pets"], attributes=["color"]))
+    assert len(got) == 2 and set(got["dataset"]) == {"pets"} and set(got["attribute"]) == {"color"}
+    assert list(load.drop_model_columns(got)) == ["attribute", "dataset"]
 
 
 def test_main_table_has_a_row_per_cell_and_the_right_means():
@@ -98,7 +136,7 @@ def test_main_table_has_a_row_per_cell_and_the_right_means():
     assert (row["seeds"], row["n"]) == (4, 400)
     edited = ["feasible", "infeasible", "mixed"]
     assert list(table["arm"][:8]) == ["zero-shot", "real", *edited, *edited]
-    shown = tables.wide(table)
+    shown = printing.wide(table)
     assert list(shown.columns) == [
         "dataset",
         "attribute",
@@ -112,12 +150,12 @@ def test_main_table_has_a_row_per_cell_and_the_right_means():
         "n",
     ]
     assert len(shown) == 4 and (shown["zero-shot"] != "").all()
-    assert len(tables.wide(tables.main_table(study(), resamples=50))) == 2  # no edits yet
+    assert len(printing.wide(tables.main_table(study(), resamples=50))) == 2  # no edits yet
 
 
 def test_effects_recover_a_known_difference_and_pool():
     df = study(arms("color", 0.04, 0.0) | arms("texture", 0.0, 0.0), noise=0.1)
-    got = tables.effects(df, 0.3, resamples=300)
+    got = effects.effects(df, 0.3, resamples=300)
     cells = got[got["dataset"] != "pooled"]
     assert len(cells) == 8
     color = got[(got["dataset"] == "pooled") & (got["attribute"] == "color")]
@@ -131,7 +169,7 @@ def test_effects_recover_a_known_difference_and_pool():
 
 
 def test_identical_arms_are_equivalent_everywhere():
-    got = tables.effects(study(arms("color", 0.0, 0.0), noise=0), 0.3, resamples=100)
+    got = effects.effects(study(arms("color", 0.0, 0.0), noise=0), 0.3, resamples=100)
     assert (got["verdict"] == "equivalent").all()
     assert (got[["difference", "low", "high"]] == 0).all(axis=None)
 
@@ -139,13 +177,13 @@ def test_identical_arms_are_equivalent_everywhere():
 def test_only_common_seeds_are_compared_and_other_images_are_an_error():
     df = study(arms("color", 0.1, 0.0, prefixes=("",)), datasets=("cars",))
     hit = df["recipe"] == "edit(color,feasible)"
-    got = tables.effects(df[~(hit & (df["seed"] == 3))], 0.3, resamples=100)
+    got = effects.effects(df[~(hit & (df["seed"] == 3))], 0.3, resamples=100)
     assert (got["seeds"] == 3).all()
     moved = df.assign(image_id=df["image_id"].where(~hit, df["image_id"] + "x"))
     with pytest.raises(ValueError, match="other images"):
-        tables.effects(moved, 0.3)
+        effects.effects(moved, 0.3)
     with pytest.raises(ValueError, match="different images"):
-        tables.answers(df.drop(df[hit].index[0]))
+        contrasts.cells_of(df.drop(df[hit].index[0]))
 
 
 def test_markdown_and_latex():
@@ -156,9 +194,9 @@ def test_markdown_and_latex():
             "seeds": pd.array([5, None], dtype="Int64"),
         }
     )
-    text = tables.to_markdown(table)
+    text = printing.to_markdown(table)
     assert "| a_b" in text and "1.23" in text and "nan" not in text and "<NA>" not in text
-    tex = tables.to_latex(table, caption="C", label="tab:x")
+    tex = printing.to_latex(table, caption="C", label="tab:x")
     assert r"a\_b & 1.23 & 5 \\" in tex and r"c\% &  &  \\" in tex
     assert r"\toprule" in tex and r"\begin{tabular}{lrr}" in tex
 
@@ -253,33 +291,33 @@ def test_a_claims_file_is_refused_by_claim_and_key(tmp_path):
     ):
         path.write_text(json.dumps({"claims": [good | change]}))
         with pytest.raises(ParameterError, match=f"(?s)claim 1.*{message}"):
-            claims.load(path)
+            claim_file.load(path)
     path.write_text(json.dumps({"claims": [good, good]}))
     with pytest.raises(ParameterError, match="twice"):
-        claims.load(path)
+        claim_file.load(path)
     path.write_text(json.dumps({"claims": [{**good, "margin": 1}]}))
-    assert claims.load(path)[0]["margin"] == 1
+    assert claim_file.load(path)[0].margin == 1
 
 
 def test_cross_checks_agree_with_the_pooled_effect():
     df = study(arms("color", 0.05, 0.0) | arms("texture", 0.05, 0.0), seeds=5)
-    pooled = tables.effects(df, 0.3, resamples=200).iloc[-1]
-    model = tables.mixed_model(df).set_index("term")
+    pooled = effects.effects(df, 0.3, resamples=200).iloc[-1]
+    model = robustness.mixed_model(df).set_index("term")
     assert model.loc["mean", "estimate"] == pytest.approx(pooled["difference"])
     assert model.loc["mean", "low"] < 5 < model.loc["mean", "high"]
-    assert tables.mixed_model(study(seeds=1)).empty
-    pairs = tables.mcnemar(df)
+    assert robustness.mixed_model(study(seeds=1)).empty
+    pairs = robustness.mcnemar(df)
     one = pairs.iloc[0]
-    cells = tables.answers(df)
+    cells = contrasts.cells_of(df)
     a, b = (cells["cars", f"edit(color,{arm})"].loc[0] for arm in ("feasible", "infeasible"))
     assert (one["only_feasible"], one["only_infeasible"]) == ((a & ~b).sum(), (b & ~a).sum())
-    power = tables.power_table(df, 0.3).set_index(["attribute", "seeds"])
+    power = robustness.power_table(df, 0.3).set_index(["attribute", "seeds"])
     assert power.loc[("pooled", 5), "se"] == pytest.approx(pooled["se"], rel=0.2)
     assert power.loc[("color", 100), "detectable"] < power.loc[("color", 2), "detectable"]
 
 
 def test_holm_is_over_single_cells():
-    got = tables.effects(
+    got = effects.effects(
         study(arms("color", 0.04, 0.0) | arms("texture", 0.0, 0.0), noise=0.1), 0.3, resamples=200
     )
     single = got["dataset"] != "pooled"
@@ -298,7 +336,8 @@ def test_seeds_and_curves(tmp_path):
             tmp_path / f"classify/pets/{recipe}/seed0/metrics.json",
             {"dataset": "pets", "recipe": recipe, "seed": 0, "loss_curve": loss, "val_curve": val},
         )
-    curves = tables.curves(tmp_path)
+    asked = asked_for(["zero_shot", "real"], datasets=["pets"])
+    curves = load.curves(StudyPaths(tmp_path), asked)
     assert list(curves["arm"]) == ["real"] * 4 and set(curves["training"]) == {"real"}
     assert list(curves["step"]) == [1, 2, 3, 3]
     assert list(curves["value"]) == [2.0, 1.5, 1.0, 0.5]
@@ -317,7 +356,7 @@ def test_fewer_photographs_have_a_table_of_their_own(tmp_path):
         tmp_path / "data/cars/images.parquet",
         pd.DataFrame({"split": ["train"] * 8 + ["test"] * 4, "label": [0, 1] * 6}),
     )
-    table = tables.by_shots(df, tmp_path, resamples=50)
+    table = tables.by_shots(df, StudyPaths(tmp_path), resamples=50)
     assert "@" not in "".join(tables.main_table(df, resamples=50)["recipe"])
     got = table.set_index(["arm", "shots"])["mean"]
     assert sorted(got.index) == sorted(
@@ -332,7 +371,7 @@ def test_fewer_photographs_have_a_table_of_their_own(tmp_path):
         assert got["feasible − infeasible", n] == pytest.approx(
             right[f"edit(all,feasible){end}"] - right[f"edit(all,infeasible){end}"]
         )
-    assert tables.by_shots(study(), tmp_path, resamples=50).empty
+    assert tables.by_shots(study(), StudyPaths(tmp_path), resamples=50).empty
 
 
 def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
@@ -355,8 +394,16 @@ def test_studies_that_were_not_run_stand_beside_nothing(tmp_path):
         "one": [f"{tmp_path}/runs/one", f"{tmp_path}/results/one"],
         "two": [f"{tmp_path}/runs/two", f"{tmp_path}/results/two"],
     }
-    params = {"runs_dir": f"{tmp_path}/runs", "study": "own", "claims": {"against": places}}
-    got = tables.beside(df, storage.others(params))
+    slice_ = asked_for(
+        ["real"],
+        root=f"{tmp_path}/runs/own",
+        claims={"margin": 0.3, "bootstrap": 100, "confidence": 0.95, "against": places},
+    )
+    assert {p.parent.name for p in slice_.source_files() if p.suffix == ".parquet"} == {
+        "one",
+        "results",
+    }
+    got = load.add_other_studies(df, slice_.other_studies())
     assert list(got["recipe"]) == ["real", "one:real", "two:real"]
     assert list(got["image_id"]) == ["a", "results/one", "runs/two/results"]
 
@@ -370,24 +417,77 @@ def test_effects_by_protocol_are_the_mean_of_both_trainings_of_each_study():
             own.assign(recipe="controlled:" + own["recipe"]),
         ]
     )
-    got = tables.by_protocol(both, 0.3, "controlled", resamples=200)
+    got = effects.by_protocol(both, 0.3, "controlled", resamples=200)
     assert list(got["protocol"]) == ["controlled", "faithful"] * 3
     assert list(got["dataset"]) == ["cars"] * 2 + ["pets"] * 2 + ["pooled"] * 2
-    single = tables.effects(own, 0.3, resamples=200)
+    single = effects.effects(own, 0.3, resamples=200)
     cells = single[(single["dataset"] == "pets") & (single["attribute"] == "color")]
     row = got[(got["dataset"] == "pets") & (got["protocol"] == "controlled")].iloc[0]
     assert row["difference"] == pytest.approx(cells["difference"].mean()) and row["cells"] == 2
     pooled = got[got["dataset"] == "pooled"]["difference"]
     assert pooled.iloc[0] > 0 > pooled.iloc[1]
-    assert tables.protocol({"protocol": "faithful", "verify": {"keep": "all"}}) == "faithful"
-    assert tables.protocol({"protocol": "controlled", "verify": {"keep": "paired"}}) == "filtered"
+    assert asked_for(["real"], protocol="faithful").protocol_name == "faithful"
+    assert asked_for(["real"], verify={"keep": "paired"}).protocol_name == "filtered"
 
 
 def test_a_study_without_edits_has_empty_tables_with_their_columns():
     df = study()
     for table, what in (
-        (tables.effects(df, 0.3), "training"),
-        (tables.by_protocol(df, 0.3, "controlled"), "protocol"),
+        (effects.effects(df, 0.3), "training"),
+        (effects.by_protocol(df, 0.3, "controlled"), "protocol"),
     ):
         assert table.empty and {"dataset", "attribute", what, "low90", "verdict"} <= set(table)
-    assert "p_holm" in tables.effects(df, 0.3)
+    assert "p_holm" in effects.effects(df, 0.3)
+
+
+def test_generated_images_stand_in_the_row_of_their_training():
+    gain = arms("color", 0.05, 0.0) | {"datadream(dset)": -0.3, "real+datadream(dset)": 0.1}
+    df = study(gain, noise=0)
+    shown = printing.wide(tables.main_table(df, resamples=50)).set_index(["dataset", "training"])
+    right = 100 * df.groupby(["dataset", "recipe"])["correct"].mean()
+    for dataset in ("cars", "pets"):
+        for training, recipe in (
+            ("edited only", "datadream(dset)"),
+            ("real + edited", "real+datadream(dset)"),
+        ):
+            cell = shown.loc[(dataset, training), "datadream dset"]
+            assert cell.startswith(f"{right[dataset, recipe]:.1f} [")
+        assert shown.loc[dataset, "real"].str.startswith(f"{right[dataset, 'real']:.1f} [").all()
+    alone = study({"datadream(dset)": -0.3, "real+datadream(dset)": 0.1}, noise=0)
+    shown = printing.wide(tables.main_table(alone, resamples=50))  # no edits: rows of its own
+    assert list(shown["training"]) == ["edited only", "real + edited"] * 2
+    assert (shown[["real", "datadream dset"]] != "").all(axis=None)
+
+
+def test_an_accuracy_stays_within_0_and_100_percent():
+    images, parts = 8, []
+    for seed, right in enumerate((8, 6)):
+        ids = [f"i{k}" for k in range(images)]
+        parts.append(pd.DataFrame({"seed": seed, "image_id": ids, "correct": np.arange(8) < right}))
+    df = pd.concat(parts, ignore_index=True).assign(dataset="d", recipe="real")
+    row = tables.main_table(df, resamples=200).iloc[0]
+    assert row["high"] == 100 and 0 <= row["low"] < row["mean"] == 87.5
+    wrong = tables.main_table(df.assign(correct=~df["correct"]), resamples=200).iloc[0]
+    assert wrong["low"] == 0 and wrong["high"] > wrong["mean"] == 12.5
+
+
+def test_the_effect_by_class_has_the_noise_of_seeds(tmp_path):
+    """Every image of a seed moves together: images alone would give an interval of no width."""
+    parts = []
+    for seed, gain in enumerate((0, 1, 1, 0)):
+        for arm in recipes.ARMS:
+            right = np.full(20, bool(gain) and arm == "feasible")
+            ids = [f"i{k:02d}" for k in range(20)]
+            name = f"edit(color,{arm})"
+            parts.append(
+                pd.DataFrame({"recipe": name, "seed": seed, "image_id": ids, "correct": right})
+            )
+    df = pd.concat(parts, ignore_index=True).assign(dataset="d")
+    storage.write_table(
+        StudyPaths(tmp_path).images_table("d"),
+        pd.DataFrame({"image_id": [f"i{k:02d}" for k in range(20)], "class_name": ["a", "b"] * 10}),
+    )
+    got = effects.by_class(df, StudyPaths(tmp_path), resamples=200)
+    assert list(got["class_name"]) == ["a", "b"] and (got["n"] == 10).all()
+    assert (got["difference"] == 50).all()
+    assert (got["low"] < 0).all() and (got["high"] > 100).all()  # four seeds, half of them 0

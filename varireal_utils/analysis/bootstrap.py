@@ -193,17 +193,6 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> dict:
     return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
-def verdict(estimate: Interval, margin: float) -> str:
-    """equivalent, different or inconclusive.
-
-    equivalent: two one-sided tests at 5 %, that is, the 90 % interval lies within +-margin (also
-    where a difference is certain but tiny); else different: the interval excludes 0.
-    """
-    if -margin < estimate.low90 and estimate.high90 < margin:
-        return "equivalent"
-    return "different" if estimate.low > 0 or estimate.high < 0 else "inconclusive"
-
-
 def needed(cells: CELLS, margin: float, power: float = 0.8) -> dict:
     """How large a study would show equivalence within `margin` points, were there no difference.
 

@@ -1,8 +1,8 @@
 """Other papers' numbers beside ours: known.yaml, joined to the main table.
 
-Only numbers whose source was read stand there, each with its mark. A number measured under other
+Holds only numbers whose source was read, each with its mark. A number measured under other
 conditions (shots, template, selection on the test set) is an anchor, not a target; the column
-`conditions` says so in every row. VariReal's own cells are "not found".
+`conditions` states them in every row. VariReal's own cells are "not found".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 from ..core.config_errors import ParameterError
 from ..core.json_schema import jsonschema
 from ..data.registry import DATA_SETS
-from . import tables
+from .contrasts import canonical
 
 TEXT = {"type": "string", "minLength": 1}
 SCHEMA = {
@@ -70,12 +70,12 @@ def load(path: str | Path = "known.yaml") -> pd.DataFrame:
         raise ParameterError(f"{path}: at {error.json_path}: {error.message}") from error
     frame = pd.DataFrame(content["known"])
     try:
-        return frame.assign(recipe=frame["recipe"].map(tables.canonical))
+        return frame.assign(recipe=frame["recipe"].map(canonical))
     except ValueError as error:
         raise ParameterError(f"{path}: {error}") from error
 
 
-def beside(main: pd.DataFrame, listed: pd.DataFrame | None = None) -> pd.DataFrame:
+def with_ours(main: pd.DataFrame, listed: pd.DataFrame | None = None) -> pd.DataFrame:
     """COLUMNS: every known number, with ours where the study has that data set and recipe, then
     every row of ours for which none is known. published, ours, low, high: top-1 in percent as
     numbers; `mark` is "not found" (of VariReal, looked for) or "not published" (nobody but this

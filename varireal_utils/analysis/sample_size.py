@@ -1,11 +1,10 @@
-"""How large a study settles a question: its power, by the noise that a first study has shown.
+"""Power and sample size from a pilot study's variance components (bootstrap.variance).
 
 A comparison is inconclusive for want of seeds or of test images. Which, and how many more, follows
-from the variance components of its tables (stats.variance) and from the same tests that give the
-verdict: two one-sided t tests for "equivalent", the two-sided one for "different", at
-Satterthwaite's degrees of freedom of the larger study (so two seeds are not taken for twenty).
+from the tests that give the verdict: two one-sided t tests for "equivalent", the two-sided one for
+"different", at Satterthwaite's degrees of freedom of the larger study.
 
-symbols   cells    as in stats: one or more tables (seeds, images) of correct_a - correct_b
+symbols   cells    one or more tables (seeds, images) of correct_a - correct_b
           truth    points; the difference that is taken to be true. 0 for "equivalent": the edits
                    that differ in nothing; what was seen, for "different"
           power    0..1, the chance of that verdict

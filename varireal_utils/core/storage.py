@@ -78,36 +78,6 @@ def study_dir(params: dict) -> Path:
     return Path(params["runs_dir"]) / slug(params["study"])
 
 
-def answers_files(folders: str | list[str]) -> list[Path]:
-    """What 07_claims kept of the answers of studies, of those that are there; each folder is a
-    study's own or a published one."""
-    names = [folders] if isinstance(folders, str) else folders
-    found = [
-        [Path(f, n) for n in ("results/answers.parquet", "answers.parquet") if Path(f, n).is_file()]
-        for f in names
-    ]
-    return [paths[0] for paths in found if paths]
-
-
-def others(params: dict) -> dict[str, Path]:
-    """name -> answers of each other study that `claims.against` names and that was run.
-
-    claims.against: name -> a folder of that study, or several, as its runs and its published
-    results, of which the first that is there counts. The study itself is left out, and so is what
-    was published of it, a folder of its name.
-    """
-    own, out = study_dir(params).resolve(), {}
-    for name, folders in params["claims"].get("against", {}).items():
-        found = [
-            p
-            for p in answers_files(folders)
-            if not p.resolve().is_relative_to(own) and p.parent.name != own.name
-        ]
-        if found:
-            out[name] = found[0]
-    return out
-
-
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`; renamed over it when the block ends well, else removed."""

@@ -94,6 +94,10 @@ class StudyPaths:
         """Folder of every data set's trainings."""
         return self.root / "classify"
 
+    def metrics(self, dataset: str, recipe: str, seed: int) -> Path:
+        """metrics.json of one training."""
+        return self.classify(dataset, recipe, seed) / "metrics.json"
+
     # the whole study
     @property
     def results(self) -> Path:
@@ -149,9 +153,37 @@ class StudyPaths:
         except ValueError:
             return text
 
+    def other_studies(self, against: dict[str, list[str]]) -> dict[str, Path]:
+        """name -> answers of each other study that `claims.against` names and that was run.
+
+        against: name -> folders of that study, as its runs and its published results, of which
+        the first that is there counts. The study itself is left out, and so is what was published
+        of it, a folder of its name.
+        """
+        own, out = self.root.resolve(), {}
+        for name, folders in against.items():
+            found = [
+                p
+                for p in answers_files(folders)
+                if not p.resolve().is_relative_to(own) and p.parent.name != own.name
+            ]
+            if found:
+                out[name] = found[0]
+        return out
+
     def records(self) -> list[Path]:
         """Every run.json below the study, sorted; folders whose name starts with a dot left out."""
         found = self.root.rglob("run.json")
         return sorted(
             p for p in found if not any(d.startswith(".") for d in p.relative_to(self.root).parts)
         )
+
+
+def answers_files(folders: str | list[str]) -> list[Path]:
+    """answers.parquet of studies, of those that are there; a folder is a study's own or a
+    published one."""
+    names = [folders] if isinstance(folders, str) else folders
+    places = [[Path(f, n) for n in ("results/answers.parquet", "answers.parquet")] for f in names]
+    return [
+        next(p for p in pair if p.is_file()) for pair in places if any(p.is_file() for p in pair)
+    ]

@@ -36,7 +36,7 @@ def accuracy_by_arm(
     95 % intervals of the mean, thick bars paired intervals; bands are real only and zero-shot.
 
     main: of tables.main_table; each: of tables.by_seed, then each seed is a small dot; effects: of
-    tables.effects, then the feasible and the infeasible arm have paired intervals. DataDream has
+    effects.effects, then the feasible and the infeasible arm have paired intervals. DataDream has
     an axis of its own, so that the other panels show differences of one point. Returns the plotted
     rows; column seed is missing for means, else the seed that `mean` is of.
     """

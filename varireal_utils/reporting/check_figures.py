@@ -99,7 +99,7 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Validation accuracy and training loss over the steps, a row per attribute. Thick: mean over
     seeds; thin: each seed; dashed: real + edited. One column wide.
 
-    curves: of tables.curves, of one data set. `real` is drawn in every row. The loss is the mean
+    curves: of load.curves, of one data set. `real` is drawn in every row. The loss is the mean
     over seeds alone, smoothed over SMOOTH steps; DataDream has axes of its own.
     """
     need(

@@ -47,7 +47,7 @@ def infeasible_share(
     """Top-1 over the share of infeasible edits, 0 to 100 %: a panel per data set, a line per
     attribute (trained on edits alone). Thin bars: 95 % intervals; thick: paired intervals.
 
-    main: of tables.main_table; effects: of tables.effects, for the paired intervals of both ends.
+    main: of tables.main_table; effects: of effects.effects, for the paired intervals of both ends.
     One column wide.
     """
     need(

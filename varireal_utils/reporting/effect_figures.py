@@ -31,7 +31,7 @@ def effect_forest(
     """Feasible minus infeasible in points, with 95 % (thin) and 90 % (thick) intervals, over the
     band within which the arms count as equivalent (90 % interval inside +-margin).
 
-    effects: of tables.effects, whose lines are trainings, or of tables.by_protocol, with
+    effects: of effects.effects, whose lines are trainings, or of effects.by_protocol, with
     by="protocol"; rows with dataset "pooled" come last and heavier, and those pooled
     from a single cell, which they would repeat, are left out. An interval that is far wider than
     the others ends in an arrow at the border; its numbers stand at its right.
@@ -149,7 +149,7 @@ def effect_by_class(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Feasible minus infeasible by class, sorted, with 95 % intervals; a panel per data set; of
     more than 24 classes the twelve at either end.
 
-    table: of tables.by_class.
+    table: of effects.by_class.
     """
     need(table, ["dataset", "class_name", "difference", "low", "high", "n"], "effect by class")
     parts = []

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from ..analysis import tables
+from ..analysis import load
+from ..analysis.stage import ClaimsStage
 from ..core import storage
 from ..core.study_paths import StudyPaths
 from ..editing import stage as editing_stage
@@ -102,7 +103,7 @@ def pick_predictions(
 ) -> pd.DataFrame:
     """Test images of one data set by the predictions of two recipes with one seed.
 
-    predictions: of tables.collect. Returns image_id and correctness, columns `feasible` and
+    predictions: of load.predictions. Returns image_id and correctness, columns `feasible` and
     `infeasible`.
     """
     here = predictions[(predictions["seed"] == seed) & predictions["recipe"].isin(recipes)]
@@ -194,10 +195,10 @@ def browser(paths: StudyPaths, variants: int) -> widgets.Widget:
     ).whole
 
 
-def prediction_browser(paths: StudyPaths) -> widgets.Widget:
+def prediction_browser(paths: StudyPaths, asked: ClaimsStage) -> widgets.Widget:
     """Test photographs by the predictions of the classifiers of both arms."""
     try:
-        predictions = tables.collect(paths.root)
+        predictions = load.predictions(paths, asked)
     except FileNotFoundError:
         return widgets.HTML(
             f"No predictions under {paths.root}: run <code>make study</code> first."

@@ -67,7 +67,7 @@ def paired_intervals(main: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     2012, doi 10.3758/s13428-011-0123-7) of feasible and infeasible arms, missing elsewhere.
 
     Two arms' intervals are disjoint exactly if the interval of their paired difference excludes 0.
-    main: of tables.main_table; effects: of tables.effects, a difference of the same two arms.
+    main: of tables.main_table; effects: of effects.effects, a difference of the same two arms.
     """
     need(effects, ["dataset", "attribute", "training", "difference", "low", "high"], "pairs")
     cells = effects.set_index(["dataset", "attribute", "training"])

@@ -26,6 +26,7 @@ from typing import Any
 
 from ..core import storage
 from ..core.params import ParameterError, editing, load_params, loaded_parts, phrase_file
+from ..core.study_paths import StudyPaths
 from ..training import recipes
 from . import plan as planning
 from . import provenance
@@ -79,11 +80,16 @@ def needs(
         used["classifier"] = models.get("classifier")
     files = [phrase_file(params)] if "prompts" in used else []
     if stage == "07_claims":
-        files += ["claims.yaml", "known.yaml", *map(str, storage.others(params).values())]
+        files += ["claims.yaml", "known.yaml", *map(str, _others(params))]
     for name in files:
         if Path(name).is_file():
             used[f"file {name}"] = storage.sha256_file(name)
     return storage.sha256_json([storage.notebook_digest(find_notebook(stage, notebooks)), used])
+
+
+def _others(params: dict[str, Any]) -> list[Path]:
+    paths = StudyPaths(storage.study_dir(params))
+    return list(paths.other_studies(params["claims"].get("against", {})).values())
 
 
 def edited(params: dict[str, Any], recipe: str = "") -> list[str]:

@@ -1,7 +1,10 @@
-"""Every table of 07_claims again, from the answers that it kept, held against what lies there.
+"""Recomputes every table of 07_claims from the predictions that it kept, and compares.
 
     runs/<study>/results/      with the study around it: all tables
     results/<study>/           published, without the study: what follows from answers and edits
+
+    python -m varireal_utils.workflow.recompute results/micro
+                               writes a published folder's tables again, from what it keeps
 
 symbols   answers    results/answers.parquet, a row for each test image of each training
           edits      results/edits.parquet, a row for each edit: phrase, seed, verifier's answers
@@ -14,100 +17,32 @@ while it lies elsewhere. It cannot be checked against photographs and trainings,
 from __future__ import annotations
 
 import io
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..analysis import printing, study_tables
+from ..analysis.stage import ClaimsStage
 from ..core import storage
+from ..core.study_paths import StudyPaths, answers_files
 from ..quality import edit_metrics
-from ..workflow import provenance
-from . import claims, published, robustness, sample_size, tables
+from . import provenance, run_record
 
 CLOSE = 1e-4  # relative: another processor's last bits, and where an optimiser stops
 STAGE = "07_claims"
 
 
-def printed(found: dict[str, pd.DataFrame]) -> dict[str, tuple[pd.DataFrame, str]]:
-    """name -> (table as it is printed, caption): of each table that is Markdown and LaTeX too."""
-    return {
-        "known": (
-            found["known"].drop(columns=["low", "high"]),
-            "Published accuracies in percent, with their marks, and ours",
-        ),
-        "main_table": (
-            tables.wide(found["main_table"]),
-            "Top-1 accuracy in percent with 95 \\% intervals",
-        ),
-        "effects": (
-            found["effects"][
-                [
-                    "dataset",
-                    "attribute",
-                    "training",
-                    "difference",
-                    "low",
-                    "high",
-                    "p_holm",
-                    "verdict",
-                ]
-            ],
-            "Feasible minus infeasible, in points",
-        ),
-        "claims": (
-            found["claims"][
-                [
-                    "claim",
-                    "says",
-                    "quantity",
-                    "reported",
-                    "ours",
-                    "low",
-                    "high",
-                    "seeds",
-                    "verdict",
-                    "settle",
-                ]
-            ],
-            "The claims",
-        ),
-    }
+def statistics(folder: Path, record: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """name -> table, of those that follow from what a results folder keeps.
 
-
-def statistics(folder: Path) -> dict[str, pd.DataFrame]:
-    """name -> table, of those that follow from a results folder's answers, trainings and record.
-
-    Raises FileNotFoundError where one of them is missing.
+    Raises FileNotFoundError where one of its files is missing.
     """
-    record = provenance.read(folder / "run.json")
-    params = record["parameters"]
-    asked, answers = params["claims"], storage.read_table(folder / "answers.parquet")
-    options = {"confidence": asked["confidence"], "resamples": asked["bootstrap"]}
-    main = tables.main_table(answers, **options)
-    effects = tables.effects(answers, asked["margin"], **options)
-    model = tables.mixed_model(answers)
-    listed, others = claims.load(), tables.beside(answers, _others(record))
-    return {
-        "main_table": main,
-        "known": published.beside(main),
-        "effects": effects,
-        "protocols": tables.by_protocol(
-            others, asked["margin"], tables.protocol(params), **options
-        ),
-        "claims": claims.evaluate(
-            others, asked["margin"], listed, storage.read_table(folder / "trainings.csv"), **options
-        ),
-        "mcnemar": tables.mcnemar(answers),
-        "mixed_model": model,
-        "cross_checks": robustness.compare(answers, effects, model),
-        "power": tables.power_table(answers, asked["margin"]),
-        "needed": sample_size.table(
-            tables.pooled_effects(answers), asked["margin"], ["dataset", "attribute", "training"]
-        ),
-        "seeds": tables.by_seed(answers),
-        "acceptance": tables.acceptance(storage.read_table(folder / "edits.parquet")),
-    }
+    asked = ClaimsStage.of_parameters(record["parameters"])
+    return study_tables.statistics(study_tables.Kept.of_folder(folder, _others(record)), asked)
 
 
 def _others(record: dict[str, Any]) -> dict[str, Path]:
@@ -115,61 +50,27 @@ def _others(record: dict[str, Any]) -> dict[str, Path]:
     wherever they lie now. Raises FileNotFoundError where they changed or are gone."""
     wanted, out = record["inputs"], {}
     for name, folders in record["parameters"]["claims"].get("against", {}).items():
-        files = storage.answers_files(folders)
-        same = [p for p in files if storage.sha256_file(p) in wanted.values()]
-        used = [
-            n
-            for n in wanted
-            if any(
-                n.startswith(f"{f}/") for f in ([folders] if isinstance(folders, str) else folders)
-            )
-        ]
+        listed = [folders] if isinstance(folders, str) else folders
+        used = [n for n in wanted if any(n.startswith(f"{f}/") for f in listed)]
+        digests = {wanted[n] for n in used}
+        same = [p for p in answers_files(listed) if storage.sha256_file(p) in digests]
         if used and not same:
-            raise FileNotFoundError(f"{used[0]} is not there as it was, nor is it among {folders}")
+            raise FileNotFoundError(f"{used[0]} is not there as it was, nor is it among {listed}")
         if used:
             out[name] = same[0]
     return out
-
-
-def of_study(study: Path, params: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """name -> table, of those that need the trainings, edits and photographs of the study."""
-    asked, answers = params["claims"], tables.collect(study, params)
-    options = {"confidence": asked["confidence"], "resamples": asked["bootstrap"]}
-    return {
-        "curves": tables.curves(study, params),
-        "trainings": tables.trainings(study, params),
-        "by_class": tables.by_class(answers, study),
-        "by_shots": tables.by_shots(answers, study, **options),
-        **edit_metrics.collected(study, params),
-    }
 
 
 def compare(folder: Path) -> tuple[list[str], list[str]]:
     """(what does not agree, names of the tables that were recomputed) of a results folder."""
     folder = Path(folder)
     record = provenance.read(folder / "run.json")
-    found = statistics(folder)
-    texts = {
-        f"{n}.{kind}": of(table)
-        for n, (table, caption) in printed(found).items()
-        for kind, of in (
-            ("md", tables.to_markdown),
-            ("tex", lambda t, c=caption, n=n: tables.to_latex(t, c, f"tab:{n}")),
-        )
-    }
-    wrong = []
+    found = statistics(folder, record)
+    wrong: list[str] = []
+    texts = printing.files(found)
     if not is_published(folder, record):
-        study = folder.resolve().parent
-        found |= of_study(study, record["parameters"])
-        kept, now = (
-            storage.read_table(folder / "answers.parquet"),
-            tables.collect(study, record["parameters"]),
-        )
-        if not kept.equals(now):
-            wrong.append(f"{folder}/answers.parquet is not what the trainings' predictions say")
-        now = tables.slim(tables.edits(study, record["parameters"]))
-        if not storage.read_table(folder / "edits.parquet").equals(now):
-            wrong.append(f"{folder}/edits.parquet is not what 04_edit wrote")
+        more, wrong = _with_study(folder, record)
+        found |= more
     for name, table in found.items():
         wrong += [f"{folder}/{name}.csv: {line}" for line in _differences(folder, name, table)]
     for name, text in texts.items():
@@ -177,6 +78,57 @@ def compare(folder: Path) -> tuple[list[str], list[str]]:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             wrong.append(f"{path}: recomputed, it reads otherwise")
     return wrong, [*(f"{n}.csv" for n in found), *texts]
+
+
+def _with_study(folder: Path, record: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """(tables that need the study around a results folder, what it keeps and the study does not
+    say)."""
+    paths = StudyPaths(folder.resolve().parent)
+    asked = ClaimsStage.of_parameters(record["parameters"], paths.root.as_posix())
+    quality = edit_metrics.collected(paths.root, record["parameters"])
+    now, kept = study_tables.Kept.of_study(paths, asked, quality), storage.read_table
+    wrong: list[str] = []
+    if not kept(folder / "answers.parquet").equals(now.predictions):
+        wrong.append(f"{folder}/answers.parquet is not what the trainings' predictions say")
+    if not kept(folder / "edits.parquet").equals(now.edits):
+        wrong.append(f"{folder}/edits.parquet is not what 04_edit wrote")
+    return now.given, wrong
+
+
+def rewrite(folder: Path) -> list[str]:
+    """Write the tables of a published folder again, from what it keeps, and their digests into its
+    record, with the commit and time of this; returns the names of the files that changed.
+
+    Needed when a table gets another column or word: neither models nor trainings are needed.
+    Raises ValueError where the answers are not those that the record names.
+    """
+    folder = Path(folder)
+    record = provenance.read(folder / "run.json")
+    if not is_published(folder, record):
+        raise ValueError(f"{folder}: no published folder; run 07_claims of the study instead")
+    for name in ("answers.parquet", "edits.parquet", "trainings.csv"):
+        if storage.sha256_file(folder / name) != record["outputs"].get(f"results/{name}"):
+            raise ValueError(f"{folder / name}: not as recorded, so its tables say nothing of it")
+    found, changed = statistics(folder, record), []
+    texts = printing.files(found) | {
+        f"{n}.csv": t.to_csv(index=False, lineterminator="\n")
+        for n, t in found.items()
+        if _differences(folder, n, t)
+    }
+    for name, text in texts.items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            storage.write_text(path, text)
+            changed.append(name)
+        record["outputs"][f"results/{name}"] = storage.sha256_file(path)
+    for name in ("claims.yaml", "known.yaml"):
+        record["inputs"][name] = storage.sha256_file(name)
+    if changed:
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record["recomputed"] = {**run_record.git_state(), "started": started, "files": changed}
+        storage.write_json(folder / "run.json", record)
+        provenance.seal(folder / "run.json")
+    return changed
 
 
 def _differences(folder: Path, name: str, table: pd.DataFrame) -> list[str]:
@@ -228,8 +180,10 @@ def verify(folder: Path) -> provenance.Check:
         if record.get("stage") == STAGE:
             break
         record = None
-    alone = record is not None and is_published(where, record)
-    check = _published(where, record) if alone else provenance.verify(folder)
+    if record is not None and is_published(where, record):
+        check = _published(where, record)
+    else:
+        check = provenance.verify(folder)
     if record is None or not (where / "answers.parquet").is_file():
         return check
     try:
@@ -242,7 +196,9 @@ def verify(folder: Path) -> provenance.Check:
 
 def _published(folder: Path, record: dict[str, Any]) -> provenance.Check:
     """Digests of a published folder: what its record names and git keeps."""
-    check, done, named = provenance.Check(records=1), {}, set()
+    check = provenance.Check(records=1)
+    done: dict[Path, str] = {}
+    named: set[Path] = set()
     for sums in sorted(folder.rglob(f"*{provenance.SUMS}")):
         provenance.against_sum(sums, check, named, done)
     check.files = len(done)
@@ -266,3 +222,8 @@ def _published(folder: Path, record: dict[str, Any]) -> provenance.Check:
                 + f" (input of {folder}/run.json)"
             )
     return check
+
+
+if __name__ == "__main__":
+    for place in sys.argv[1:]:
+        print(place, *rewrite(Path(place)) or ["is as it should be"])

@@ -1,0 +1,114 @@
+"""Reads claims.yaml: what each claim is about, and by which rule it is decided.
+
+    claim     a statement of the paper, or of this study, that is decided by a rule
+    contrast  recipe -> weight; {names} take the values of `over`
+    cell      one combination of values of `over`, on one data set
+
+Adding a claim is one entry of the file; adding a rule is in claim_rules.py.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+from ..core.config_base import Filled, Number, Positive, Settings
+from ..core.config_errors import ParameterError, explained
+from ..training import recipes
+from .claim_rules import RULES
+from .contrasts import canonical
+
+
+def _rule(name: str) -> str:
+    if name not in RULES:
+        words = f"one of {', '.join(RULES)}"
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": words})
+    return name
+
+
+class Claim(Settings):
+    """One claim. margin: half width of equivalence in points, None for the study's own; reported:
+    what the paper says; source: where; equal: numbers of metrics.json that all arms must share."""
+
+    id: str
+    says: str
+    quantity: str
+    contrast: Annotated[dict[str, Number], Filled]
+    over: dict[str, Annotated[list[str], Filled]] = {}
+    test: Annotated[str, AfterValidator(_rule)]
+    margin: Positive | None = None
+    reported: str
+    source: str
+    equal: list[Literal["n_train_images", "steps"]] = []
+
+    def cells(self) -> list[tuple[tuple[str, ...], dict[str, float]]]:
+        """(values, {recipe: weight}) of every combination of `over`.
+
+        A key of several words takes values of as many words. Raises ValueError or KeyError where
+        they do not fit.
+        """
+        out = []
+        keys = [k.split() for k in self.over]
+        for values in product(*self.over.values()):
+            words: dict[str, str] = {}
+            for names, value in zip(keys, values, strict=True):
+                parts = [value] if len(names) == 1 else value.split()
+                if len(parts) != len(names):
+                    raise ValueError(f"{value!r} has not one word for each of {' '.join(names)!r}")
+                words |= dict(zip(names, parts, strict=True))
+            out.append((values, {_filled(r, words): float(w) for r, w in self.contrast.items()}))
+        return out
+
+    def recipe_names(self) -> set[str]:
+        """Every recipe that the claim compares, in its canonical spelling."""
+        return {canonical(r) for _, weights in self.cells() for r in weights}
+
+
+def _filled(recipe: str, words: dict[str, str]) -> str:
+    """A recipe with {names} replaced by their words."""
+    return re.sub(r"\{(\w+)\}", lambda match: words[match[1]], recipe)
+
+
+def load(path: str | Path = "claims.yaml") -> list[Claim]:
+    """The claims of a file, checked. Raises ParameterError that names claim, key and remedy."""
+    path = Path(path)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(f"{path}: not there; it stands in the repository's root") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("claims"), list):
+        raise ParameterError(f"{path}: wanted a list under the key claims")
+    claims = [checked(c, f"{path}: claim {n}") for n, c in enumerate(found["claims"], 1)]
+    ids = [c.id for c in claims]
+    if len(set(ids)) < len(ids):
+        raise ParameterError(f"{path}: an id stands twice: {sorted(ids)}")
+    return claims
+
+
+def checked(claim: Any, where: str) -> Claim:
+    """A claim from the keys and values of the file. Raises ParameterError naming `where`."""
+    if not isinstance(claim, dict):
+        raise ParameterError(f"{where}: got {claim!r}, wanted keys and values")
+    where = f"{where} ({claim.get('id', 'without id')})"
+    for key, field in Claim.model_fields.items():
+        if field.is_required() and key not in claim:
+            raise ParameterError(f"{where}: {key} is missing")
+    try:
+        found = Claim.model_validate(claim)
+    except ValidationError as error:
+        raise explained(error, where) from None
+    try:
+        for _, weights in found.cells():
+            for recipe in weights:
+                recipes.parse(recipe.rpartition(":")[2])
+    except (ValueError, KeyError) as error:
+        raise ParameterError(f"{where}: contrast or over: {error}") from error
+    return found

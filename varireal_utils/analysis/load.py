@@ -1,0 +1,147 @@
+"""Collects what the stages before 07_claims wrote, into long tables.
+
+Reads classify/<dataset>/<recipe>/seed<k>/{metrics.json, predictions.parquet} and
+edits/<dataset>/<attribute>/<arm>/edits.parquet of a study.
+
+symbols   predictions   long frame dataset, recipe, seed, image_id, correct: one row per test image
+          asked         the slice of 07_claims (stage.py): data sets, attributes, recipes, seeds
+
+Invariant (tests/unit/test_tables.py): only what `asked` names is collected; a folder may also hold
+trainings and edits of earlier parameters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..core import storage
+from ..core.study_paths import StudyPaths
+from ..training import recipes
+from .contrasts import canonical, describe
+from .stage import ClaimsStage
+
+PREDICTIONS = ["dataset", "recipe", "seed", "image_id", "correct"]
+CURVES = [
+    "dataset",
+    "recipe",
+    "attribute",
+    "arm",
+    "training",
+    "seed",
+    "step",
+    "quantity",
+    "value",
+]
+
+
+def metrics_files(paths: StudyPaths, asked: ClaimsStage) -> list[Path]:
+    """metrics.json of each training that was asked for and has run, sorted."""
+    found = [
+        paths.metrics(d, r, k)
+        for d in asked.datasets
+        for r in asked.recipe_names()
+        for k in asked.classify.seeds
+    ]
+    return sorted(p for p in found if p.is_file())
+
+
+def prediction_files(paths: StudyPaths, asked: ClaimsStage) -> list[Path]:
+    """predictions.parquet of each training that was asked for and has run, sorted."""
+    return [p.with_name("predictions.parquet") for p in metrics_files(paths, asked)]
+
+
+def predictions(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
+    """Predictions of every training, PREDICTIONS, sorted. Raises FileNotFoundError where there are
+    none, ValueError where one test image has two in one training."""
+    parts = []
+    for path in metrics_files(paths, asked):
+        metrics = storage.read_json(path)
+        rows = storage.read_table(path.with_name("predictions.parquet"))[["image_id", "correct"]]
+        parts.append(
+            rows.assign(
+                dataset=metrics["dataset"],
+                seed=int(metrics["seed"]),
+                recipe=str(recipes.parse(metrics["recipe"])),
+            )[PREDICTIONS]
+        )
+    if not parts:
+        raise FileNotFoundError(
+            f"No metrics.json under {paths.root / 'classify'}: run 06_classify first."
+        )
+    frame = pd.concat(parts, ignore_index=True).astype({"correct": bool})
+    double = frame.duplicated(PREDICTIONS[:4])
+    if double.any():
+        raise ValueError(f"Two answers for one test image: {frame[double].iloc[0].to_dict()}.")
+    return frame.sort_values(PREDICTIONS[:4], ignore_index=True)
+
+
+def add_other_studies(df: pd.DataFrame, others: dict[str, Path]) -> pd.DataFrame:
+    """The predictions with those of other studies (ClaimsStage.other_studies), whose recipes stand
+    behind the study's name and a colon. Claims that need a study that was not run are not run."""
+    found = [
+        storage.read_table(path).assign(recipe=lambda t, n=name: f"{n}:" + t["recipe"])
+        for name, path in others.items()
+    ]
+    return pd.concat([df, *found], ignore_index=True)
+
+
+def edits(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
+    """edits.parquet of every data set, attribute and arm that was asked for, with `dataset`."""
+    files = [
+        (d, paths.edits_table(d, a, arm))
+        for d in asked.datasets
+        for a in asked.attributes
+        for arm in recipes.ARMS
+    ]
+    return pd.concat(
+        [storage.read_table(p).assign(dataset=d) for d, p in files if p.is_file()],
+        ignore_index=True,
+    )
+
+
+def drop_model_columns(edits: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `edits` without the models that made them, which the records name."""
+    return edits.drop(columns="models", errors="ignore").reset_index(drop=True)
+
+
+def trainings(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
+    """dataset, recipe, seed, n_train_images, steps: one row per training."""
+    columns = ["dataset", "recipe", "seed", "n_train_images", "steps"]
+    found = [storage.read_json(p) for p in metrics_files(paths, asked)]
+    return pd.DataFrame(
+        [{c: one[c] for c in columns} | {"recipe": canonical(one["recipe"])} for one in found],
+        columns=columns,
+    )
+
+
+def curves(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
+    """Learning curves of the trainings of a study (`learning_curves`)."""
+    return learning_curves([storage.read_json(path) for path in metrics_files(paths, asked)])
+
+
+def learning_curves(metrics: list[dict]) -> pd.DataFrame:
+    """Loss and validation accuracy over the steps, CURVES, of trainings given as metrics.json.
+
+    quantity: "loss", or "val_top1" (0..1). Trainings on fewer shots (@4) are left out.
+    """
+    rows = []
+    for one in metrics:
+        if recipes.parse(one["recipe"]).shots is not None:
+            continue
+        what = {
+            "dataset": one["dataset"],
+            "recipe": one["recipe"],
+            **describe(one["recipe"]),
+            "seed": one["seed"],
+        }
+        rows += [
+            {**what, "step": step, "quantity": quantity, "value": value}
+            for quantity, curve in (
+                ("loss", enumerate(one["loss_curve"], 1)),
+                ("val_top1", one["val_curve"]),
+            )
+            for step, value in curve
+        ]
+    return pd.DataFrame(rows, columns=CURVES)

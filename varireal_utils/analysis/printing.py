@@ -1,0 +1,123 @@
+"""Tables as people read them: a wide main table, Markdown, LaTeX.
+
+Invariant (tests/unit/test_printing.py): every accuracy stands in the row of its own training, and
+names with characters special to LaTeX are shown as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .contrasts import ARM_ORDER
+
+ROW = ["dataset", "attribute", "training"]
+CAPTIONS = {
+    "known": "Published accuracies in percent, with their marks, and ours",
+    "main_table": r"Top-1 accuracy in percent with 95 \% intervals",
+    "effects": "Feasible minus infeasible, in points",
+    "claims": "The claims",
+}
+EFFECTS = [*ROW, "difference", "low", "high", "p_holm", "verdict"]
+CLAIMS = [
+    "claim",
+    "says",
+    "quantity",
+    "reported",
+    "ours",
+    "low",
+    "high",
+    "confidence",
+    "seeds",
+    "verdict",
+    "settle",
+    "not_valid_because",
+]
+
+
+def printed(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """name -> table as it is printed, of the tables that are Markdown and LaTeX too (CAPTIONS)."""
+    claims = found["claims"][CLAIMS]
+    level = claims["confidence"].map(lambda c: "" if pd.isna(c) else f"{100 * c:.3g} %")
+    return {
+        "known": found["known"].drop(columns=["low", "high"]),
+        "main_table": wide(found["main_table"]),
+        "effects": found["effects"][EFFECTS],
+        "claims": claims.assign(confidence=level),
+    }
+
+
+def files(found: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """File name -> text: `printed` tables as Markdown and LaTeX."""
+    out = {}
+    for name, table in printed(found).items():
+        out[f"{name}.md"] = to_markdown(table)
+        out[f"{name}.tex"] = to_latex(table, CAPTIONS[name], f"tab:{name}")
+    return out
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """The main table as one reads it: a row per dataset, attribute and training, a column per arm,
+    cells 'mean [low, high]'.
+
+    Zero-shot and real stand in every row of their data set; generated images, which have no
+    attribute, in every row of their data set and training.
+    """
+    text = table.apply(lambda r: f"{r['mean']:.1f} [{r['low']:.1f}, {r['high']:.1f}]", axis=1)
+    table = table.assign(cell=text)
+    plain = table["attribute"] == ""
+    both = plain & table["arm"].isin(ARM_ORDER[:2])  # zero-shot and real: of no training
+    rows, generated = table[~plain], table[plain & ~both]
+    pair = ["dataset", "training"]
+    edited = pd.MultiIndex.from_frame(rows[pair])
+    alone = generated[~pd.MultiIndex.from_frame(generated[pair]).isin(edited)]
+    shown = pd.concat([rows, alone])
+    out = shown[ROW].drop_duplicates().sort_values(ROW)
+    for part, keys in ((rows, ROW), (generated, pair)):
+        if not part.empty:
+            cells = part.pivot(index=keys, columns="arm", values="cell").reset_index()
+            out = out.merge(cells, on=keys, how="left")
+    counts = shown.groupby(ROW)[["seeds", "n"]].min()
+    base = table[both].drop_duplicates(["dataset", "arm"])
+    base = base.pivot(index="dataset", columns="arm", values="cell")
+    out = out.merge(base.reset_index(), on="dataset", how="outer")
+    out = out.merge(counts.reset_index(), on=ROW, how="left")
+    arms = [a for a in ARM_ORDER if a in out]
+    arms += sorted(set(out) - set(ARM_ORDER) - {*ROW, "seeds", "n"})
+    out = out[[*ROW, *arms, "seeds", "n"]]
+    return out.astype({"seeds": "Int64", "n": "Int64"}).fillna({c: "" for c in arms})
+
+
+def to_markdown(table: pd.DataFrame, digits: int = 2) -> str:
+    """A pipe table; floats with `digits` decimals, missing values empty."""
+    return _texts(table, digits).to_markdown(index=False) + "\n"
+
+
+def to_latex(table: pd.DataFrame, caption: str = "", label: str = "", digits: int = 2) -> str:
+    """A booktabs table (the document needs \\usepackage{booktabs}); caption is LaTeX already."""
+    numeric = [pd.api.types.is_numeric_dtype(table[c]) for c in table]
+    styled = _texts(table, digits).style.hide(axis="index")
+    return (
+        styled.format(escape="latex")
+        .format_index(escape="latex", axis=1)
+        .to_latex(
+            column_format="".join("r" if n else "l" for n in numeric),
+            position_float="centering",
+            hrules=True,
+            caption=caption or None,
+            label=label or None,
+        )
+    )
+
+
+def _texts(table: pd.DataFrame, digits: int) -> pd.DataFrame:
+    def text(value: Any) -> str:
+        if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+            return ""
+        if isinstance(value, (float, np.floating)):
+            return f"{value:.{digits}f}"
+        return str(value)
+
+    return pd.DataFrame({c: [text(v) for v in table[c]] for c in table.columns}, dtype=str)

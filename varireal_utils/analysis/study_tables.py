@@ -1,0 +1,95 @@
+"""Every table of 07_claims: the notebook and `verify` compute the same ones.
+
+symbols   asked   the slice of 07_claims (stage.py)
+          kept    what tables follow from: predictions, edits, and tables of the study (GIVEN)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ..core import storage
+from ..core.study_paths import StudyPaths
+from . import claim_file, claims, effects, load, published, robustness, sample_size, tables
+from .stage import ClaimsStage
+from .verdict import Gates
+
+GIVEN = ("trainings", "curves", "by_class", "by_shots")  # need the study's trainings, photographs
+QUALITY = ("quality_sets", "quality_balance", "embedding")  # of 07_quality
+NEEDED = ["dataset", "attribute", "training"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the other tables follow from. given: GIVEN, and QUALITY where 07_quality ran; others:
+    name -> answers of another study."""
+
+    predictions: pd.DataFrame
+    edits: pd.DataFrame
+    given: dict[str, pd.DataFrame]
+    others: dict[str, Path]
+
+    @classmethod
+    def of_study(
+        cls, paths: StudyPaths, asked: ClaimsStage, quality: dict[str, pd.DataFrame]
+    ) -> Kept:
+        """Collected from a study's trainings and edits. quality: of edit_metrics.collected."""
+        df, options = load.predictions(paths, asked), asked.interval_options
+        given = {
+            "trainings": load.trainings(paths, asked),
+            "curves": load.curves(paths, asked),
+            "by_class": effects.by_class(df, paths, **options),
+            "by_shots": tables.by_shots(df, paths, **options),
+        }
+        edits = load.drop_model_columns(load.edits(paths, asked))
+        return cls(df, edits, given | quality, asked.other_studies())
+
+    @classmethod
+    def of_folder(cls, folder: Path, others: dict[str, Path]) -> Kept:
+        """Read from a results folder. Raises FileNotFoundError where one of its tables is
+        missing."""
+        there = [n for n in QUALITY if (folder / f"{n}.csv").is_file()]
+        return cls(
+            predictions=storage.read_table(folder / "answers.parquet"),
+            edits=storage.read_table(folder / "edits.parquet"),
+            given={n: storage.read_table(folder / f"{n}.csv") for n in (*GIVEN, *there)},
+            others=others,
+        )
+
+    def everyone(self) -> pd.DataFrame:
+        """The predictions with those of the other studies."""
+        return load.add_other_studies(self.predictions, self.others)
+
+    def gates(self, main: pd.DataFrame) -> Gates:
+        """What the gates measured; main: of tables.main_table."""
+        return Gates.of(main, self.given.get("quality_sets"))
+
+
+def statistics(kept: Kept, asked: ClaimsStage) -> dict[str, pd.DataFrame]:
+    """name -> table, of those that follow from what a results folder keeps."""
+    df, margin, options = kept.predictions, asked.claims.margin, asked.interval_options
+    everyone = kept.everyone()
+    main = tables.main_table(df, **options)
+    gates = kept.gates(main)
+    effect = effects.effects(df, margin, gates, **options)
+    model = robustness.mixed_model(df)
+    listed = claim_file.load(asked.claims_file)
+    return {
+        "main_table": main,
+        "known": published.with_ours(main, published.load(asked.known_file)),
+        "effects": effect,
+        "protocols": effects.by_protocol(everyone, margin, asked.protocol_name, gates, **options),
+        "claims": claims.evaluate(
+            everyone, margin, listed, kept.given["trainings"], gates, **options
+        ),
+        "mcnemar": robustness.mcnemar(df),
+        "mixed_model": model,
+        "cross_checks": robustness.compare(df, effect, model),
+        "power": robustness.power_table(df, margin),
+        "needed": sample_size.table(effects.pooled_effects(df), margin, NEEDED),
+        "seeds": tables.by_seed(df),
+        "acceptance": tables.acceptance(kept.edits),
+    }
