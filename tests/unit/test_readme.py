@@ -99,13 +99,19 @@ def test_three_clicks_lead_from_a_claim_to_its_cell():
         assert link and (ROOT / link[1]).is_file(), row["claim"]
 
 
+def exit_code(words: list[str]) -> int:
+    """What a command line ends with."""
+    try:
+        return command_line.main(words)
+    except SystemExit as end:
+        return end.code
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_that_pages_name_exist(page, capsys):
     text = PAGES[page].read_text(encoding="utf-8")
     for word in set(re.findall(r"python -m varireal_utils ([a-z][\w-]*)", text)):
-        with pytest.raises(SystemExit) as end:
-            command_line.main([word, "--help"])
-        assert end.value.code == 0, f"{page}: varireal_utils {word}"
+        assert exit_code([word, "--help"]) == 0, f"{page}: varireal_utils {word}"
     for module in set(re.findall(r"python -m ((?:varireal_utils|bench|microworld)\.[\w.]+)", text)):
         assert importlib.util.find_spec(module.rstrip(".")), f"{page}: {module}"
     targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.M)
@@ -123,8 +129,11 @@ def test_files_that_pages_name_exist(page):
 
 def test_every_command_is_documented():
     text = (ROOT / "docs/command_line.md").read_text()
-    for word in re.findall(r"^    python -m varireal_utils (\S+)", command_line.__doc__, re.M):
-        assert f"python -m varireal_utils {word}" in text, word
+    section = text.split("## python -m varireal_utils\n")[1].split("\n## ")[0].split("\n###")[0]
+    listed = re.findall(r"^\| `([a-z][\w-]*)", section, re.M)
+    there = re.findall(r"^    python -m varireal_utils ([\w-]+)", command_line.__doc__, re.M)
+    assert sorted(listed) == sorted(set(there)) and listed
+    assert {word: exit_code([word, "--help"]) for word in listed} == dict.fromkeys(listed, 0)
     for target in re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split():
         assert f"make {target}" in text, target
 
