@@ -27,11 +27,13 @@ ROW = {
     "high": 1.1,
     "low90": 0.0,
     "high90": 1.0,
+    "confidence": 0.95,
     "margin": 0.3,
     "seeds": 5.0,
     "datasets": 3,
     "cells": 6,
     "verdict": "inconclusive",
+    "not_valid_because": "",
     "settle": "3 more seeds would settle it",
     "detail": "",
 }
@@ -180,45 +182,32 @@ def test_blocks_fill_lines_and_parts_of_lines(tmp_path, monkeypatch):
     assert readme.fill(text, tmp_path, "") == new
 
 
-def published(root: Path, *rows: dict, recognised: float = 0.5) -> Path:
-    """A published study with these claims, one data set, real photographs 20 points above zero."""
-    folder = root / "results" / result_blocks.SHOWN
-    storage.write_table(folder / "claims.csv", pd.DataFrame(list(rows)))
-    arms = {"zero-shot": 50.0, "real": 70.0}
-    storage.write_table(
-        folder / "main_table.csv",
-        pd.DataFrame({"dataset": "d", "arm": list(arms), "mean": list(arms.values())}),
-    )
-    sets = pd.DataFrame({"dataset": "d", "set": ["real", "datadream dset"]})
-    sets["recognised"] = [0.8, recognised]
-    storage.write_table(folder / "quality_sets.csv", sets)
-    return root
-
-
 def test_a_section_says_what_came_out_and_how_sure_it_is():
-    facts = dict(result_blocks._facts(ROW, {}))
+    facts = dict(result_blocks._facts(ROW))
     assert facts["this study"] == "+0.50 pp, 95 % interval -0.10 to +1.10"
     assert facts["the paper"] == "below 0.3 (abstract [V])"
     assert (
         facts["verdict"] == "**inconclusive**" and "3 more seeds" in facts["what would settle it"]
     )
+    assert (
+        "98.3 % interval"
+        in dict(result_blocks._facts(ROW | {"confidence": 1 - 0.05 / 3}))["this study"]
+    )
     empty = ROW | {"ours": float("nan"), "settle": float("nan"), "source": "", "verdict": "not run"}
-    facts = dict(result_blocks._facts(empty, {}))
+    facts = dict(result_blocks._facts(empty))
     assert "this study" not in facts and facts["verdict"] == "**not run**"
-    facts = dict(result_blocks._facts(ROW, {"A1": "why not"}))
-    assert facts["verdict"] == "**not valid**" and facts["why"] == "why not"
+    facts = dict(result_blocks._facts(ROW | {"verdict": "not valid", "not_valid_because": "x"}))
+    assert facts["verdict"] == "**not valid**" and facts["why"] == "x"
 
 
 def test_what_is_not_valid_reads_not_valid(tmp_path):
-    s4 = ROW | {"claim": "S4", "quantity": "DataDream minus edits", "verdict": "different"}
-    root = published(tmp_path, ROW, s4, recognised=0.1)
-    assert list(result_blocks.invalid(root)) == ["S4"]
-    table = first_page.claims(root, "")
+    s4 = ROW | {"claim": "S4", "verdict": "not valid", "not_valid_because": "poor images"}
+    path = tmp_path / "results" / result_blocks.SHOWN / "claims.csv"
+    storage.write_table(path, pd.DataFrame([ROW, s4]))
+    table = first_page.claims(tmp_path, "")
     assert table.count("**undecided**") == 1 and table.count("**not&nbsp;valid**") == 1
-    assert "does&nbsp;not&nbsp;hold" not in table
-    assert "one is not valid (S4)" in first_page.answer(root, "")
-    assert result_blocks.invalid(published(tmp_path / "good", ROW, s4)) == {}
-    assert "does&nbsp;not&nbsp;hold" in first_page.claims(tmp_path / "good", "")
+    said = first_page.answer(tmp_path, "")
+    assert "one stays undecided (A1)" in said and "one is not valid (S4)" in said
 
 
 @pytest.mark.parametrize(
@@ -229,11 +218,12 @@ def test_what_is_not_valid_reads_not_valid(tmp_path):
         ({"high": -0.01, "low": -1.0, "ours": -0.5}, "below zero, but too uncertain"),
         ({"verdict": "reproduced"}, "mostly within the paper's 0.3 pp."),
         ({"verdict": "different", "low": 0.4}, "above zero, but mostly beyond the paper's 0.3 pp."),
+        ({"verdict": "not valid"}, "not valid, because a condition of the study does not hold."),
         ({"ours": float("nan")}, "The effect of feasibility has not been measured."),
     ],
 )
 def test_the_answer_follows_the_verdict(change, said):
-    assert said in first_page._effect(ROW | change, {})
+    assert said in first_page._effect(ROW | change)
 
 
 def test_wall_time_counts_jobs_side_by_side_once_and_no_pause():
@@ -256,21 +246,25 @@ def test_tables_of_an_older_version_are_refused(tmp_path):
         result_blocks.load(tmp_path, "claims")
 
 
-def test_head_room_is_asked_for_on_every_data_set():
-    def table(gains):
-        return pd.DataFrame(
-            [
-                {"dataset": d, "arm": a, "mean": 50 + (g if a == "real" else 0)}
-                for d, g in gains.items()
-                for a in ("zero-shot", "real")
-            ]
-        )
-
-    assert result_blocks.head_room(table({"a": 12, "b": 10})) == []
-    some = result_blocks.head_room(table({"a": 12, "b": 4.5}))[0]
-    assert some.startswith("**Little room on b +4.5 points.**") and "a +12" not in some
-    none = result_blocks.head_room(table({"a": 3, "b": 4.5}))[0]
-    assert none.startswith("**Not valid yet.**")
+def test_conditions_that_fail_are_named_by_data_set(tmp_path):
+    folder = tmp_path / "results" / result_blocks.SHOWN
+    assert result_blocks.warnings(result_blocks.gates(folder)) == []  # nothing was measured
+    gains = {"a": 12.0, "b": 4.5}
+    main = [
+        {"dataset": d, "arm": arm, "mean": 50 + (gain if arm == "real" else 0)}
+        for d, gain in gains.items()
+        for arm in ("zero-shot", "real")
+    ]
+    storage.write_table(folder / "main_table.csv", pd.DataFrame(main))
+    sets = pd.DataFrame({"dataset": "a", "set": ["real", "datadream dset"]})
+    storage.write_table(folder / "quality_sets.csv", sets.assign(recognised=[0.6, 0.29]))
+    first, second = result_blocks.warnings(result_blocks.gates(folder))
+    assert first.startswith("b: fine-tuning on real photographs gains +4.5 points")
+    assert second.startswith("a: zero-shot CLIP names the class of 29 % of DataDream's (dset)")
+    table = result_blocks.validity(tmp_path, "")
+    assert table.count("**fails**") == 2 and table.count("holds") == 1
+    storage.write_table(folder / "quality_sets.csv", sets.assign(recognised=[0.6, 0.3]))
+    assert len(result_blocks.warnings(result_blocks.gates(folder))) == 1  # half is enough
 
 
 def test_costs_stand_there_once_they_were_measured(tmp_path):

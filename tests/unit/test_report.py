@@ -168,7 +168,7 @@ def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
     assert "+0.50 points, 98.3 % interval -0.10 to +1.10" in text and "3 more seeds" in text
     assert "61.25" in text and "3.50" in text and text.count("not run") >= 1
     assert "(5 seeds, 1 data set, 2 cells)" in text
-    assert "Not valid yet." in text and "S4 is not valid yet." in text  # both warnings
+    assert "were asked for before the runs" in text and "of DataDream&#39;s" in text  # warnings
 
 
 def test_executed_notebooks_lie_beside_it_and_run_nothing(study):

@@ -14,6 +14,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from ..analysis import verdict
 from ..core import storage
 from . import image_grids, publishing, result_blocks, style
 
@@ -48,17 +49,16 @@ PLURAL = {
 def answer(root: Path, up: str) -> str:
     """The answer in three sentences: the paper's first claim, its five claims, the study's own."""
     rows = result_blocks.load(root, "claims").to_dict("records")
-    reasons = result_blocks.invalid(root)
     paper = [r for r in rows if r["claim"].startswith("A")]
     own = [r for r in rows if not r["claim"].startswith("A")]
     return (
-        f"{_effect(paper[0], reasons)} Of the paper's {_count(len(paper))} claims, "
-        f"{_grouped(paper, reasons)}. Of the {_count(len(own))} further claims tested here, "
-        f"{_grouped(own, reasons)}."
+        f"{_effect(paper[0])} Of the paper's {_count(len(paper))} claims, "
+        f"{_grouped(paper)}. Of the {_count(len(own))} further claims tested here, "
+        f"{_grouped(own)}."
     )
 
 
-def _effect(row: dict[str, Any], reasons: dict[str, str]) -> str:
+def _effect(row: dict[str, Any]) -> str:
     """The first claim in words: the size of the effect and what may be said of it."""
     if not result_blocks.known(row):
         return "The effect of feasibility has not been measured."
@@ -75,7 +75,7 @@ def _effect(row: dict[str, Any], reasons: dict[str, str]) -> str:
         "inconclusive": f"too uncertain to tell whether it stays within the paper's "
         f"{row['margin']:g} pp",
         "not valid": "not valid, because a condition of the study does not hold",
-    }[result_blocks.verdict_of(row, reasons)]
+    }[row["verdict"]]
     return f"{size}: {f'{side}, but ' if side else ''}{said}."
 
 
@@ -83,29 +83,26 @@ def _count(number: int) -> str:
     return COUNTS[number] if number < len(COUNTS) else str(number)
 
 
-def _grouped(rows: list[dict[str, Any]], reasons: dict[str, str]) -> str:
+def _grouped(rows: list[dict[str, Any]]) -> str:
     """How many claims have each verdict, and which."""
     groups: dict[str, list[str]] = {}
     for row in rows:
-        groups.setdefault(result_blocks.verdict_of(row, reasons), []).append(row["claim"])
+        groups.setdefault(row["verdict"], []).append(row["claim"])
     parts = [
-        f"{_count(len(names))} {(GROUPED if len(names) == 1 else PLURAL)[verdict]} "
+        f"{_count(len(names))} {(GROUPED if len(names) == 1 else PLURAL)[found]} "
         f"({', '.join(names)})"
-        for verdict in PLAIN
-        if (names := groups.get(verdict))
+        for found in PLAIN
+        if (names := groups.get(found))
     ]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def claims(root: Path, up: str) -> str:
     """Claim, effect with interval, verdict in plain words; each row leads to its section."""
-    reasons = result_blocks.invalid(root)
     lines = ["| claim | effect,&nbsp;pp&nbsp;[95&nbsp;%] | verdict |", "|---|---|---|"]
     for row in result_blocks.load(root, "claims").to_dict("records"):
-        size = ""
-        if result_blocks.known(row):
-            size = f"{row['ours']:+.2f}&nbsp;[{row['low']:+.2f},&nbsp;{row['high']:+.2f}]"
-        said = PLAIN[result_blocks.verdict_of(row, reasons)]
+        size = verdict.interval_text(row).replace(" ", "&nbsp;")
+        said = PLAIN[row["verdict"]]
         link = f"[{row['claim']}]({up}docs/results.md#{row['claim'].lower()})"
         lines.append(f"| {link} {row['says']} | {size} | **{said.replace(' ', '&nbsp;')}** |")
     lines += [

@@ -121,7 +121,7 @@ def render(paths: StudyPaths, books: list[Path]) -> str:
         rendered=any(d.get("source") == "world" for d in params["datasets"].values()),
         datasets=list(params["datasets"]),
         command=_command(record["parameter_file"]),
-        warnings=_warnings(paths),
+        warnings=result_blocks.warnings(result_blocks.gates(paths.results)),
         claims=[_claim(row) for row in claims.to_dict("records")],
         claims_cell=table_cells.get("evaluate", ""),
         figures=[
@@ -172,14 +172,6 @@ def _parameters(params: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _command(file: str) -> str:
     return "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
-
-
-def _warnings(paths: StudyPaths) -> list[str]:
-    """What limits the verdicts of this study, as the README states it."""
-    main, sets = paths.results / "main_table.csv", paths.results / "quality_sets.csv"
-    found = result_blocks.head_room(storage.read_table(main)) if main.is_file() else []
-    found += result_blocks.drawings(storage.read_table(sets)) if sets.is_file() else []
-    return [text.replace("**", "") for text in found if text]
 
 
 def _listed(folder: Path) -> list[tuple[str, str]]:

@@ -12,14 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from ..analysis import verdict
 from ..core import storage
 
 SHOWN = "micro_full"  # the study whose results the pages show
-HEADROOM = 10.0  # points that real fine-tuning must gain over zero-shot, fixed before the runs
 PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
 NOTEBOOK = "notebooks/07_claims.ipynb"
 NEEDED = {"claim", "says", "quantity", "reported", "source", "ours", "low", "high", "low90"}
-NEEDED |= {"high90", "margin", "seeds", "datasets", "cells", "verdict", "settle", "detail"}
+NEEDED |= {"high90", "confidence", "margin", "seeds", "datasets", "cells", "settle", "detail"}
+NEEDED |= {"verdict", "not_valid_because"}
 NAMES = {"background": "background", "color": "colour", "texture": "texture", "pooled": "pooled"}
 
 
@@ -43,31 +44,7 @@ def record(root: Path) -> dict[str, Any]:
 
 def known(row: dict[str, Any]) -> bool:
     """Whether a claim has a number of this study."""
-    return isinstance(row["ours"], float) and row["ours"] == row["ours"]
-
-
-def invalid(root: Path) -> dict[str, str]:
-    """Claims whose verdict does not count, and why: no head-room, or images without their class."""
-    claims, reasons = load(root, "claims"), {}
-    sets = root / "results" / SHOWN / "quality_sets.csv"
-    poor = head_room(load(root, "main_table"))
-    if poor and poor[0].startswith("**Not valid"):
-        reasons = dict.fromkeys(claims["claim"], plain(poor[0]))
-    drawn = drawings(pd.read_csv(sets)) if sets.exists() else []
-    if drawn:
-        for name in claims["claim"][claims["quantity"].str.contains("DataDream")]:
-            reasons.setdefault(name, plain(drawn[0]))
-    return reasons
-
-
-def plain(text: str) -> str:
-    """Markdown without bold type."""
-    return text.replace("**", "")
-
-
-def verdict_of(row: dict[str, Any], reasons: dict[str, str]) -> str:
-    """The verdict of a claim as it is printed: "not valid" where its conditions do not hold."""
-    return "not valid" if row["claim"] in reasons else str(row["verdict"])
+    return not pd.isna(row["ours"])
 
 
 def interval(row: dict[str, Any], low: str = "low", high: str = "high") -> str:
@@ -112,11 +89,11 @@ def notebook(root: Path, up: str, *words: str) -> str:
 
 def claim_sections(root: Path, up: str) -> str:
     """A section for each claim: what was asked, what came out, and the cell behind it."""
-    reasons, lines = invalid(root), []
+    lines: list[str] = []
     cell = notebook(root, up, "<td>A1</td>", "verdict")
     for row in load(root, "claims").to_dict("records"):
         lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
-        first, *others = (f"| {key} | {value} |" for key, value in _facts(row, reasons))
+        first, *others = (f"| {key} | {value} |" for key, value in _facts(row))
         lines += [first, "|---|---|", *others, ""]
         lines += [
             f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
@@ -131,13 +108,16 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _facts(row: dict[str, Any], reasons: dict[str, str]) -> list[tuple[str, str]]:
+def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     """What a claim's section lists."""
     source = f" ({row['source']})" if isinstance(row["source"], str) else ""
     facts = [("quantity", row["quantity"]), ("the paper", f"{row['reported']}{source}")]
     if known(row):
         facts += [
-            ("this study", f"{row['ours']:+.2f} pp, 95 % interval {interval(row)}"),
+            (
+                "this study",
+                f"{row['ours']:+.2f} pp, {100 * row['confidence']:.3g} % interval {interval(row)}",
+            ),
             ("90 % interval, for equivalence", f"{interval(row, 'low90', 'high90')} pp"),
             ("margin", f"±{row['margin']:g} pp"),
             (
@@ -146,21 +126,61 @@ def _facts(row: dict[str, Any], reasons: dict[str, str]) -> list[tuple[str, str]
                 "cells",
             ),
         ]
-    facts.append(("verdict", f"**{verdict_of(row, reasons)}**"))
-    if row["claim"] in reasons:
-        facts.append(("why", reasons[row["claim"]]))
-    for key, name in (("settle", "what would settle it"), ("detail", "detail")):
+    facts.append(("verdict", f"**{row['verdict']}**"))
+    named = {"not_valid_because": "why", "settle": "what would settle it", "detail": "detail"}
+    for key, name in named.items():
         if isinstance(row[key], str) and row[key]:
             facts.append((name, row[key]))
     return facts
 
 
+def gates(folder: Path) -> verdict.Gates:
+    """The conditions of a study's verdicts, as its tables measure them; without tables none."""
+    main, sets = folder / "main_table.csv", folder / "quality_sets.csv"
+    if not main.is_file():
+        return verdict.Gates()
+    return verdict.Gates.of(
+        storage.read_table(main), storage.read_table(sets) if sets.is_file() else None
+    )
+
+
+def warnings(found: verdict.Gates) -> list[str]:
+    """A sentence for each condition that fails on a data set."""
+    out = [
+        f"{dataset}: fine-tuning on real photographs gains {gain:+.1f} points over zero-shot; "
+        f"{verdict.HEAD_ROOM:g} were asked for before the runs, so that arms have room to differ."
+        for dataset, gain in sorted(found.gains.items())
+        if gain < verdict.HEAD_ROOM
+    ]
+    return out + [
+        f"{dataset}: zero-shot CLIP names the class of {100 * own:.0f} % of DataDream's "
+        f"({variant}) images and of {100 * real:.0f} % of photographs, so DataDream's arms say "
+        "nothing about DataDream."
+        for (dataset, variant), (own, real) in sorted(found.named.items())
+        if own < verdict.NAMED * real
+    ]
+
+
 def validity(root: Path, up: str) -> str:
-    """What must hold before arms may be compared, and whether it does."""
-    sets = root / "results" / SHOWN / "quality_sets.csv"
-    found = [*head_room(load(root, "main_table"))]
-    found += drawings(pd.read_csv(sets)) if sets.exists() else []
-    return "\n\n".join(f"* {text}" for text in found if text) or "Every check passed."
+    """What must hold before arms may be compared, and whether it does, by data set."""
+    found = gates(root / "results" / SHOWN)
+    lines = ["| condition | data set | measured | needed | |", "|---|---|---|---|---|"]
+    for dataset, gain in sorted(found.gains.items()):
+        lines.append(
+            f"| real gains over zero-shot | {dataset} | {gain:+.1f} pp | "
+            f"{verdict.HEAD_ROOM:g} pp | {_holds(gain >= verdict.HEAD_ROOM)} |"
+        )
+    for (dataset, variant), (own, real) in sorted(found.named.items()):
+        lines.append(
+            f"| CLIP names the class of DataDream's images ({variant}) | {dataset} | "
+            f"{100 * own:.0f} % | {100 * verdict.NAMED * real:.0f} %, half of the photographs' | "
+            f"{_holds(own >= verdict.NAMED * real)} |"
+        )
+    return "\n".join(lines)
+
+
+def _holds(held: bool) -> str:
+    return "holds" if held else "**fails**"
 
 
 def baselines(root: Path, up: str) -> str:
@@ -238,56 +258,3 @@ def models(root: Path, up: str) -> str:
         mark = "reached" if value >= target else "**not reached**"
         lines.append(f"| {key.replace('_', ' ')} | {value:.3g} | {target:g} | {mark} |")
     return "\n".join(lines)
-
-
-def head_room(main: pd.DataFrame) -> list[str]:
-    """A warning where a study, or a data set of it, cannot tell its arms apart: no head-room over
-    zero-shot."""
-    gains = {}
-    for dataset, rows in main.groupby("dataset"):
-        arms = rows.set_index("arm")["mean"]
-        gains[dataset] = arms["real"] - arms["zero-shot"]
-    poor = [f"{d} {g:+.1f}" for d, g in gains.items() if g < HEADROOM]
-    if poor and len(poor) < len(gains):
-        return [
-            f"**Little room on {', '.join(poor)} points.** So much fine-tuning on real "
-            f"photographs gains over zero-shot there; {HEADROOM:g} points were asked for "
-            "before the runs, so that arms have room to differ. Pooled quantities hold these "
-            "data sets too; the table of effects has each by itself.",
-            "",
-        ]
-    return (
-        []
-        if not poor
-        else [
-            f"**Not valid yet.** Fine-tuning on real photographs must gain at least {HEADROOM:g} "
-            f"points over zero-shot before arms can be compared; it gains {', '.join(poor)}. The "
-            "micro models are undertrained (table below), so the verdicts above say nothing about "
-            "feasibility. They show that the machinery runs.",
-            "",
-        ]
-    )
-
-
-def drawings(sets: pd.DataFrame) -> list[str]:
-    """A warning where generated images do not show their classes: DataDream's arms say nothing."""
-    out = []
-    for dataset, rows in sets.groupby("dataset"):
-        share = rows.set_index("set")["recognised"]
-        for name in share.index[share.index.str.startswith("datadream")]:
-            if share[name] < 0.5 * share["real"]:
-                out.append(
-                    f"{dataset}, {name}: {100 * share[name]:.0f} % against "
-                    f"{100 * share['real']:.0f} % of photographs"
-                )
-    return (
-        []
-        if not out
-        else [
-            "**S4 is not valid yet.** Zero-shot CLIP names the class of too few generated images ("
-            + "; ".join(out)
-            + "), so its verdict is about the micro text-to-image model, not about "
-            "DataDream.",
-            "",
-        ]
-    )
