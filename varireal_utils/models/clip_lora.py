@@ -1,4 +1,4 @@
-"""LoRA on the query and value projections of both open_clip towers (PROTOCOL.md, C2).
+"""LoRA on the query and value projections of both open_clip towers (docs/protocol.md, C2).
 
 A block of CLIP projects its input x by one fused matrix W = [W_q; W_k; W_v]. LoRA freezes W and
 adds, to the rows of q and of v, a product of two thin matrices:

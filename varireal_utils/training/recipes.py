@@ -1,4 +1,4 @@
-"""Which images a classifier is trained on, from the name of a recipe (PROTOCOL.md, C2 and A6).
+"""Which images a classifier is trained on, from the name of a recipe (docs/protocol.md, C2 and A6).
 
     recipe                              training images                                 fraction
     zero_shot                           none: CLIP as it comes                              -
