@@ -1,6 +1,7 @@
 """Is one training set better than another: intervals, equivalence, and what would settle it.
 
-The reference reports one seed per arm and reads differences of 0.3 points (PROTOCOL.md, C4, 24).
+The reference reports one seed per arm and reads differences of 0.3 points
+(docs/protocol.md, C4, 24).
 Here an arm is a table of right and wrong answers, seeds x test images, and both arms of a
 comparison share seeds and images.
 
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats as sps
+from statsmodels.stats import contingency_tables
 
 CELLS = np.ndarray | Sequence[np.ndarray]
 
@@ -188,9 +190,8 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> dict:
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"Wanted two vectors of equal length, got {a.shape} and {b.shape}.")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    n = only_a + only_b
-    p = float(sps.binomtest(only_a, n, 0.5).pvalue) if n else 1.0
-    return {"only_a": only_a, "only_b": only_b, "p": p}
+    p = contingency_tables.mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue
+    return {"only_a": only_a, "only_b": only_b, "p": float(p)}
 
 
 def needed(cells: CELLS, margin: float, power: float = 0.8) -> dict:

@@ -121,11 +121,13 @@ def rewrite(folder: Path) -> list[str]:
             storage.write_text(path, text)
             changed.append(name)
         record["outputs"][f"results/{name}"] = storage.sha256_file(path)
-    for name in ("claims.yaml", "known.yaml"):
-        record["inputs"][name] = storage.sha256_file(name)
+    asked = {n: storage.sha256_file(n) for n in ("claims.yaml", "known.yaml")}
+    changed += [n for n, digest in asked.items() if record["inputs"].get(n) != digest]
+    record["inputs"] |= asked
     if changed:
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record["recomputed"] = {**run_record.git_state(), "started": started, "files": changed}
+        names = sorted({*record.get("recomputed", {}).get("files", []), *changed})
+        record["recomputed"] = {**run_record.git_state(), "started": started, "files": names}
         storage.write_json(folder / "run.json", record)
         provenance.seal(folder / "run.json")
     return changed
