@@ -198,6 +198,8 @@ def test_markdown_and_latex():
     assert "| a_b" in text and "1.23" in text and "nan" not in text and "<NA>" not in text
     tex = printing.to_latex(table, caption="C", label="tab:x")
     assert r"a\_b & 1.23 & 5 \\" in tex and r"c\% &  &  \\" in tex
+    odd = printing.to_latex(pd.DataFrame({"a$": ["x^2 {$y$}"]}))
+    assert r"a\$" in odd and r"x\textasciicircum 2 \{\$y\$\}" in odd
     assert r"\toprule" in tex and r"\begin{tabular}{lrr}" in tex
 
 

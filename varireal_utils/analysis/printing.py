@@ -1,6 +1,6 @@
 """Tables as people read them: a wide main table, Markdown, LaTeX.
 
-Invariant (tests/unit/test_printing.py): every accuracy stands in the row of its own training, and
+Invariant (tests/unit/test_tables.py): every accuracy stands in the row of its own training, and
 names with characters special to LaTeX are shown as they are.
 """
 
