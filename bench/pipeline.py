@@ -84,9 +84,7 @@ def loading(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
 def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> dict[str, float]:
     """Median seconds an edit of a colour with the micro models: one by one, and in batches."""
     params = load_params(ROOT / "params/micro.yaml", {"device": device})
-    bank = phrase_bank.load_bank(
-        ROOT / params["prompts"], "cars", {}, list(render.class_names("cars"))
-    )
+    bank = phrase_bank.load_bank(ROOT / params["prompts"], "cars", list(render.class_names("cars")))
     pipes, sources, rows = pipeline.load(params, "color"), [], []
     for n in range(batch):
         p = render.photograph("cars", "val", n)

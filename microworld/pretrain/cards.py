@@ -52,10 +52,7 @@ def _edited(
     config: PretrainConfig, attribute: str, count: int, params: dict
 ) -> tuple[list, list, list]:
     """count edits of held-out photographs: pictures, asked attribute names, results."""
-    banks = {
-        f: phrase_bank.load_bank(params["prompts"], f, {"family": f}, list(class_names(f)))
-        for f in FAMILIES
-    }
+    banks = {f: phrase_bank.load_bank(params["prompts"], f, list(class_names(f))) for f in FAMILIES}
     params = params | {
         "models": params["models"]
         | {

@@ -79,7 +79,7 @@ def test_evaluation_agrees_with_the_cpu(clip_folder, study):  # noqa: F811
 
 def settings(attribute: str, device: str) -> tuple:
     params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
-    bank = phrase_bank.load_bank(params["prompts"], "cars", {}, list(render.class_names("cars")))
+    bank = phrase_bank.load_bank(params["prompts"], "cars", list(render.class_names("cars")))
     return params, bank, pipeline.load(params, attribute)
 
 

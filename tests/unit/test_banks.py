@@ -43,7 +43,7 @@ def bank(request) -> dict:
     path = f"params/prompts/{request.param}.yaml"
     raw = phrase_bank.read_file(path)
     names = list(raw["families"][request.param]["color"]["classes"])
-    return phrase_bank.load_bank(path, request.param, {}, names) | {"names": names}
+    return phrase_bank.load_bank(path, request.param, names) | {"names": names}
 
 
 def test_every_class_has_its_phrases(bank):

@@ -24,7 +24,7 @@ FAST = {
 def setting():
     params = load_params("params/micro.yaml", FAST)
     names = list(render.class_names("cars"))
-    return params, phrase_bank.load_bank(params["prompts"], "cars", {}, names)
+    return params, phrase_bank.load_bank(params["prompts"], "cars", names)
 
 
 @pytest.fixture(scope="module")

@@ -392,7 +392,7 @@ def test_phrase_banks(tree: Any) -> None:
             return
 
         def use() -> Any:
-            bank = phrase_bank.load_bank(file, "cars", {}, ["alvera", "x"])
+            bank = phrase_bank.load_bank(file, "cars", ["alvera", "x"])
             phrase_bank.check_bank(bank)
             return bank
 
@@ -407,7 +407,7 @@ def test_phrase_files(data: bytes) -> None:
         file.write_bytes(data)
         through(
             "phrase files",
-            lambda: phrase_bank.check_bank(phrase_bank.load_bank(file, "cars", {}, ["alvera"])),
+            lambda: phrase_bank.check_bank(phrase_bank.load_bank(file, "cars", ["alvera"])),
             phrase_bank.PhraseError,
             "bank.yaml",
         )

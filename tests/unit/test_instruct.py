@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from varireal_utils.core import storage
+from varireal_utils.core.config_prompts import LocalModel
 from varireal_utils.prompts import chat, llm_phrases, local_llm
 from varireal_utils.prompts.openai_client import LanguageError
 
@@ -72,8 +73,9 @@ def folder(tmp_path_factory) -> Path:
 
 def opened(folder: Path, **more) -> chat.Model:
     return chat.open_model(
-        {"kind": "local", "path": str(folder), "max_tokens": 400} | more,
-        {"seed": 7, "device": "cpu"},
+        LocalModel(**{"kind": "local", "path": str(folder), "max_tokens": 400} | more),
+        7,
+        torch.device("cpu"),
     )
 
 

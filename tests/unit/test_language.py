@@ -9,12 +9,15 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tests.wordserver import COLORS, KEY, PLACES, answer, spec
 from varireal_utils.core import storage
+from varireal_utils.core.config_prompts import Endpoint, LlmPrompts
 from varireal_utils.prompts import chat, llm_phrases, openai_client, phrase_bank, phrase_checks
 from varireal_utils.prompts.openai_client import LanguageError
+from varireal_utils.prompts.stage import AttributesStage
 from varireal_utils.workflow import study
 
 
@@ -42,6 +45,24 @@ def params(server, **more) -> dict:
     }
 
 
+def prepared(values: dict, names: list[str], out: Path) -> llm_phrases.Phrases:
+    """The phrases of data set "mine" by the keys and values of a parameter file."""
+    prompts = values["prompts"]
+    settings = AttributesStage(
+        dataset="mine",
+        family=values["datasets"]["mine"].get("family", "mine"),
+        attributes=values["attributes"],
+        prompts=prompts if isinstance(prompts, str) else LlmPrompts.model_validate(prompts),
+        protocol="controlled",
+        seed=values["seed"],
+    )
+    return llm_phrases.prepare_phrases(settings, names, out, torch.device("cpu"))
+
+
+def endpoint(server, **more) -> Endpoint:
+    return Endpoint.model_validate(spec(server, **more))
+
+
 def proposal(server, folder: Path, attempts: int = 2, count: int = 2, attribute="background"):
     about = {
         "subject": "pets",
@@ -50,7 +71,7 @@ def proposal(server, folder: Path, attempts: int = 2, count: int = 2, attribute=
         "what": "place",
         "sentence": "a photo of a CLASS ____",
     }
-    model = chat.open_model(spec(server), {"seed": 7})
+    model = chat.open_model(endpoint(server), 7, torch.device("cpu"))
     return llm_phrases.propose(model, about, count, folder, attempts)
 
 
@@ -60,8 +81,8 @@ def dialogue(folder: Path) -> dict:
 
 
 def test_a_bank_is_asked_for_judged_and_read_like_any_other(server, tmp_path):
-    got = llm_phrases.prepare_phrases(params(server), "mine", ["pug", "{class}"], tmp_path)
-    bank = phrase_bank.load_bank(got.path, "mine", {}, ["pug", "{class}"])
+    got = prepared(params(server), ["pug", "{class}"], tmp_path)
+    bank = phrase_bank.load_bank(got.path, "mine", ["pug", "{class}"])
     phrase_bank.check_bank(bank)
     assert phrase_bank.lists(bank, "background", "pug") == PLACES
     assert phrase_bank.rgb(bank, "rust") == (150, 75, 40)
@@ -97,7 +118,7 @@ def test_the_judge_sees_neither_arm_nor_order(server, tmp_path):
         "what": "place",
         "sentence": "____",
     }
-    model = chat.open_model(spec(server), {"seed": 7})
+    model = chat.open_model(endpoint(server), 7, torch.device("cpu"))
     for number, lists in enumerate((PLACES, swapped)):
         rows, _ = llm_phrases.judge(model, about, lists, tmp_path / str(number), 7, 1)
         assert [r["proposed"] for r in rows] == ["feasible"] * 2 + ["infeasible"] * 2
@@ -120,23 +141,19 @@ def test_the_judge_sees_neither_arm_nor_order(server, tmp_path):
 
 
 def test_disagreements_can_be_dropped(server, tmp_path):
-    got = llm_phrases.prepare_phrases(
-        params(server, disagreements="drop"), "mine", ["pug"], tmp_path
-    )
-    bank = phrase_bank.load_bank(got.path, "mine", {}, ["pug"])
+    got = prepared(params(server, disagreements="drop"), ["pug"], tmp_path)
+    bank = phrase_bank.load_bank(got.path, "mine", ["pug"])
     assert phrase_bank.lists(bank, "background", "pug")["infeasible"] == ["on the moon"]
     phrase_bank.check_bank(phrase_bank.balance(bank, 0))
     server.answer = lambda body: answer(body).replace('"infeasible", "rea', '"feasible", "rea')
     with pytest.raises(LanguageError, match="leaves no infeasible phrase of background"):
-        llm_phrases.prepare_phrases(
-            params(server, disagreements="drop"), "mine", ["pug"], tmp_path / "b"
-        )
+        prepared(params(server, disagreements="drop"), ["pug"], tmp_path / "b")
 
 
 def test_lists_of_each_class_whatever_its_name(server, tmp_path):
     names = ["groups", "feasible", "F-16A/B"]
-    got = llm_phrases.prepare_phrases(params(server, per_class=True), "mine", names, tmp_path)
-    bank = phrase_bank.load_bank(got.path, "mine", {}, names)
+    got = prepared(params(server, per_class=True), names, tmp_path)
+    bank = phrase_bank.load_bank(got.path, "mine", names)
     assert len(phrase_bank.check_bank(bank)) == 12 and len(server.seen) == 12
     assert list(got.judgements["class"].unique()) == names
 
@@ -222,9 +239,7 @@ def test_fences_and_thoughts_are_no_fault(server, tmp_path, form):
 def test_every_phrase_is_judged(server, tmp_path):
     verdict = {"verdict": "feasible", "reason": "x"}
     server.answers = [places(), json.dumps({"1": verdict, "2": verdict, "4": {"verdict": "maybe"}})]
-    got = llm_phrases.prepare_phrases(
-        params(server) | {"attributes": ["background"]}, "mine", ["pug"], tmp_path
-    )
+    got = prepared(params(server) | {"attributes": ["background"]}, ["pug"], tmp_path)
     assert got.metrics["refused"] == 1 and len(got.judgements) == 4
     kept = [storage.read_json(p) for p in (tmp_path / "dialogue").glob("*.json")]
     said = " ".join(f for d in kept for e in d["exchanges"] for f in e["faults"])
@@ -246,7 +261,7 @@ def test_a_busy_server_is_waited_for_as_long_as_it_asks(server, tmp_path, waits)
 
 
 def test_time_outs_and_cut_lines_are_tried_again(server, waits):
-    short = spec(server, timeout=0.3, retries=1)
+    short = endpoint(server, timeout=0.3, retries=1)
     server.answers = [1.0, (200, {"Content-Length": "999"}, "{")]
     with pytest.raises(LanguageError, match="given up after 2 tries"):
         openai_client.ask(short, [], {})
@@ -275,7 +290,7 @@ def test_a_server_that_drips_is_cut_off(server):
         thread.start()
         url = f"http://127.0.0.1:{line.getsockname()[1]}/v1"
         with pytest.raises(LanguageError, match="took longer than 0.5 seconds"):
-            openai_client.ask(spec(server, url=url, timeout=0.5, retries=0), [], {})
+            openai_client.ask(endpoint(server, url=url, timeout=0.5, retries=0), [], {})
         ended.set()
         thread.join(5)
 
@@ -297,7 +312,7 @@ def test_a_server_that_drips_is_cut_off(server):
 def test_what_no_patience_helps_ends_at_once(server, waits, said, words):
     server.answers = [said]
     with pytest.raises(LanguageError, match=words):
-        openai_client.ask(spec(server), [], {})
+        openai_client.ask(endpoint(server), [], {})
     assert len(server.seen) == 1 and waits == []
 
 
@@ -319,7 +334,7 @@ def test_answers_cut_off_or_refused_say_so(server, tmp_path):
 def test_other_kinds_of_structure(server, kind):
     server.answers = ["x"]
     openai_client.ask(
-        spec(
+        endpoint(
             server,
             structured=kind,
             max_tokens_field="max_completion_tokens",
@@ -349,7 +364,7 @@ def test_the_key_is_sent_and_kept_nowhere(server, tmp_path, monkeypatch, capsys)
 
     server.answer = echo
     server.answers = [f"Is it {KEY}?"]
-    got = llm_phrases.prepare_phrases(p, "mine", ["pug"], tmp_path)
+    got = prepared(p, ["pug"], tmp_path)
     assert all(h["Authorization"] == f"Bearer {KEY}" for _, h, _ in server.seen)
     for said in (
         (401, {}, f"bad key {KEY}"),
@@ -358,7 +373,7 @@ def test_the_key_is_sent_and_kept_nowhere(server, tmp_path, monkeypatch, capsys)
     ):
         server.answers = [said]
         with pytest.raises(LanguageError) as error:
-            openai_client.ask(p["prompts"]["model"] | {"retries": 0}, [], {})
+            openai_client.ask(endpoint(server, api_key_env="WORDS_KEY", retries=0), [], {})
         assert "secret" not in str(error.value)
         assert error.value.__cause__ is None and "[key]" in str(error.value)
     print(got)
@@ -368,7 +383,7 @@ def test_the_key_is_sent_and_kept_nowhere(server, tmp_path, monkeypatch, capsys)
 
 
 def test_no_key_no_question(server, monkeypatch):
-    asked = spec(server, api_key_env="WORDS_KEY")
+    asked = endpoint(server, api_key_env="WORDS_KEY")
     monkeypatch.delenv("WORDS_KEY", raising=False)
     with pytest.raises(LanguageError, match="WORDS_KEY .* is not set; .*export WORDS_KEY="):
         openai_client.ask(asked, [], {})
@@ -382,24 +397,24 @@ def test_redirects_do_not_take_the_key_elsewhere(server, monkeypatch):
     monkeypatch.setenv("WORDS_KEY", KEY)
     server.answers = [(307, {"Location": f"{server.url}/elsewhere"}, "")]
     with pytest.raises(LanguageError, match="HTTP 307; redirects are not followed"):
-        openai_client.ask(spec(server, api_key_env="WORDS_KEY"), [], {})
+        openai_client.ask(endpoint(server, api_key_env="WORDS_KEY"), [], {})
     assert len(server.seen) == 1
 
 
 def test_what_was_answered_is_not_asked_again(server, tmp_path):
-    first = llm_phrases.prepare_phrases(params(server), "mine", ["pug"], tmp_path)
+    first = prepared(params(server), ["pug"], tmp_path)
     files = {p: p.read_bytes() for p in first.files}
     cheap = params(server)
     cheap["prompts"]["model"] |= {"price_input": 0.0, "retries": 0}
-    again = llm_phrases.prepare_phrases(cheap, "mine", ["pug"], tmp_path)
+    again = prepared(cheap, ["pug"], tmp_path)
     assert len(server.seen) == 4 and again.metrics["asked_now"] == 0
     assert again.metrics["prompt_tokens"] == 400
     assert {p: p.read_bytes() for p in again.files} == files
-    llm_phrases.prepare_phrases(params(server) | {"seed": 8}, "mine", ["pug"], tmp_path)
+    prepared(params(server) | {"seed": 8}, ["pug"], tmp_path)
     assert len(server.seen) == 6  # the judge's order is another one
     more = params(server)
     more["prompts"]["model"]["temperature"] = 1.0
-    llm_phrases.prepare_phrases(more, "mine", ["pug"], tmp_path)
+    prepared(more, ["pug"], tmp_path)
     assert len(server.seen) == 10
 
 
@@ -451,8 +466,13 @@ def test_good_phrases_pass_and_come_back_from_the_file(phrase):
 
 
 def test_a_phrase_file_asks_nobody(tmp_path):
-    p = {"prompts": "params/prompts/micro.yaml", "datasets": {"a": {"family": "cars"}}}
-    got = llm_phrases.prepare_phrases(p, "a", ["x"], tmp_path)
+    p = {
+        "prompts": "params/prompts/micro.yaml",
+        "datasets": {"mine": {"family": "cars"}},
+        "attributes": ["color"],
+        "seed": 7,
+    }
+    got = prepared(p, ["x"], tmp_path)
     assert got.path.as_posix() == p["prompts"] and got.files == [] and got.metrics == {}
     assert got.disagreements.empty and got.subject == "cars" and not list(tmp_path.iterdir())
 
@@ -461,7 +481,7 @@ def test_a_base_without_the_sentence_is_named(server, tmp_path):
     base = tmp_path / "base.yaml"
     base.write_text("{families: {}, templates: {}, verify: {}}")
     with pytest.raises(phrase_bank.PhraseError, match=r"base\.yaml: templates\.background\.edit"):
-        llm_phrases.prepare_phrases(params(server, base=str(base)), "mine", ["pug"], tmp_path)
+        prepared(params(server, base=str(base)), ["pug"], tmp_path)
 
 
 def test_a_stage_runs_again_when_the_block_or_its_base_changes(server, tmp_path):

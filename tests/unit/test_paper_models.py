@@ -47,7 +47,7 @@ def params(tmp_path_factory) -> dict:
 @pytest.fixture(scope="module")
 def bank():
     return phrase_bank.load_bank(
-        "params/prompts/micro.yaml", "cars", {}, list(render.class_names("cars"))
+        "params/prompts/micro.yaml", "cars", list(render.class_names("cars"))
     )
 
 

@@ -17,7 +17,7 @@ def bank(request, monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
     family = request.param
     return phrase_bank.load_bank(
-        FILE, f"micro_{family}", {"family": family}, list(render.class_names(family))
+        FILE, f"micro_{family}", list(render.class_names(family)), family
     ) | {"family": family}
 
 
@@ -113,7 +113,7 @@ def test_bad_banks_are_refused_with_file_attribute_and_phrase(
     change, words, monkeypatch, pytestconfig
 ):
     monkeypatch.chdir(pytestconfig.rootpath)
-    bad = copy.deepcopy(phrase_bank.load_bank(FILE, "micro_cars", {"family": "cars"}, []))
+    bad = copy.deepcopy(phrase_bank.load_bank(FILE, "micro_cars", [], "cars"))
     change(bad)
     with pytest.raises(PhraseError, match=rf"micro\.yaml.*{words}"):
         phrase_bank.check_bank(bad)
@@ -121,7 +121,7 @@ def test_bad_banks_are_refused_with_file_attribute_and_phrase(
 
 def test_unequal_lists_pass_under_the_faithful_protocol(monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
-    bank = phrase_bank.load_bank(FILE, "micro_cars", {"family": "cars"}, [])
+    bank = phrase_bank.load_bank(FILE, "micro_cars", [], "cars")
     bank["phrases"]["texture"]["*"]["feasible"].pop()
     assert phrase_bank.check_bank(bank, controlled=False)
     with pytest.raises(PhraseError, match="controlled"):
@@ -152,12 +152,12 @@ def test_lists_by_class(tmp_path):
             }
         },
     )
-    bank = phrase_bank.load_bank(path, "mine", {}, ["F-16A/B", "{phrase}"])
+    bank = phrase_bank.load_bank(path, "mine", ["F-16A/B", "{phrase}"])
     assert len(phrase_bank.check_bank(bank)) == 4
     assert phrase_bank.draw(bank, "color", "feasible", "{phrase}", "x", 1, 0) == ["blue"]
     assert phrase_bank.edit_prompt(bank, "color", "red", "{phrase}").endswith("{phrase}")
     with pytest.raises(PhraseError, match=r"mine\.color: no phrases for \['cat'\]"):
-        phrase_bank.load_bank(path, "mine", {}, ["F-16A/B", "cat"])
+        phrase_bank.load_bank(path, "mine", ["F-16A/B", "cat"])
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_lists_by_class(tmp_path):
 def test_files_that_are_no_banks(tmp_path, text, words):
     (tmp_path / "b.yaml").write_text(text)
     with pytest.raises(PhraseError, match=rf"(?s)b\.yaml: .*{words}"):
-        phrase_bank.load_bank(tmp_path / "b.yaml", "mine", {}, [])
+        phrase_bank.load_bank(tmp_path / "b.yaml", "mine", [])
     with pytest.raises(PhraseError, match="no such phrase file"):
-        phrase_bank.load_bank(tmp_path / "none.yaml", "mine", {}, [])
+        phrase_bank.load_bank(tmp_path / "none.yaml", "mine", [])
 
 
 def test_forms_of_the_file_and_balanced_arms(tmp_path):
@@ -199,7 +199,7 @@ def test_forms_of_the_file_and_balanced_arms(tmp_path):
     }
     path = tmp_path / "toys.yaml"
     path.write_text(yaml.safe_dump(data))
-    bank = phrase_bank.load_bank(path, "toys", {}, ["a", "b", "c"])
+    bank = phrase_bank.load_bank(path, "toys", ["a", "b", "c"])
     assert phrase_bank.lists(bank, "background", "c") == {
         "feasible": ["on a sofa"],
         "infeasible": ["in lava"],
@@ -219,4 +219,4 @@ def test_forms_of_the_file_and_balanced_arms(tmp_path):
     groups["small"]["classes"] = ["c", "a"]
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(PhraseError, match="another group too"):
-        phrase_bank.load_bank(path, "toys", {}, ["a", "b", "c"])
+        phrase_bank.load_bank(path, "toys", ["a", "b", "c"])

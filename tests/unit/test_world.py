@@ -122,7 +122,7 @@ def test_captions_are_in_the_vocabulary(tmp_path):
 @BY_FAMILY
 def test_phrase_file_speaks_the_captions_language(family):
     bank = phrase_bank.load_bank(
-        "params/prompts/micro.yaml", family, {}, list(render.class_names(family))
+        "params/prompts/micro.yaml", family, list(render.class_names(family))
     )
     phrase_bank.check_bank(bank)
     words = set(captions.vocabulary())

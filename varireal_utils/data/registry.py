@@ -2,6 +2,7 @@
 
     DATA_SETS      source -> entry; a new data set is a module in data/sets and a line here
     parse          settings of a data set, typed and checked
+    of_study       the same of a study's configuration
     entries        all entries of a source, each image once
     local          settings with a root on this machine, fetched where they say so
     source_files   what a data set's table depends on, for the key of 01_data
@@ -20,6 +21,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..core import storage
+from ..core.config import StudyConfig
+from ..core.config_errors import ParameterError, nearest
 from . import downloads
 from .data_set import DataSet, DataSetSpec
 from .image_record import DatasetError, Entry, Skipped
@@ -100,6 +103,16 @@ def _explained(name: str, source: str, error: ValidationError) -> DatasetError:
     words = fault.get("ctx", {}).get("wanted", fault["msg"])
     key = fault["loc"][0] if fault["loc"] else "source"
     return DatasetError(f"datasets.{name}.{key}: got {fault['input']!r}, wanted {words}")
+
+
+def of_study(config: StudyConfig, name: str) -> DataSetSpec:
+    """Typed settings of a data set of a study. Raises ParameterError for a name that is none,
+    DatasetError for settings that are wrong."""
+    if name not in config.datasets:
+        raise ParameterError(
+            f"{config.file}: datasets: no data set {name!r}{nearest(name, config.datasets)}"
+        )
+    return parse(name, config.datasets[name])
 
 
 def entries(name: str, spec: DataSetSpec, skipped: Skipped) -> list[Entry]:

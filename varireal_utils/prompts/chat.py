@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from ..core import storage
+from ..core.config_base import content
+from ..core.config_prompts import Endpoint, LocalModel
 from ..core.json_schema import jsonschema
 from . import openai_client
 from .openai_client import LanguageError, Message, Reply
-
-UNDECIDING = ("api_key_env", "timeout", "retries", "price_input", "price_output")
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ class Model:
     prices: tuple[float, float] | None = None
 
 
-def open_model(spec: dict[str, Any], params: dict[str, Any]) -> Model:
-    """The model of a block `prompts.model` or `prompts.judge` (params.py has checked it).
+def open_model(spec: Endpoint | LocalModel, seed: int, device: torch.device) -> Model:
+    """The model that answers, by its settings; seed and device: of a local one.
 
     Local weights are loaded when the first question is not answered by a kept dialogue.
     """
-    about = {k: v for k, v in spec.items() if k not in UNDECIDING}
-    if spec["kind"] == "endpoint":
-        prices = [spec.get(k) for k in ("price_input", "price_output")]
+    about = _about(spec)
+    if isinstance(spec, Endpoint):
+        prices = (spec.price_input, spec.price_output)
         return Model(
-            spec["name"],
+            spec.name,
             about,
             lambda m, s: openai_client.ask(spec, m, s),
-            None if None in prices else (prices[0], prices[1]),
+            None if prices[0] is None or prices[1] is None else (prices[0], prices[1]),
         )
     loaded: list[Any] = []
 
@@ -61,10 +62,18 @@ def open_model(spec: dict[str, Any], params: dict[str, Any]) -> Model:
         from . import local_llm
 
         if not loaded:
-            loaded.append(local_llm.load(spec, params))
-        return local_llm.ask(spec, loaded[0], messages, schema, params["seed"])
+            loaded.append(local_llm.load(spec, device))
+        return local_llm.ask(spec, loaded[0], messages, schema, seed)
 
-    return Model(spec["path"], about, reply, (0.0, 0.0))
+    return Model(spec.path, about, reply, (0.0, 0.0))
+
+
+def _about(spec: Endpoint | LocalModel) -> dict[str, Any]:
+    """What decides a model's answers, without defaults, whole numbers as int: a kept dialogue is
+    found again however the parameter file writes them."""
+    given = {"kind": spec.kind} | spec.model_dump(exclude_defaults=True)
+    whole = {k: int(v) for k, v in given.items() if isinstance(v, float) and v.is_integer()}
+    return {k: v for k, v in (given | whole).items() if k in content(spec)}
 
 
 def converse(

@@ -77,7 +77,7 @@ def page(table: pd.DataFrame, dataset: str, shows: str) -> str:
     """The page as HTML. shows: what the photographs show, in a few words."""
     source = (resources.files(__package__) / "vote_page.html").read_text(encoding="utf-8")
     parts = {
-        name: _digest(re.search(rf"<{name}>(.*?)</{name}>", source, re.DOTALL)[1])
+        name: _digest("".join(re.findall(rf"<{name}>(.*?)</{name}>", source, re.DOTALL)[:1]))
         for name in ("style", "script")
     }
     items = [
@@ -118,7 +118,8 @@ def files(folder: Path) -> list[Path]:
 
 def read(paths: list[Path], table: pd.DataFrame) -> pd.DataFrame:
     """Votes (voter, item, vote) from files that the page wrote. Raises VoteError."""
-    rows, where = [], {}
+    rows: list[dict[str, Any]] = []
+    where: dict[tuple[str, str], Path] = {}
     for path in paths:
         size = path.stat().st_size
         if size > MOST:

@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from ..core import storage
 from ..core.attributes import ATTRIBUTES
+from ..core.config_prompts import LlmPrompts
 from ..core.seeds import numpy_rng
 from . import chat, phrase_bank, phrase_checks
-from .openai_client import LanguageError
+from .openai_client import LanguageError, Message
 from .phrase_bank import ARMS
+from .stage import AttributesStage
 
 BATCH = 40  # phrases a judge sees at once
 COLUMNS = ["attribute", "class", "phrase", "proposed", "judged", "reason", "agree"]
@@ -112,70 +115,90 @@ class Phrases:
         }
 
 
+@dataclass
+class _Inquiry:
+    """Questions about one data set, and what was answered so far.
+
+    author, judging: who writes phrases, who judges them; folder: of the dialogues; attributes: as
+    a phrase file has them; colors: name -> RGB; rows: of the dialogues; verdicts: as COLUMNS.
+    """
+
+    settings: AttributesStage
+    prompts: LlmPrompts
+    author: chat.Model
+    judging: chat.Model
+    folder: Path
+    colors: dict[str, list[int]]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+
+    def ask(self, attribute: str, sentence: str, class_names: list[str]) -> None:
+        """Ask for the phrases of an attribute, for all classes at once or for each."""
+        if self.prompts.per_class:
+            groups = {
+                name: {"classes": [name], **self._lists(attribute, sentence, [name], name)}
+                for name in class_names
+            }
+            self.attributes[attribute] = {"groups": groups}
+        else:
+            self.attributes[attribute] = self._lists(attribute, sentence, class_names, "*")
+
+    def _lists(
+        self, attribute: str, sentence: str, class_names: list[str], name: str
+    ) -> dict[str, list[str]]:
+        prompts, attempts = self.prompts, self.prompts.attempts
+        about = {
+            "subject": prompts.subject,
+            "classes": json.dumps(class_names),
+            "attribute": attribute,
+            "what": ATTRIBUTES[attribute].what,
+            "sentence": sentence,
+        }
+        lists, new, row = propose(
+            self.author, about, prompts.counts[attribute], self.folder, attempts
+        )
+        self.colors = new | self.colors
+        said, more = judge(self.judging, about, lists, self.folder, self.settings.seed, attempts)
+        self.rows += [row, *more]
+        self.verdicts += [{"attribute": attribute, "class": name, **v} for v in said]
+        return _kept(lists, said, prompts, attribute, name)
+
+
 def prepare_phrases(
-    params: dict[str, Any], dataset: str, class_names: list[str], out: Path
+    settings: AttributesStage, class_names: list[str], out: Path, device: torch.device
 ) -> Phrases:
     """The phrase file of a data set: the one that `prompts` names, or one asked for now.
 
-    A model's phrases are written to out/phrases.yaml. A question that was answered before is not
-    asked again. Raises LanguageError, PhraseError.
+    Writes a model's phrases to out/phrases.yaml. Asks no question again that was answered before.
+    device: of a local model. Raises LanguageError, PhraseError.
     """
-    asked = params["prompts"]
-    if isinstance(asked, str):
-        return Phrases(
-            Path(asked), params["datasets"][dataset].get("family", dataset), inputs=[Path(asked)]
-        )
-    base = phrase_bank.read_file(asked["base"])
-    author = chat.open_model(asked["model"], params)
-    judging = chat.open_model(asked["judge"], params) if "judge" in asked else author
-    folder, rows, verdicts = out / "dialogue", [], []
-    attributes, colors = {}, dict(base.get("colors", {}))
-    for attribute in params["attributes"]:
-        sentence = _sentence(base, attribute, asked["base"])
-        groups = {}
-        for names in [[c] for c in class_names] if asked.get("per_class") else [class_names]:
-            about = {
-                "subject": asked["subject"],
-                "classes": json.dumps(names),
-                "attribute": attribute,
-                "what": ATTRIBUTES[attribute].what,
-                "sentence": sentence,
-            }
-            lists, new, row = propose(
-                author, about, asked["counts"][attribute], folder, asked.get("attempts", 3)
-            )
-            colors = new | colors
-            said, more = judge(
-                judging, about, lists, folder, params["seed"], asked.get("attempts", 3)
-            )
-            rows += [row, *more]
-            name = names[0] if asked.get("per_class") else "*"
-            verdicts += [{"attribute": attribute, "class": name, **v} for v in said]
-            groups[name] = {"classes": names, **_kept(lists, said, asked, attribute, name)}
-        attributes[attribute] = (
-            {"groups": groups} if "*" not in groups else {arm: groups["*"][arm] for arm in ARMS}
-        )
-    family = params["datasets"][dataset].get("family", dataset)
+    prompts = settings.prompts
+    if isinstance(prompts, str):
+        return Phrases(Path(prompts), settings.family, inputs=[Path(prompts)])
+    base = phrase_bank.read_file(prompts.base)
+    author = chat.open_model(prompts.model, settings.seed, device)
+    judging = chat.open_model(prompts.judge, settings.seed, device) if prompts.judge else author
+    colors = dict(base.get("colors", {}))
+    asked = _Inquiry(settings, prompts, author, judging, out / "dialogue", colors)
+    for attribute in settings.attributes:
+        asked.ask(attribute, _sentence(base, attribute, prompts.base), class_names)
     path = out / "phrases.yaml"
+    content = {
+        "templates": base["templates"],
+        "verify": base["verify"],
+        "colors": _used(asked.colors, asked.attributes),
+        "families": {settings.family: asked.attributes},
+        "source": {"model": author.name, "judge": judging.name},
+    }
     storage.write_text(
-        path,
-        yaml.safe_dump(
-            {
-                "templates": base["templates"],
-                "verify": base["verify"],
-                "colors": _used(colors, attributes),
-                "families": {family: attributes},
-                "source": {"model": author.name, "judge": judging.name},
-            },
-            sort_keys=False,
-            allow_unicode=True,
-            width=100,
-        ),
+        path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     )
-    table = pd.DataFrame(verdicts, columns=COLUMNS)
+    table = pd.DataFrame(asked.verdicts, columns=COLUMNS)
     storage.write_table(out / "judgements.csv", table)
-    files = [path, out / "judgements.csv", *sorted({folder / r["file"] for r in rows})]
-    return Phrases(path, asked["subject"], table, chat.usage(rows), files, [Path(asked["base"])])
+    files = [path, out / "judgements.csv", *sorted({asked.folder / r["file"] for r in asked.rows})]
+    usage = chat.usage(asked.rows)
+    return Phrases(path, prompts.subject, table, usage, files, [Path(prompts.base)])
 
 
 def propose(
@@ -211,7 +234,9 @@ def propose(
 
 def proposal_faults(answer: dict[str, list]) -> list[str]:
     """What is wrong with the phrases of an answer that has the form of the schema."""
-    wrong, seen, looks = [], {}, {}
+    wrong: list[str] = []
+    seen: dict[str, str] = {}
+    looks: dict[tuple[int, ...], str] = {}
     for arm in ARMS:
         for i, item in enumerate(answer[arm]):
             phrase, where = _said(item), f"{arm}[{i}]"
@@ -278,12 +303,12 @@ def judge(
 def _kept(
     lists: dict[str, list[str]],
     said: list[dict[str, Any]],
-    asked: dict[str, Any],
+    asked: LlmPrompts,
     attribute: str,
     name: str,
 ) -> dict[str, list[str]]:
     """The lists, without what was disagreed on where `disagreements` is drop."""
-    if asked.get("disagreements", "keep") == "keep":
+    if asked.disagreements == "keep":
         return lists
     good = {v["phrase"] for v in said if v["agree"]}
     kept = {arm: [p for p in lists[arm] if p in good] for arm in ARMS}
@@ -316,7 +341,7 @@ def _sentence(base: dict[str, Any], attribute: str, path: str) -> str:
     return template.replace("{class}", "CLASS").replace("{phrase}", "____")
 
 
-def _messages(text: str) -> list[chat.Message]:
+def _messages(text: str) -> list[Message]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
 
 

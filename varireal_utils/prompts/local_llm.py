@@ -18,7 +18,7 @@ import regex
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..core.device import device_of
+from ..core.config_prompts import LocalModel
 from ..core.seeds import seed_for
 from ..models import loaders
 from .openai_client import LanguageError, Message, Reply
@@ -27,17 +27,12 @@ KEEP, FURTHER = 8, 64
 _GAP = "[ \n]?"
 
 
-def load(spec: dict[str, Any], params: dict[str, Any]) -> tuple[Any, Any]:
+def load(spec: LocalModel, device: torch.device) -> tuple[Any, Any]:
     """(model, tokenizer) of kind local. Raises LanguageError if it cannot chat."""
-    model, tokenizer = loaders.load_language(
-        str(spec["path"]),
-        device_of(params.get("device", "auto")),
-        spec.get("revision", "main"),
-        spec.get("dtype", "float32"),
-    )
+    model, tokenizer = loaders.load_language(spec.path, device, spec.revision, spec.dtype)
     if not tokenizer.chat_template:
         raise LanguageError(
-            f"{spec['path']}: its tokenizer has no chat template, so it is no "
+            f"{spec.path}: its tokenizer has no chat template, so it is no "
             "instruct model; name one that is"
         )
     return model, tokenizer
@@ -45,7 +40,7 @@ def load(spec: dict[str, Any], params: dict[str, Any]) -> tuple[Any, Any]:
 
 @torch.inference_mode()
 def ask(
-    spec: dict[str, Any],
+    spec: LocalModel,
     loaded: tuple[Any, Any],
     messages: list[Message],
     schema: dict[str, Any],
@@ -58,28 +53,28 @@ def ask(
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # the template's own errors: jinja2's and what it raises on purpose
         raise LanguageError(
-            f"{spec['path']}: its chat template refuses this dialogue: {ascii(str(error)[:200])}"
+            f"{spec.path}: its chat template refuses this dialogue: {ascii(str(error)[:200])}"
         ) from None
     given = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
-    length, room = given["input_ids"].shape[1], spec.get("max_tokens", 2000)
+    length, room = given["input_ids"].shape[1], spec.max_tokens
     most = getattr(model.config, "max_position_embeddings", None)
     if most and length + room > most:
         raise LanguageError(
-            f"{spec['path']}: the dialogue has {length} tokens and max_tokens asks "
+            f"{spec.path}: the dialogue has {length} tokens and max_tokens asks "
             f"for {room} more, but the model reads {most}; lower max_tokens or "
             "prompts.counts, or name a model that reads more"
         )
-    hot = spec.get("temperature", 0)
+    hot = spec.temperature
     how: dict[str, Any] = (
         {"do_sample": True, "temperature": float(hot), "top_p": 1.0, "top_k": 0}
         if hot
         else {"do_sample": False}
     )
-    if spec.get("structured", "constrained") == "constrained":
+    if spec.structured == "constrained":
         how["logits_processor"] = LogitsProcessorList([Fitting(schema, tokenizer, length)])
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed_for("language", spec.get("seed", seed), text))
+        torch.manual_seed(seed_for("language", seed if spec.seed is None else spec.seed, text))
         out = model.generate(
             **given,
             max_new_tokens=room,

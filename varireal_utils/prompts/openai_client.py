@@ -19,7 +19,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.config_prompts import LOOPBACK
+from ..core.config_prompts import LOOPBACK, Endpoint
 from ..data.transfer import retry_after
 
 Message = dict[str, str]
@@ -51,27 +51,28 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def ask(spec: dict[str, Any], messages: list[Message], schema: dict[str, Any]) -> Reply:
+def ask(spec: Endpoint, messages: list[Message], schema: dict[str, Any]) -> Reply:
     """One answer to a dialogue, with patience for a busy server.
 
-    spec: `prompts.model` of kind endpoint, checked. schema: JSON Schema of the answer, sent as the
+    schema: JSON Schema of the answer, sent as the
     `structured` of spec says; bounds on numbers and lengths stay here, for some servers refuse
     them. Raises LanguageError.
     """
     body: dict[str, Any] = {
-        "model": spec["name"],
+        "model": spec.name,
         "messages": messages,
-        spec.get("max_tokens_field", "max_tokens"): spec.get("max_tokens", 2000),
+        spec.max_tokens_field: spec.max_tokens,
     }
-    body |= {k: spec[k] for k in ("temperature", "seed") if k in spec}
-    kind = spec.get("structured", "json_schema")
+    chosen = {"temperature": spec.temperature, "seed": spec.seed}
+    body |= {k: v for k, v in chosen.items() if v is not None}
+    kind = spec.structured
     if kind != "none":
         body["response_format"] = {"type": kind} | (
             {}
             if kind == "json_object"
             else {"json_schema": {"name": "answer", "strict": True, "schema": unbounded(schema)}}
         )
-    began, problem, tries = time.monotonic(), "", spec.get("retries", 5) + 1
+    began, problem, tries = time.monotonic(), "", spec.retries + 1
     for number in range(1, tries + 1):
         wait = 0.0
         try:
@@ -99,19 +100,19 @@ def unbounded(schema: Any) -> Any:
     return [unbounded(v) for v in schema] if isinstance(schema, list) else schema
 
 
-def _address(spec: dict[str, Any]) -> str:
-    return f"{spec['url'].rstrip('/')}/chat/completions"
+def _address(spec: Endpoint) -> str:
+    return f"{spec.url.rstrip('/')}/chat/completions"
 
 
-def _key(spec: dict[str, Any]) -> str:
-    name = spec.get("api_key_env")
+def _key(spec: Endpoint) -> str:
+    name = spec.api_key_env
     if not name:
         return ""
     key = os.environ.get(name, "").strip()
     if not key:
         raise LanguageError(
             f"the environment variable {name} (api_key_env) is not set; set it to "
-            f"the key of {spec['url']} before starting: export {name}=..."
+            f"the key of {spec.url} before starting: export {name}=..."
         )
     if not re.fullmatch(r"[!-~]+", key):
         raise LanguageError(
@@ -121,23 +122,23 @@ def _key(spec: dict[str, Any]) -> str:
     return key
 
 
-def _hide(spec: dict[str, Any], text: str) -> str:
+def _hide(spec: Endpoint, text: str) -> str:
     """The text without the key, in the forms in which JSON may write it."""
-    key = os.environ.get(spec.get("api_key_env", ""), "").strip()
+    key = os.environ.get(spec.api_key_env, "").strip()
     for form in {key, json.dumps(key)[1:-1], key.replace("/", "\\/")} - {""}:
         text = text.replace(form, "[key]")
     return text
 
 
-def _post(spec: dict[str, Any], body: dict[str, Any]) -> str:
+def _post(spec: Endpoint, body: dict[str, Any]) -> str:
     """The body of the server's answer. `timeout` is for the whole of it, in seconds."""
-    limit = float(spec.get("timeout", 300))
+    limit = spec.timeout
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     key = _key(spec)
     if key:
         headers["Authorization"] = f"Bearer {key}"
     handlers: list[Any] = [_Stay()]
-    if urllib.parse.urlsplit(spec["url"]).hostname in LOOPBACK:
+    if urllib.parse.urlsplit(spec.url).hostname in LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(_address(spec), json.dumps(body).encode(), headers)
     until, pieces, size = time.monotonic() + limit, [], 0
@@ -157,7 +158,7 @@ def _post(spec: dict[str, Any], body: dict[str, Any]) -> str:
     return b"".join(pieces).decode("utf-8", "replace")
 
 
-def _read(spec: dict[str, Any], answer: str, seconds: float, tries: int) -> Reply:
+def _read(spec: Endpoint, answer: str, seconds: float, tries: int) -> Reply:
     try:
         data = json.loads(answer)
         choice = data["choices"][0]
@@ -188,7 +189,7 @@ def _read(spec: dict[str, Any], answer: str, seconds: float, tries: int) -> Repl
     )
 
 
-def _told(spec: dict[str, Any], error: urllib.error.HTTPError) -> str:
+def _told(spec: Endpoint, error: urllib.error.HTTPError) -> str:
     """What the server said about an error, without the key, in one line."""
     try:
         said = error.read(2000).decode("utf-8", "replace")
@@ -200,20 +201,20 @@ def _told(spec: dict[str, Any], error: urllib.error.HTTPError) -> str:
     return f"{_address(spec)}: HTTP {error.code}" + (f": {ascii(said)}" if said else "")
 
 
-def _remedy(spec: dict[str, Any], code: int, wait: float) -> str:
+def _remedy(spec: Endpoint, code: int, wait: float) -> str:
     if wait > PATIENCE:
         return f"; it asks to wait {wait:,.0f} seconds: run again then"
     if 300 <= code < 400:
         return "; redirects are not followed: put the final address into `url`"
     if code in (401, 403):
-        name = spec.get("api_key_env")
+        name = spec.api_key_env
         return (
             f"; the key in the environment variable {name} is not accepted"
             if name
             else "; it wants a key: name its environment variable under api_key_env"
         )
     if code == 404:
-        return f"; check `url` and the model's `name` ({spec['name']})"
+        return f"; check `url` and the model's `name` ({spec.name})"
     return (
         "; if it does not know response_format, set structured: json_object or none; if it "
         "does not know max_tokens, set max_tokens_field: max_completion_tokens"

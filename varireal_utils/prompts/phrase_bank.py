@@ -29,11 +29,11 @@ class PhraseError(ValueError):
     """A phrase bank that cannot be used; names file, attribute, class and phrase."""
 
 
-def load_bank(path: str | Path, dataset: str, spec: dict, class_names: list[str]) -> Bank:
+def load_bank(path: str | Path, dataset: str, class_names: list[str], family: str = "") -> Bank:
     """The phrases of one data set from a YAML file.
 
-    The file's `families` maps a family (the data set's `family`, else its own name) to
-    attributes, each in one of four forms (F, I: lists of feasible and infeasible phrases):
+    The file's `families` maps a family ("": the data set's own name) to attributes, each in one of
+    four forms (F, I: lists of feasible and infeasible phrases):
 
         {feasible: F, infeasible: I}                             one pair of lists for all classes
         {<class>: {feasible: F, infeasible: I}, ...}             a pair for each class
@@ -45,7 +45,7 @@ def load_bank(path: str | Path, dataset: str, spec: dict, class_names: list[str]
     path = Path(path)
     data = read_file(path)
     _check_form(data, path)
-    family = spec.get("family", dataset)
+    family = family or dataset
     if family not in data["families"]:
         raise PhraseError(
             f"{path}: families: no {family!r} for data set {dataset!r}; it has "

@@ -1,0 +1,48 @@
+"""What the phrases of a data set depend on: the slice of stage 02_attributes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from ..core.config import Prompts, StudyConfig
+from ..core.config_base import SOURCE_FILE
+from ..core.config_prompts import LlmPrompts, LocalModel
+from ..core.stage import StageSettings
+from ..data import registry
+
+
+class AttributesStage(StageSettings):
+    """prompts: a phrase file, or what a language model is asked for; family: whose phrases of the
+    file; protocol: controlled makes both arms equally long; seed: of draws and of the ballot."""
+
+    dataset: str
+    family: str
+    attributes: list[str]
+    prompts: Annotated[Prompts, SOURCE_FILE]
+    protocol: Literal["controlled", "faithful"]
+    seed: int
+
+    @property
+    def computes(self) -> bool:  # type: ignore[override]
+        """Whether a network runs on this machine: a language model's local weights."""
+        return isinstance(self.prompts, LlmPrompts) and any(
+            isinstance(model, LocalModel) for model in (self.prompts.model, self.prompts.judge)
+        )
+
+    @property
+    def controlled(self) -> bool:
+        """Whether both arms draw from equally long lists."""
+        return self.protocol == "controlled"
+
+    @classmethod
+    def of(cls, config: StudyConfig, **target: str) -> Self:
+        """The slice of data set `target["dataset"]`."""
+        name = target["dataset"]
+        return cls(
+            dataset=name,
+            family=registry.of_study(config, name).phrase_family(name),
+            attributes=config.attributes,
+            prompts=config.prompts,
+            protocol=config.protocol,
+            seed=config.seed,
+        )
