@@ -4,13 +4,18 @@
 under `attributes`, with a section `edit.<name>`.
 """
 
+from importlib import import_module
+
 from .attribute import Attribute
-from .background import BACKGROUND
-from .color import COLOR
-from .texture import TEXTURE
 
 __all__ = ["ATTRIBUTES", "Attribute", "attribute"]
-ATTRIBUTES: dict[str, Attribute] = {a.name: a for a in (BACKGROUND, COLOR, TEXTURE)}
+MODULES = (
+    "background",
+    "color",
+    "texture",
+)
+_ENTRIES: list[Attribute] = [import_module(f".{m}", __name__).ATTRIBUTE for m in MODULES]
+ATTRIBUTES: dict[str, Attribute] = {entry.name: entry for entry in _ENTRIES}
 
 
 def attribute(name: str) -> Attribute:

@@ -2,7 +2,7 @@
 
 from .attribute import Attribute
 
-BACKGROUND = Attribute(
+ATTRIBUTE = Attribute(
     name="background",
     label="background",
     region="background",

@@ -2,7 +2,7 @@
 
 from .attribute import Attribute
 
-COLOR = Attribute(
+ATTRIBUTE = Attribute(
     name="color",
     label="colour",
     region="object",

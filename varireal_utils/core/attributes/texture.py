@@ -2,7 +2,7 @@
 
 from .attribute import Attribute
 
-TEXTURE = Attribute(
+ATTRIBUTE = Attribute(
     name="texture",
     label="texture",
     region="object",
