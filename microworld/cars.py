@@ -389,8 +389,11 @@ def _shell(shape: Shape, jit: Jitter) -> list[Part]:
     out.append(body(gaps, 0.55, 0.0, stroke=0.007))
     skirt = _box(jit, (left + right) / 2, shape.sill, 2.0, 0.044, 0)
     out.append(detail(_inside(skirt, shell), TRIM, ARCH))
-    for x, h, w, t, *ink in ((*shape.head, HEAD, HEAD_LOW), (*shape.tail, TAIL, TAIL_LOW)):
-        out.append(detail(_inside(_box(jit, x, h, w, t, 0.45 * min(w, t)), shell), *ink))
+    for (x, h, w, t), color, low in (
+        (shape.head, HEAD, HEAD_LOW),
+        (shape.tail, TAIL, TAIL_LOW),
+    ):
+        out.append(detail(_inside(_box(jit, x, h, w, t, 0.45 * min(w, t)), shell), color, low))
     return out
 
 

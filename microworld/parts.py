@@ -32,7 +32,7 @@ class Part:
 
     path: skia.Path
     role: str
-    color: tuple[int, int, int] | None = None
+    color: tuple[int, int, int] = (0, 0, 0)
     bottom: tuple[int, int, int] | None = None
     light: float = 1.0
     volume: float = 0.6

@@ -13,8 +13,8 @@ from .canvas import NEUTRAL, SIZE, Brush, Ground, shade
 
 def city_street(b: Brush) -> Ground:
     b.fade(0, 90, (112, 164, 222), (226, 214, 214))
-    for x in range(-6, 128, 16):
-        b.rect(x, b.u(10, 30), 17, 80, (150, 164, 194))
+    for left in range(-6, 128, 16):
+        b.rect(left, b.u(10, 30), 17, 80, (150, 164, 194))
     walls = ((196, 110, 84), (128, 116, 150), (222, 176, 120), (94, 122, 152), (168, 92, 92))
     first, x, k = int(b.u(0, 5)), b.u(-10, -2), 0
     while x < SIZE:
@@ -93,8 +93,8 @@ def runway(b: Brush) -> Ground:
     b.cloud(b.u(56, 110), b.u(18, 30), b.u(28, 40))
     b.hills(68, 2.5, (124, 164, 140), 70)
     b.rect(58, 60, 74, 14, (206, 210, 216))
-    for x in range(62, 128, 13):
-        b.rect(x, 63, 8, 6, (96, 132, 164))
+    for left in range(62, 128, 13):
+        b.rect(left, 63, 8, 6, (96, 132, 164))
     x = b.u(14, 26)
     b.poly([(x - 4, 76), (x - 3, 34), (x + 3, 34), (x + 4, 76)], (226, 224, 220))
     b.rect(x + 0.5, 36, 3, 39, (180, 180, 184))
@@ -206,19 +206,19 @@ def living_room(b: Brush) -> Ground:
 def kitchen(b: Brush) -> Ground:
     b.fade(0, 92, (206, 216, 206), (190, 204, 198))
     for row, y in enumerate(range(34, 60, 9)):
-        for x in range(-12 + 6 * (row % 2), SIZE, 12):
-            b.rect(x, y, 11, 8, (222, 240, 236) if (x // 6 + row) % 3 else (172, 212, 210), 1)
+        for left in range(-12 + 6 * (row % 2), SIZE, 12):
+            b.rect(left, y, 11, 8, (222, 240, 236) if (left // 6 + row) % 3 else (172, 212, 210), 1)
     front = b.pick(((96, 160, 150), (112, 164, 132), (92, 154, 166)))
     dark = shade(front, 0.85)
     shift = b.u(-6, 4)
-    for x in range(-10, 96, 25):
-        b.rect(x + shift, 2, 23, 28, front, 1.5)
-        b.rect(x + shift + 4, 6, 15, 20, dark, 1)
-        b.rect(x + shift + 17, 21, 4, 5, (246, 220, 140), 1)
-    for x in range(-10, 96, 25):
-        b.rect(x + shift, 62, 24, 30, front)
-        b.rect(x + shift + 3, 67, 18, 21, dark, 1)
-        b.rect(x + shift + 8, 68, 8, 3, (246, 220, 140), 1)
+    for left in range(-10, 96, 25):
+        b.rect(left + shift, 2, 23, 28, front, 1.5)
+        b.rect(left + shift + 4, 6, 15, 20, dark, 1)
+        b.rect(left + shift + 17, 21, 4, 5, (246, 220, 140), 1)
+    for left in range(-10, 96, 25):
+        b.rect(left + shift, 62, 24, 30, front)
+        b.rect(left + shift + 3, 67, 18, 21, dark, 1)
+        b.rect(left + shift + 8, 68, 8, 3, (246, 220, 140), 1)
     b.rect(0, 57, 96, 6, (184, 130, 84))
     b.rect(0, 57, 96, 2, (214, 164, 112))
     x = b.u(8, 18)

@@ -327,8 +327,8 @@ def lava_field(b: Brush) -> Ground:
         b.poly([(x - 16, 94), (x - 7, 94 - h), (x + 5, 90 - h), (x + 15, 94)], (44, 28, 36))
         b.poly([(x - 16, 94), (x - 7, 94 - h), (x - 2, 94)], (92, 50, 48))
     b.fade(88, SIZE, (58, 36, 40), (34, 22, 28))
-    for y, w in ((92, 4), (105, 5), (121, 6)):
-        y, phase = y + b.u(-2, 2), b.u(0, 6)
+    for depth, w in ((92, 4), (105, 5), (121, 6)):
+        y, phase = depth + b.u(-2, 2), b.u(0, 6)
         crack = [
             (t, y + (3.5 if k % 2 else -3.5) * np.sin(phase + k))
             for k, t in enumerate(range(-4, 140, 13))

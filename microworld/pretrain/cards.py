@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,14 +68,15 @@ def _edited(
     pipes = pipeline.load(params, attribute)
     rng = numpy_rng("cards", attribute)
     pictures: list[Picture] = []
-    asked, rows, sources = [], [], []
+    rows: list[dict[str, Any]] = []
+    asked, sources = [], []
     for i in range(count):
         family = FAMILIES[i % 3]
         bank = banks[family]
         picture = photograph(family, "val", 5000 + i)
         names = FEASIBLE[family][attribute] + INFEASIBLE[family][attribute]
         name = str(rng.choice([n for n in names if n != getattr(picture.spec, attribute)]))
-        phrase = phrase_bank.own_phrase(bank, attribute, picture.spec.class_name, name)
+        phrase = phrase_bank.own_phrase(bank, attribute, picture.spec.class_name, name) or name
         rows.append(
             {
                 "attribute": attribute,
