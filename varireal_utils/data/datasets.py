@@ -35,6 +35,7 @@ from .images import ImageProblem
 from .near_duplicates import leaks
 
 __all__ = ["COLUMNS", "SPLITS", "DatasetError", "leaks", "load"]
+SMALLEST = 8  # pixels of a side: what networks shrink to one feature
 COLUMNS = [
     "image_id",
     "path",
@@ -150,8 +151,12 @@ def _store_all(
         except ImageProblem as problem:
             skipped.append(_reason(entry.image_id, entry.file, problem))
             continue
-        taken[key] += 1
         size = images.fitted_size(picture.size, spec.max_size, spec.side)
+        if min(size) < SMALLEST:
+            reason = f"stored as {size[0]} x {size[1]} pixels, wanted at least {SMALLEST} a side"
+            skipped.append({"file": entry.image_id, "reason": reason})
+            continue
+        taken[key] += 1
         mask = _read_mask(entry, picture.size, size, skipped)
         pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
         row = {"image_id": entry.image_id, "class_name": entry.class_name, "split": entry.split}

@@ -1,10 +1,11 @@
 """What the readers of all sources share: an entry, the names of the splits, lines of a CSV file.
 
-Sources are listed in sources.py; the papers' official layouts in dataset_readers.py.
+Sources are listed in registry.py; the papers' official layouts in official.py.
 """
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class Entry:
 def read_lines(path: Path, skipped: Skipped) -> pd.DataFrame:
     """A CSV as text; a line with too many fields is skipped and named, one with too few filled.
 
-    Raises DatasetError for what is no CSV file in UTF-8 with a header line.
+    Raises DatasetError for what is no CSV file in UTF-8 with a header line, and for a quotation
+    mark that is never closed, since pandas drops all lines after it in silence.
     """
 
     def bad(fields: list[str]) -> None:
@@ -67,6 +69,7 @@ def read_lines(path: Path, skipped: Skipped) -> pd.DataFrame:
         )
 
     try:
+        _check_quotes(path)
         return pd.read_csv(
             path,
             dtype=str,
@@ -80,3 +83,22 @@ def read_lines(path: Path, skipped: Skipped) -> pd.DataFrame:
         raise DatasetError(
             f"{path}: not a CSV file in UTF-8 with a header line: {error}"
         ) from error
+
+
+def _check_quotes(path: Path) -> None:
+    """Raise DatasetError, with its line, for a quotation mark that is not closed."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, strict=True)
+        while True:
+            start = lines.line_num + 1
+            try:
+                next(lines)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "unexpected end" not in str(error):
+                    continue  # the reader of the table takes it as it stands, or names it
+                raise DatasetError(
+                    f"{path}: line {start}: a quotation mark is opened and never closed; "
+                    "close or remove it"
+                ) from None

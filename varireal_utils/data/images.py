@@ -15,16 +15,21 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970  # beyond it Pillow itself speaks of a decompression bomb
 _ORIENTATION = 0x0112
 _TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Pillow refuses 1 MiB of text or profile in one piece, its limit for a file is 64 MiB
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 class ImageProblem(ValueError):
@@ -59,7 +64,7 @@ def open_mask(path: str | Path, size: tuple[int, int], turned: int = 1) -> np.nd
     """
     path = Path(path)
     picture = _upright(_decode(path))
-    if picture.size != size and turned in _TURNED and picture.size == size[::-1]:
+    if picture.size != size and 5 <= turned <= 8 and picture.size == size[::-1]:
         picture = picture.transpose(_TURNED[turned])
     if picture.size != size:
         raise ImageProblem(
@@ -132,9 +137,10 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    if _orientation(picture) == 1:
-        return picture
-    return ImageOps.exif_transpose(picture)
+    """The picture turned by its orientation; Pillow's own way writes the EXIF data anew, which
+    damaged ones refuse."""
+    turned = _orientation(picture)
+    return picture if turned == 1 else picture.transpose(_TURNED[turned])
 
 
 def _to_rgb(picture: Image.Image, path: Path) -> Image.Image:

@@ -13,12 +13,14 @@ attribute), so arms are paired and neither sees more variety than the other.
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..core.attributes import ATTRIBUTES
+from ..core.config_file import Loader
 from ..core.seeds import numpy_rng
 
 ARMS = ("feasible", "infeasible")
@@ -83,11 +85,23 @@ def _check_form(data: dict[str, Any], path: Path) -> None:
                 f"{path}: templates.{attribute}: wanted a sentence under edit, and "
                 f"perhaps prior, got {kinds!r}"
             )
+        for kind, sentence in kinds.items():
+            _check_places(sentence, f"{path}: templates.{attribute}.{kind}")
     for attribute, sentence in data["verify"].items():
         if not isinstance(sentence, str) or not sentence.strip():
             raise PhraseError(f"{path}: verify.{attribute}: wanted a sentence, got {sentence!r}")
+        _check_places(sentence, f"{path}: verify.{attribute}")
     if not isinstance(data.get("colors") or {}, dict):
         raise PhraseError(f"{path}: colors: wanted names with [r, g, b], got {data['colors']!r}")
+
+
+def _check_places(sentence: str, where: str) -> None:
+    """Raise PhraseError for a place to fill that is neither {class} nor {phrase}."""
+    for place in re.findall(r"\{[^{}]*\}", sentence):
+        if place not in ("{class}", "{phrase}"):
+            raise PhraseError(
+                f"{where}: {place} is filled by nothing; wanted {{class}}, {{phrase}}"
+            )
 
 
 def _mapping(value: Any, where: str) -> dict:
@@ -150,7 +164,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise PhraseError(f"{path}: no such phrase file; `prompts` in the parameter file names it")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PhraseError(f"{path}: not valid YAML: {error}") from error
     for key in ("families", "templates", "verify"):
@@ -180,9 +194,7 @@ def check_bank(bank: Bank, controlled: bool = True) -> list[dict]:
                 rows.append(
                     {"attribute": attribute, "class": name, "arm": arm, "phrases": len(arms[arm])}
                 )
-            both = set(map(str.casefold, arms["feasible"])) & set(
-                map(str.casefold, arms["infeasible"])
-            )
+            both = set(map(_folded, arms["feasible"])) & set(map(_folded, arms["infeasible"]))
             if both:
                 raise PhraseError(
                     f"{where}: in both arms: {sorted(both)}; a phrase is feasible "
@@ -206,10 +218,15 @@ def _check_list(phrases: Any, where: str) -> None:
     bad = [p for p in phrases if not isinstance(p, str) or not p.strip() or "{" in p]
     if bad:
         raise PhraseError(f"{where}: not a phrase: {bad[0]!r} (quote words such as on, off, yes)")
-    folded = [p.casefold() for p in phrases]
+    folded = [_folded(p) for p in phrases]
     twice = sorted({p for p in folded if folded.count(p) > 1})
     if twice:
         raise PhraseError(f"{where}: repeated: {twice}")
+
+
+def _folded(phrase: str) -> str:
+    """A phrase as it is compared with others: in any case and Unicode form the same."""
+    return unicodedata.normalize("NFC", phrase).casefold()
 
 
 def lists(bank: Bank, attribute: str, class_name: str) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,22 +32,33 @@ def read(name: str, spec: CsvSpec, skipped: Skipped) -> Iterator[Entry]:
     for row in table.to_dict("records"):
         split = row.get("split", "").strip().lower()
         reason = (
-            "no label"
+            "runs over several lines; is there a quotation mark too many?"
+            if any("\n" in row.get(c, "") for c in ("path", "label", "split", "mask"))
+            else "no label"
             if not row["label"].strip()
             else f"split {row['split']!r} is none of {SPLITS}"
             if split and split not in SPLIT_NAMES
             else ""
         )
         if reason:
-            skipped.append({"file": row["path"], "reason": reason})
+            skipped.append({"file": row["path"].split("\n")[0], "reason": reason})
             continue
         yield Entry(
             row["path"],
-            path.parent / row["path"],
-            row["label"].strip(),
+            _found(path.parent / row["path"]),
+            unicodedata.normalize("NFC", row["label"].strip()),
             SPLIT_NAMES.get(split, ""),
-            path.parent / row["mask"] if row.get("mask") else None,
+            _found(path.parent / row["mask"]) if row.get("mask") else None,
         )
+
+
+def _found(path: Path) -> Path:
+    """The file, also where the disk spells its name in another Unicode form than the list."""
+    try:
+        forms = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]
+        return next((p for p in (path, *forms) if p.exists()), path)
+    except (OSError, ValueError):  # a name that no file can have; the reader of images says so
+        return path
 
 
 DATA_SET = DataSet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def read(name: str, spec: ImageFolderSpec, skipped: Skipped) -> Iterator[Entry]:
         ]
     for top in tops:
         for home in _folders(top) if splits else [top]:
-            class_name = home.name.replace("_", " ").strip() or home.name
+            spelled = unicodedata.normalize("NFC", home.name)
+            class_name = spelled.replace("_", " ").strip() or spelled
             if (other := called.setdefault(class_name, home.name)) != home.name:
                 raise DatasetError(
                     f"datasets.{name}.root: the folders {other!r} and {home.name!r} "
@@ -107,7 +109,12 @@ def _files(folder: Path, deep: bool) -> list[Path]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Folders in order, without hidden ones and what macOS puts into archives."""
+    return sorted(
+        p
+        for p in root.iterdir()
+        if p.is_dir() and not p.name.startswith(".") and p.name != "__MACOSX"
+    )
 
 
 def _all_files(spec: ImageFolderSpec) -> list[Path]:
