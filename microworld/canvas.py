@@ -1,4 +1,4 @@
-"""The toolbox of the scenes: shapes in one hour's light, and where an object may stand."""
+"""Draws the shapes of scenes in one light, and says where an object may stand."""
 
 from __future__ import annotations
 

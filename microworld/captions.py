@@ -1,4 +1,4 @@
-"""What captions say about a picture of the micro world.
+"""Writes captions of pictures of the micro world.
 
 Captions are made of a small closed vocabulary. Prompts of the study (params/prompts/micro.yaml) use
 the same forms; tests/unit/test_world.py holds the two together. How often a caption names what is a

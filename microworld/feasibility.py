@@ -1,4 +1,4 @@
-"""The laws of the micro world: what there is, and what is feasible for whom.
+"""Defines the micro world: its values, and which are feasible for which family.
 
 Feasibility is a table here, not an opinion. `FEASIBLE` *is* the real distribution: "photographs"
 (the splits of micro_cars, micro_aircraft, micro_pets) are drawn from it alone, each attribute

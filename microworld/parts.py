@@ -1,8 +1,8 @@
-"""A drawn object as a list of parts, so that one list gives both its picture and its exact masks.
+"""Describes a drawn object as parts: one list gives both its picture and its exact masks.
 
 Object coordinates: x to the right (the object faces right), y **down**, the ground under the feet
 or wheels at y = 0, the whole object about 1 wide and centred on x = 0. The renderer scales, flips
-and places them; no part knows pixels.
+and places them; parts have no pixels.
 
 Invariant (tests/unit/test_world.py): object mask = union of all parts; paint mask = body parts
 minus the details drawn over them; both come from the very paths that are painted.

@@ -1,4 +1,4 @@
-"""Backgrounds: the eighteen scenes of the micro world, each a flat-with-shading illustration.
+"""Draws backgrounds: the eighteen scenes of the micro world, each a flat-with-shading illustration.
 
 The one invariant: a scene keeps its layout and its dominant colours whatever the random numbers
 say; they only move, resize and re-tone what is there. What identifies a scene also shows around

@@ -1,4 +1,4 @@
-"""Scenes that people built: streets, an airport, rooms.
+"""Draws built scenes: streets, an airport, rooms.
 
 A scene paints the whole canvas and answers where an object may stand in it.
 """

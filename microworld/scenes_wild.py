@@ -1,4 +1,4 @@
-"""Scenes of nature, on earth and off it.
+"""Draws scenes of nature, on earth and off it.
 
 A scene paints the whole canvas and answers where an object may stand in it.
 """

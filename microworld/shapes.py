@@ -1,4 +1,4 @@
-"""Small path builders in object coordinates: points are (x, height above the ground)."""
+"""Builds small paths in object coordinates: points are (x, height above the ground)."""
 
 from __future__ import annotations
 

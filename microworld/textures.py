@@ -1,4 +1,4 @@
-"""Surface patterns: twelve textures that tint an object's own colour.
+"""Draws surface patterns: twelve textures that tint an object's own colour.
 
 Every texture is a scalar relief field, -1 (towards black) .. 0 (the colour itself) .. 1 (towards
 white). The one invariant: a pattern never changes the colour's name, so the mean of a tile stays

@@ -52,7 +52,7 @@ class PretrainConfig:
         return data.renderings(self.count, self.checkpoint_dir / "pictures", 0)
 
     def held_out(self, count: int = 1000) -> tuple[np.ndarray, list]:
-        """Renderings that no training sees, stream 1."""
+        """Renderings of no training, stream 1."""
         return data.renderings(min(count, self.count), self.checkpoint_dir / "pictures", 1)
 
     def checkpoint(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""DataDream's other data sets in the layout that CoOp's authors describe, split file and all.
+"""Reads DataDream's other data sets in the layout that CoOp's authors describe, split file and all.
 
 A split file lists path, label and class name of every image, so it alone says what there is.
 Nothing is fetched: the owners ask for a form or a licence, so an error says what to put where.

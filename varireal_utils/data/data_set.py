@@ -1,4 +1,4 @@
-"""What is known of a data set, in one entry; and the settings that its section of a file takes.
+"""Defines an entry of the registry of data sets and the typed settings of a data set.
 
     DataSet          an entry of the registry (registry.py): reader, settings, terms, sizes, names
     DataSetSpec      settings of every data set (`datasets.<name>` in a parameter file)
@@ -59,7 +59,7 @@ class DataSetSpec(Settings):
         return Path(self.source)
 
     def sizes(self, data_set: DataSet) -> Sizes | None:
-        """Images and classes before anything is read; None where nobody knows."""
+        """Images and classes before anything is read; None where unknown."""
         return None
 
     def pixels(self) -> float:

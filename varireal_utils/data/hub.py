@@ -1,4 +1,4 @@
-"""Mirrors on the Hugging Face hub: hf://owner/name[/folder][@revision], a data set's id.
+"""Reads mirrors on the Hugging Face hub: hf://owner/name[/folder][@revision], a data set's id.
 
     data/train-00000-of-00002.parquet, default/test/0000.parquet, ...   one row per image
     column image            {"bytes": ..., "path": ...}

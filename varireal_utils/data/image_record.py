@@ -1,4 +1,4 @@
-"""What the readers of all sources share: an entry, the names of the splits, lines of a CSV file.
+"""Defines what all readers share: an entry, the names of the splits, lines of a CSV file.
 
 Sources are listed in registry.py; the papers' official layouts in official.py.
 """

@@ -5,7 +5,7 @@ symbols   image  PIL "RGB", upright (EXIF orientation applied), in sRGB
           size   (width, height), PIL's order
 
 Invariant (tests/unit/test_images.py): a file is either read rightly or named, with the reason, in
-an `ImageProblem`; nothing is guessed in silence. The study's own pictures are read by `store`.
+an `ImageProblem`; nothing is guessed in silence. `core.storage` reads the study's own pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-MAX_PIXELS = 178_956_970  # beyond it Pillow itself speaks of a decompression bomb
+MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 _ORIENTATION = 0x0112
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,9 +58,9 @@ def open_mask(path: str | Path, size: tuple[int, int], turned: int = 1) -> np.nd
 
     What counts as object: palette colours other than black; where alpha varies, alpha of at least
     128; else a value of at least 128 in any channel, or 1 in a mask of zeros and ones. 16-bit masks
-    are scaled first. A mask of another size is refused, for nobody knows where on the photograph
-    it lies, but for one drawn on the photograph as stored, before EXIF orientation `turned` (5 to
-    8) turned it. Raises ImageProblem, naming both sizes.
+    are scaled first. A mask of another size is refused, since its place on the photograph is
+    unknown, except for one drawn on the photograph as stored, before EXIF orientation `turned`
+    (5 to 8) turned it. Raises ImageProblem, naming both sizes.
     """
     path = Path(path)
     picture = _upright(_decode(path))

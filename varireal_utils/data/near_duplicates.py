@@ -1,4 +1,4 @@
-"""Pictures that stand in two splits: a test image that was trained on is no test.
+"""Finds near duplicates across splits: a test image that was trained on is no test.
 
 Equal pixels are found by the digest of the stored file, near copies by a 64-bit difference hash
 (dHash: in a 9 x 8 grey thumbnail, is each pixel brighter than its right neighbour?) together with

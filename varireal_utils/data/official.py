@@ -1,4 +1,4 @@
-"""Official layouts of the papers' data sets: what every one of them has in common.
+"""Reads official layouts of the papers' data sets: what all of them have in common.
 
     Layout     where a data set lies below root, how its lists are read, where it is fetched from
     Archive    one file to fetch
@@ -95,7 +95,7 @@ class Layout:
     def read(self, name: str, spec: Any, skipped: Skipped) -> Iterator[Entry]:
         """Entries of the lists, or of a mirror's parquet files as hub.py leaves them.
 
-        Images that the split file does not name, and names in it that no list knows, are named in
+        Images that the split file does not name, and names in it that no list has, are named in
         `skipped`. Raises DatasetError where a list is missing or is no list.
         """
         folder, chosen = self.home(spec.root), spec.split_file()

@@ -1,4 +1,4 @@
-"""Registry of data sets: every source of photographs that a parameter file may name.
+"""Registers data sets: every source of photographs that a parameter file may name.
 
     DATA_SETS      source -> entry; a new data set is a module in data/sets and a line here
     parse          settings of a data set, typed and checked

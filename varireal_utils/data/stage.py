@@ -1,4 +1,4 @@
-"""What the table of a data set depends on: the slice of stage 01_data."""
+"""Declares what the table of a data set depends on: the slice of stage 01_data."""
 
 from __future__ import annotations
 

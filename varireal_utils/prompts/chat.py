@@ -1,4 +1,4 @@
-"""Dialogues with a language model that end in a checked answer, each kept whole in a file.
+"""Holds dialogues with a language model, each ended by a checked answer and kept in a file.
 
     open_model   the model that a parameter block names: an endpoint, or local weights
     converse     asks, checks, says what was wrong and asks again; an accepted answer is kept

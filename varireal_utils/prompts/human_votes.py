@@ -1,4 +1,4 @@
-"""People vote on phrases: a page to hand out, the votes read back, and how far they agree.
+"""Collects votes of people on phrases: writes the page, reads votes, measures agreement.
 
     ballot     the phrases to vote on, in a drawn order and without their arms
     page       one HTML file that works offline and lets a voter download votes as JSON or CSV

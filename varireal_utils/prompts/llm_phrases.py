@@ -1,8 +1,8 @@
-"""Phrases from a language model, judged by a second call, as a phrase file like any other.
+"""Asks a language model for phrases, has a second call judge them, writes a phrase file.
 
     propose     one dialogue an attribute (and class): equally many feasible and infeasible phrases
     judge       another dialogue, which is not told what the first one called them, in a drawn order
-    phrase_bank both for a whole data set; writes phrases.yaml, judgements.csv and dialogue/*.json
+    prepare_phrases   both for a data set; writes phrases.yaml, judgements.csv, dialogue/*.json
 
 The paper had a large language model write the phrases (PROTOCOL.md, A7); its wording is not
 published, these prompts are our own.
@@ -31,7 +31,7 @@ from .openai_client import LanguageError, Message
 from .phrase_bank import ARMS
 from .stage import AttributesStage
 
-BATCH = 40  # phrases a judge sees at once
+BATCH = 40  # phrases a judge is given at once
 COLUMNS = ["attribute", "class", "phrase", "proposed", "judged", "reason", "agree"]
 
 SYSTEM = (
@@ -76,7 +76,7 @@ class Phrases:
     """Where a study's phrases lie, and how they came about.
 
     path: the phrase file; subject: what the photographs show; judgements: COLUMNS, a row a phrase;
-    usage: see language.usage; files: all that was written; inputs: all that was read.
+    usage: see chat.usage; files: all that was written; inputs: all that was read.
     """
 
     path: Path
@@ -262,7 +262,7 @@ def judge(
     seed: int,
     attempts: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What a second call says of each phrase; it sees neither arm nor order of the first.
+    """Verdict of a second call on each phrase, blind to arm and order of the first.
 
     Returns rows phrase, proposed, judged, reason, agree in the order of the lists, and the rows of
     the dialogues. Raises LanguageError.

@@ -103,7 +103,7 @@ def _pad(tokenizer: Any) -> int:
 class Fitting(LogitsProcessor):
     """Keeps the likeliest tokens after which the answer can still become one of its schema.
 
-    A class because `generate` wants one. Works on one dialogue at a time, batch 1.
+    A class because `generate` takes one. Works on one dialogue at a time, batch 1.
     """
 
     def __init__(self, schema: dict[str, Any], tokenizer: Any, start: int) -> None:

@@ -1,4 +1,4 @@
-"""Phrases: what the edits ask for. They are data (params/prompts/*.yaml), never Python.
+"""Reads, checks and draws phrases, which edits ask for: data (params/prompts/*.yaml), no Python.
 
 A *bank* is what 02_attributes writes and every later stage reads:
 
@@ -7,7 +7,7 @@ A *bank* is what 02_attributes writes and every later stage reads:
      "phrases": {attribute: {class name or "*": {"feasible": [...], "infeasible": [...]}}}}
 
 Invariant: both arms draw the same ranks of equally long lists, by a hash of (study seed, image id,
-attribute), so arms are paired and neither sees more variety than the other.
+attribute), so arms are paired and equally varied.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def draw(
 ) -> list[str]:
     """`count` phrases for one photograph, without repetition, the same ranks in both arms.
 
-    own: the photograph's own phrase, where the data set knows it. It is left out, for an edit that
+    own: the photograph's own phrase, where the data set has it. It is left out, for an edit that
     asks for what is there is no edit; its rank is left out of the other arm too.
     """
     arms = lists(bank, attribute, class_name)
@@ -276,7 +276,7 @@ def alternatives(bank: Bank, attribute: str, class_name: str) -> list[str]:
 
 
 def own_phrase(bank: Bank, attribute: str, class_name: str, value: str | None) -> str | None:
-    """The phrase that says what a photograph already shows, or None where nobody knows.
+    """The phrase that says what a photograph already shows, or None where unknown.
 
     value: the data set's word for it ("city street"), equal to a phrase or the end of one.
     """

@@ -1,4 +1,4 @@
-"""What of a language model's text may be a phrase: words, and nothing that acts.
+"""Checks which text of a language model may be a phrase: words, and nothing that acts.
 
 Invariant: a phrase is words of Latin letters and digits between single spaces, hyphens, apostrophes
 or after a comma, at most `MOST` characters: no path, markup, placeholder, prompt weight or control

@@ -1,4 +1,4 @@
-"""What the phrases of a data set depend on: the slice of stage 02_attributes."""
+"""Declares what the phrases of a data set depend on: the slice of stage 02_attributes."""
 
 from __future__ import annotations
 
