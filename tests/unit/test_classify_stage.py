@@ -9,7 +9,7 @@ from varireal_utils.core.config import checked
 from varireal_utils.core.config_base import content
 from varireal_utils.core.stage import Run
 from varireal_utils.core.study_paths import StudyPaths
-from varireal_utils.training.stage import ClassifyStage, StudyImages, folder, load_images
+from varireal_utils.training.stage import ClassifyStage, StudyImages, load_images
 
 RECIPES = ["zero_shot", "real", "real+edit(color,feasible)", "datadream(cls)"]
 
@@ -37,7 +37,6 @@ def test_a_run_of_all_recipes_and_seeds():
     assert settings.attributes == ["color"] and settings.variants == ["cls"]
     every = ClassifyStage.of(config(classify__recipes=["real+mix(all,0.5)"]))
     assert every.attributes == ["color", "texture"] and every.variants == []
-    assert folder("a", "", -1) == "classify/a" and folder("a", "real", 3) == "classify/a/real/seed3"
 
 
 def test_a_run_of_one_seed_or_recipe():

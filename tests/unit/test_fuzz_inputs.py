@@ -37,7 +37,7 @@ from varireal_utils.data import datasets, images, registry
 from varireal_utils.models import clip_lora, lora_io
 from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
 from varireal_utils.prompts.openai_client import LanguageError, Reply
-from varireal_utils.workflow import archive, overview, provenance, study
+from varireal_utils.workflow import archive, overview, provenance
 
 INPUTS = int(os.environ.get("VARIREAL_INPUTS", "30"))
 SEEN: Counter = Counter()
@@ -483,7 +483,6 @@ def test_run_records(data: st.DataObject) -> None:
         through(
             "run records in the overview", lambda: overview.runs(folder), ValueError, "run.json"
         )
-        study.mend(folder)
         assert (folder / "stage/x.txt").read_text() == "x"
         inside(Path(home), {"study"})
 

@@ -18,7 +18,6 @@ from varireal_utils.core.config_prompts import Endpoint, LlmPrompts
 from varireal_utils.prompts import chat, llm_phrases, openai_client, phrase_bank, phrase_checks
 from varireal_utils.prompts.openai_client import LanguageError
 from varireal_utils.prompts.stage import AttributesStage
-from varireal_utils.workflow import study
 
 
 @pytest.fixture
@@ -482,16 +481,3 @@ def test_a_base_without_the_sentence_is_named(server, tmp_path):
     base.write_text("{families: {}, templates: {}, verify: {}}")
     with pytest.raises(phrase_bank.PhraseError, match=r"base\.yaml: templates\.background\.edit"):
         prepared(params(server, base=str(base)), ["pug"], tmp_path)
-
-
-def test_a_stage_runs_again_when_the_block_or_its_base_changes(server, tmp_path):
-    base = tmp_path / "base.yaml"
-    base.write_text("a: 1")
-    more = {"base": str(base)}
-    p = params(server, **more) | {"protocol": "controlled"}
-    first = study.needs("02_attributes", p, Path("notebooks"), "mine")
-    assert first == study.needs("02_attributes", p, Path("notebooks"), "mine")
-    base.write_text("a: 2")
-    second = study.needs("02_attributes", p, Path("notebooks"), "mine")
-    p["prompts"]["counts"]["color"] = 3
-    assert len({first, second, study.needs("02_attributes", p, Path("notebooks"), "mine")}) == 3

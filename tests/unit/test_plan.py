@@ -272,30 +272,6 @@ def test_an_incomplete_file_is_refused(role, why):
         plan.complete(params)
 
 
-def test_what_is_said_of_a_model_reruns_nothing_and_what_loads_it_does():
-    from varireal_utils.workflow import study
-
-    def digests(**changes):
-        params = cars()
-        for role, change in changes.items():
-            params["models"][role] |= change
-        return [
-            study.needs(stage, params, ROOT / "notebooks", "stanford_cars", "color")
-            for stage in ("03_guidance", "04_edit", "06_classify")
-        ]
-
-    plain = digests()
-    assert (
-        digests(
-            prior={"licence": "x", "size_gb": 1}, detector={"licence": "y"}, clip={"tflop": 9.0}
-        )
-        == plain
-    )
-    moved = digests(detector={"revision": "0123abc"})
-    assert moved[0] != plain[0] and moved[2] == plain[2]
-    assert digests(verifier={"revision": "0123abc"})[1] != plain[1]
-
-
 def test_shards_are_jobs_of_the_snakefile(tmp_path):
     path = tmp_path / "shards.yaml"
     path.write_text(f"include: {ROOT}/params/micro.yaml\nruns_dir: nowhere\nedit: {{shards: 3}}\n")

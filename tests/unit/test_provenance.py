@@ -90,26 +90,14 @@ def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
     assert "is it a study's folder" in provenance.verify(tmp_path).wrong[0]
 
 
-def test_weights_are_named_for_the_stages_that_load_them(
+def test_a_changed_weight_is_a_fault_and_an_absent_one_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("clip", "unet"):
-        storage.write_text(tmp_path / f"m/{name}/w.safetensors", name)
-    params = {
-        "models": {
-            "clip": {"name": "local-dir:m/clip"},
-            "inpaint": {"path": "m/unet"},
-            "prior": {"path": "owner/on-the-hub"},
-        }
-    }
-    assert list(provenance.weights("04_edit", params)) == [
-        "m/clip/w.safetensors",
-        "m/unet/w.safetensors",
-    ]
-    assert list(provenance.weights("06_classify", params)) == ["m/clip/w.safetensors"]
-    assert provenance.weights("07_claims", params) == {}
-    study_folder.record(tmp_path, "edits", [], weights=provenance.weights("04_edit", params))
+    storage.write_text(tmp_path / "m/unet/w.safetensors", "unet")
+    digest = storage.sha256_file(tmp_path / "m/unet/w.safetensors")
+    study_folder.record(tmp_path, "edits", [], weights={"m/unet/w.safetensors": digest})
+    assert not provenance.verify(tmp_path).wrong
     storage.write_text(tmp_path / "m/unet/w.safetensors", "other")
     assert "m/unet/w.safetensors" in provenance.verify(tmp_path).wrong[0]
     (tmp_path / "m/unet/w.safetensors").unlink()

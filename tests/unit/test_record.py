@@ -32,12 +32,12 @@ def test_begin_checks_prints_and_makes_the_folder(
     assert run.out == run.study / "data/micro_cars" and run.out.is_dir()
     assert run.params["seed"] == 9 and run.own == {"dataset": "micro_cars"}
     with pytest.raises(ParameterError, match="did you mean 'seed'"):
-        run_record.begin("01_data", run.params["_file"], {"sed": 9})
+        run_record.begin("explore", run.params["_file"], {"sed": 9})
 
 
 def test_begin_keeps_off_the_attention_that_gives_nan(params_file: Path) -> None:
     torch.backends.cuda.enable_cudnn_sdp(True)
-    run_record.begin("01_data", str(params_file))
+    run_record.begin("explore", str(params_file))
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
@@ -45,7 +45,7 @@ def test_begin_finds_the_root_from_the_notebooks_folder(
     params_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT / "notebooks")
-    run_record.begin("01_data", str(params_file))
+    run_record.begin("explore", str(params_file))
     assert Path.cwd() == ROOT
 
 

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 
 from varireal_utils import __main__
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
-from varireal_utils.workflow import runner, study
+from varireal_utils.workflow import lock, runner
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {
@@ -28,36 +27,33 @@ OWN = {
     "02_attributes": ["dataset"],
     "03_guidance": ["dataset"],
     "04_edit": ["dataset", "attribute", "feasibility"],
-    "06_classify": ["dataset", "recipe"],
+    "06_classify": ["dataset", "recipe", "seed"],
     "07_quality": ["dataset"],
     "07_claims": [],
     "08_figures": [],
 }
-OUT = {
-    "01_data": "data/{dataset}",
-    "02_attributes": "attributes/{dataset}",
-    "03_guidance": "guidance/{dataset}",
-    "04_edit": "edits/{dataset}/{attribute}/{feasibility}",
-    "06_classify": "classify/{dataset}{f'/{recipe}/seed{seed}' if recipe else ''}",
-    "07_quality": "quality/{dataset}",
-    "07_claims": "results",
-    "08_figures": "figures",
-}
 # A stage without torch: it waits as long as it is told and writes its record.
 STUB = """
-import hashlib, json, os, time
+import os, time
 from pathlib import Path
 from varireal_utils.core import storage
-from varireal_utils.core.params import load_params
-p = load_params(params, overrides)
+from varireal_utils.core.config import load_config
+from varireal_utils.core.stage import SourceDigests
+from varireal_utils.workflow import stages, status
+config = load_config(params, overrides)
+job = stages.find("{STAGE}", config, {{TARGET}})
+book = Path(os.environ["VARIREAL_NOTEBOOK"])
+key = job.key(book, SourceDigests(Path(config.runs_dir, status.DIGESTS))).record()
+upstream = status.upstream_digests(job)
 time.sleep(float(os.environ.get("STUB_SECONDS", 0)))
-out = storage.study_dir(p) / f"{OUT}"
+out = job.folder
 storage.write_text(out / "made.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
 if "{STAGE}" == "07_claims":
     storage.write_text(out / "claims.csv", "claim,verdict\\nfeasible = infeasible,open\\n")
-made = str((out / "made.csv").relative_to(storage.study_dir(p)))
-storage.write_json(out / "run.json", {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True,
-                                    "outputs": {made: storage.sha256_file(out / "made.csv")}})
+made = str((out / "made.csv").relative_to(config.paths.root))
+record = {"run_id": os.environ["VARIREAL_RUN_ID"], "finished": True, "key": key,
+          "upstream": upstream, "outputs": {made: storage.sha256_file(out / "made.csv")}}
+storage.write_json(out / "run.json", record)
 storage.write_text(os.environ["VARIREAL_RUN_POINTER"], str((out / "run.json").resolve()))
 """
 
@@ -74,12 +70,15 @@ def stubs(tmp_path: Path) -> Path:
     folder = tmp_path / "notebooks"
     folder.mkdir()
     for stage, own in OWN.items():
-        head = 'params: str = ""\noverrides: dict = {}\nseed: int = -1\n'
-        head += "".join(f'{n}: str = ""\n' for n in own)
+        head = 'params: str = ""\noverrides: dict = {}\n'
+        head += "".join(f'{n}: str = ""\n' for n in own if n != "seed")
+        head += "seed: int = -1\n" * ("seed" in own)
         write_notebook(
             folder / f"{stage}.ipynb",
             head,
-            STUB.replace("{OUT}", OUT[stage]).replace("{STAGE}", stage),
+            STUB.replace("{TARGET}", ", ".join(f'"{n}": {n}' for n in own)).replace(
+                "{STAGE}", stage
+            ),
         )
     return folder
 
@@ -231,26 +230,11 @@ pathlib.Path("faults").write_text(str(faults() / count * resource.getpagesize() 
     assert new > 0.5 if own else new < 0.05
 
 
-def test_mend_takes_back_untrue_records_and_times_ahead(tmp_path: Path) -> None:
-    for name, moment in (("a", 100), ("b", 5000), ("c", 5010), ("d", 200)):
-        storage.write_text(tmp_path / name / "x.txt", name)
-        path = tmp_path / name / "run.json"
-        storage.write_json(path, {"outputs": {f"{name}/x.txt": ""}})
-        os.utime(path, (moment, moment))
-    storage.write_text(tmp_path / "e/run.json", "cut in hal")
-    (tmp_path / "d/x.txt").unlink()
-    lines = study.mend(tmp_path, now=1000)
-    assert len(lines) == 3 and "d/x.txt" in lines[0] and "cannot be read" in lines[1]
-    assert [(tmp_path / n / "run.json").exists() for n in "abcde"] == [True] * 3 + [False] * 2
-    assert [(tmp_path / n / "run.json").stat().st_mtime for n in "abc"] == [100, 990, 1000]
-    assert study.mend(tmp_path, now=1000) == []
-
-
 def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
-    with study.lock(tmp_path), pytest.raises(study.StudyBusy, match=str(os.getpid())):
-        with study.lock(tmp_path):
+    with lock.lock(tmp_path), pytest.raises(lock.StudyBusy, match=str(os.getpid())):
+        with lock.lock(tmp_path):
             pass
-    with study.lock(tmp_path):
+    with lock.lock(tmp_path):
         pass
 
 
@@ -289,9 +273,9 @@ def test_killed_and_failed_study_resumes_and_runs_again_only_what_changed(
     book.cells[1].execution_count = 5
     nbformat.write(book, stubs / "04_edit.ipynb")
     assert jobs_run(finish(start(params_file, stubs, *more))) == []
-    params = yaml.safe_load(params_file.read_text())
-    params["claims"]["margin"] = 0.4
-    params_file.write_text(yaml.safe_dump(params))
+    book = nbformat.read(stubs / "07_claims.ipynb", 4)
+    book.cells[1].source += "\n"
+    nbformat.write(book, stubs / "07_claims.ipynb")
     assert jobs_run(finish(start(params_file, stubs, *more))) == ["07_claims", "08_figures"]
 
 

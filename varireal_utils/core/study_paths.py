@@ -115,6 +115,16 @@ class StudyPaths:
         return self.root / "figures"
 
     @property
+    def recomputed(self) -> Path:
+        """Folder of tables that 07_claims makes from published predictions."""
+        return self.root / "recomputed"
+
+    @property
+    def redrawn(self) -> Path:
+        """Folder of figures that 08_figures draws from published results."""
+        return self.root / "redrawn"
+
+    @property
     def notebooks(self) -> Path:
         """Folder of the executed notebooks."""
         return self.root / "notebooks"

@@ -27,7 +27,6 @@ from ..core.config_base import content
 from ..core.config_sections import ADAPTED, BASELINES, DataDreamSettings, ModelRoles
 from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
-from ..core.study_paths import StudyPaths
 from ..data.shots import few_shot
 from ..models import loaders
 from . import adapters, sampling
@@ -66,11 +65,6 @@ class DataDreamStage(StageSettings):
             datadream=config.datadream,
             models=config.models.only(*roles, *([verifier.role] if verifier else [])),
         )
-
-
-def folder(dataset: str, variant: str) -> str:
-    """Where one run keeps its record, below the study's folder."""
-    return StudyPaths(Path()).datadream(dataset, variant).as_posix()
 
 
 def make(

@@ -86,12 +86,6 @@ class StudyImages:
     files: list[Path]
 
 
-def folder(dataset: str, recipe: str = "", seed: int = -1) -> str:
-    """Where one run keeps its record, below the study's folder; recipe "", seed -1: all."""
-    paths = StudyPaths(Path())
-    return paths.classify(dataset, recipe, None if seed < 0 else seed).as_posix()
-
-
 def load_images(run: Run[ClassifyStage]) -> StudyImages:
     """Read the photographs, edits and generated images that the run's recipes name."""
     settings, paths, dataset = run.settings, run.paths, run.target["dataset"]

@@ -31,7 +31,8 @@ def runs(study: Path) -> pd.DataFrame:
                 "what": " ".join(str(v) for v in record["own"].values() if v not in ("", -1)),
                 **{k: record[k] for k in ("started", "seconds", "peak_memory_mb")},
                 "outputs": len(record["outputs"]),
-                "commit": record["commit"][:10] + ("+" if record.get("dirty") else ""),
+                "commit": (record["commit"] or "unknown")[:10]
+                + ("+" if record.get("dirty") else ""),
             }
         )
     table = pd.DataFrame(rows, columns=COLUMNS)

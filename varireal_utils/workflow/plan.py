@@ -28,6 +28,7 @@ from ..core.attributes import ATTRIBUTES
 from ..core.params import ParameterError, phrase_file
 from ..data import registry
 from ..training import recipes
+from .summary import columns
 
 BYTES = 1.7  # of a PNG, a pixel
 MICRO_PIXELS = 128 * 128  # of the micro world; larger pictures are generated at 512 x 512
@@ -435,8 +436,6 @@ def _classifiers(params: dict[str, Any], dataset: str, classes: int) -> list[Job
 
 def report(params: dict[str, Any]) -> str:
     """The plan as text. Raises ParameterError as `complete` does."""
-    from .study import columns  # which imports this module
-
     complete(params)
     lines = [
         f"study {params['study']} ({params['_file']}), protocol {params['protocol']}",
@@ -570,6 +569,4 @@ def _what_if(params: dict[str, Any], todo: list[Job]) -> list[str]:
                 _gb(disk),
             ]
         )
-    from .study import columns
-
     return ["", *columns(rows)]

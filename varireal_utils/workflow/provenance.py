@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ..core import storage
-from ..core.params import loaded_parts
 
 SUMS = ".sha256"
 FORM = {
@@ -29,15 +29,8 @@ FORM = {
     "started": str,
     "seconds": (int, float),
     "peak_memory_mb": (int, float),
-    "commit": str,
+    "commit": (str, NoneType),
 }
-USES = {
-    "03_guidance": ("detector", "segmenter"),
-    "06_classify": ("clip", "classifier"),
-    "04_edit": (),
-    "05_datadream": (),
-    "07_quality": (),
-}  # (): every model of the file
 
 
 @dataclass
@@ -95,23 +88,6 @@ def read(path: Path) -> dict[str, Any]:
         if key in record and (not isinstance(value, kind) or isinstance(value, bool)):
             raise ValueError(f"{path}: {key} is {str(value)[:60]!r}; run its stage again")
     return record
-
-
-def weights(stage: str, params: dict[str, Any]) -> dict[str, str]:
-    """sha256 of every safetensors file of the local models that a stage may load.
-
-    A hub's models are named by their revision in the parameters instead.
-    """
-    if stage not in USES:
-        return {}
-    models = loaded_parts(params.get("models", {}))
-    found = set()
-    for role in USES[stage] or models:
-        spec = models.get(role) or {}
-        folder = Path(str(spec.get("path") or spec.get("name") or "").removeprefix("local-dir:"))
-        if folder.name and folder.is_dir():
-            found |= set(folder.rglob("*.safetensors"))
-    return {p.as_posix(): storage.sha256_file(p) for p in sorted(found)}
 
 
 def verify(folder: Path) -> Check:

@@ -15,19 +15,19 @@ import time
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
+from ..core import stage as core_stage
 from ..core import storage
 from ..core.config import StudyConfig, load_config
 from ..core.device import device_name, device_of, dtype_of, precision_name
 from ..core.params import load_params
 from ..core.seeds import seed_everything
-from ..core.stage import StageSettings
-from ..core.study_paths import StudyPaths
+from ..core.stage import Key, S, SourceDigests, StageSettings
 from ..models import loaders
-from . import provenance
+from . import provenance, stages, status
 
 VERSIONS = (
     "torch",
@@ -41,44 +41,30 @@ VERSIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run in progress. out: the folder where run.json will be written; params: `config` as a
-    dictionary, for code that does not take typed settings yet."""
+class NoSettings(StageSettings):
+    """The slice of a notebook that is no stage of the study: it reads no setting."""
 
-    stage: str
+    @classmethod
+    def of(cls, config: StudyConfig, **target: Any) -> Self:
+        """Nothing of the configuration."""
+        return cls()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(core_stage.Run[S]):
+    """A run in progress, with what its record will say of its start.
+
+    key: None for a notebook that is no stage; upstream: job -> sha256 of its record.
+    """
+
     config: StudyConfig
-    params: dict[str, Any]
-    own: dict[str, Any]
-    out: Path
-    seed: int
-    settings: Any = None  # the stage's slice
-    started: float = field(default_factory=time.time)
+    key: Key | None = None
+    upstream: dict[str, str] = field(default_factory=dict)
 
     @property
-    def target(self) -> dict[str, Any]:
-        """What the run is of: data set, attribute, recipe, ..."""
-        return self.own
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the configuration."""
-        return device_of(self.config.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The compute type of the configuration."""
-        return dtype_of(self.config.precision)
-
-    @property
-    def paths(self) -> StudyPaths:
-        """Every path of the study."""
-        return self.config.paths
-
-    @property
-    def study(self) -> Path:
-        """The study's folder."""
-        return self.paths.root
+    def own(self) -> dict[str, Any]:
+        """The notebook's own parameters."""
+        return self.target
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -94,36 +80,49 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def begin(
-    stage: str,
-    params: str,
-    overrides: dict | None = None,
-    out: str = "",
-    settings: type[StageSettings] | None = None,
-    **own: Any,
-) -> Run:
+    stage: str, params: str, overrides: dict | None = None, out: str = "", **target: Any
+) -> Run[Any]:
     """Check the parameters, seed everything, print what is about to run.
 
-    out: the stage's folder below the study's, e.g. "edits/micro_cars/color/feasible". settings: the
-    class of the stage's slice. own: the notebook's other parameters. Changes to the repository's
-    root, so that paths mean the same in JupyterLab and in papermill.
+    target: the notebook's other parameters. out: the folder below the study's of a notebook that is
+    no stage; a stage's is its own. Changes to the repository's root, so that paths mean the same in
+    JupyterLab and in papermill. The key and the upstream records are those of this moment.
     """
     os.chdir(find_root())
-    config, loaded = load_config(params, overrides), load_params(params, overrides)
-    study = config.paths.root
-    folder = study / (out or stage)
+    config = load_config(params, overrides)
+    job = stages.find(stage, config, target)
+    folder = job.folder if job else config.paths.root / (out or stage)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in ("run.json", "run.sha256"):
-        (folder / old).unlink(missing_ok=True)  # from here on the old record is not true
+    for name in ("run.json", f"run{provenance.SUMS}", status.ASIDE):
+        (folder / name).unlink(missing_ok=True)  # from here on the old record is not true
     loaders.avoid_faulty_attention()
-    seed = seed_everything(loaded["seed"], stage, *(str(v) for v in own.values()))
-    target = ", ".join(f"{k}={v}" for k, v in own.items())
-    print(
-        f"{stage}  {target}\n  parameters {loaded['_file']} ({loaded['_digest'][:12]}), "
-        f"protocol {loaded['protocol']}\n  study      {study}\n  device     "
-        f"{device_name(loaded['device'])}, {precision_name(loaded['precision'])}"
+    digests = SourceDigests(Path(config.runs_dir) / status.DIGESTS)
+    run = Run(
+        stage=stage,
+        settings=job.settings() if job else NoSettings(),
+        paths=config.paths,
+        out=folder,
+        seed=seed_everything(config.seed, stage, *(str(v) for v in target.values())),
+        device=device_of(config.device),
+        dtype=dtype_of(config.precision),
+        target=target,
+        params=load_params(params, overrides),
+        config=config,
+        key=job.key(_notebook(stage), digests) if job else None,
+        upstream=status.upstream_digests(job) if job else {},
     )
-    declared = settings.of(config, **own) if settings else None
-    return Run(stage, config, loaded, own, folder, seed, declared)
+    settings = ", ".join(f"{k}={v}" for k, v in target.items())
+    print(
+        f"{stage}  {settings}\n  parameters {config.file} ({run.params['_digest'][:12]}), "
+        f"protocol {config.protocol}\n  study      {run.study}\n  device     "
+        f"{device_name(config.device)}, {precision_name(config.precision)}"
+    )
+    return run
+
+
+def _notebook(stage: str) -> Path:
+    """The notebook that runs: the runner says which, JupyterLab has the repository's."""
+    return Path(os.environ.get("VARIREAL_NOTEBOOK") or Path("notebooks") / f"{stage}.ipynb")
 
 
 def finish(
@@ -140,19 +139,22 @@ def finish(
         "stage": run.stage,
         "run_id": os.environ.get("VARIREAL_RUN_ID", ""),
         "finished": True,
-        "notebook": _notebook_digest(run.stage),
+        "notebook": run.key.notebook if run.key else "",
+        "key": run.key.record() if run.key else None,
+        "upstream": run.upstream,
         "package": _version("varireal_utils"),
         **git_state(),
         "parameters": {k: v for k, v in run.params.items() if not k.startswith("_")},
         "parameter_file": run.params["_file"],
         "parameter_digest": run.params["_digest"],
-        "own": run.own,
+        "own": run.target,
         "seed": run.seed,
         "inputs": digests(inputs, run.study),
         "outputs": digests(outputs, run.study),
-        "weights": provenance.weights(run.stage, run.params),
+        "weights": _weights(run.key),
         "metrics": metrics or {},
-        "device": device_name(run.params.get("device", "auto")),
+        "device": device_name(run.config.device),
+        "precision": precision_name(run.config.precision),
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -161,6 +163,7 @@ def finish(
         "seconds": round(time.time() - run.started, 2),
         "peak_memory_mb": peak_memory_mb(),
     }
+    _take_back_above(run, record["outputs"])
     path = run.out / "run.json"
     draft = run.out / ".run.json"
     storage.write_json(draft, record)
@@ -188,23 +191,47 @@ def digests(paths: list[Path] | tuple, study: Path) -> dict[str, str]:
     return dict(sorted(out.items()))
 
 
-def _notebook_digest(stage: str) -> str:
-    path = Path("notebooks") / f"{stage}.ipynb"
-    return storage.notebook_digest(path) if path.exists() else ""
+def _weights(key: Key | None) -> dict[str, str]:
+    """Weights on this machine that a stage may load; the hub's are named by their revision."""
+    sources = key.sources if key else {}
+    return {name: digest for name, digest in sources.items() if name.endswith(".safetensors")}
+
+
+def _take_back_above(run: Run[Any], outputs: dict[str, str]) -> None:
+    """Remove records of folders above whose files this run has made otherwise: run by hand for one
+    training with other settings, it must not pass for a part of the study."""
+    for folder in run.out.parents:
+        if folder == run.study or not folder.is_relative_to(run.study):
+            return
+        record = folder / "run.json"
+        if record.is_file():
+            named = provenance.read(record).get("outputs", {})
+            if any(named.get(name, digest) != digest for name, digest in outputs.items()):
+                record.unlink()
+                record.with_suffix(provenance.SUMS).unlink(missing_ok=True)
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether the tree differs from it; empty outside a git checkout."""
+    """Commit and whether the tree differs from it; null where git does not say, with the reason."""
 
-    def ask(*words: str) -> str:
+    def ask(*words: str) -> tuple[str | None, str]:
         try:
             done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return None, f"git {words[0]}: {error}"
+        if done.returncode:
+            return None, f"git {words[0]}: {done.stderr.strip() or f'exit {done.returncode}'}"
+        return done.stdout.strip(), ""
 
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain")) if commit else None}
+    commit, fault = ask("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "dirty": None, "git": fault}
+    changes, fault = ask("status", "--porcelain")
+    return {
+        "commit": commit,
+        "dirty": None if changes is None else bool(changes),
+        **({"git": fault} if fault else {}),
+    }
 
 
 def peak_memory_mb() -> int:

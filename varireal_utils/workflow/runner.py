@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import storage
-from ..core.params import Loader, ParameterError, load_params
+from ..core.config import ParameterError, StudyConfig, load_config
+from ..core.config_file import Loader
 from . import provenance
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
@@ -140,6 +141,14 @@ def split_settings(
     return own, overrides
 
 
+def configured(params: str, settings: list[str]) -> tuple[StudyConfig, dict[str, Any]]:
+    """The configuration of a parameter file with texts "key=value" over it, and these as overrides
+    by dotted key. Raises ParameterError."""
+    load_config(params)  # an error of the file comes before one of the command line
+    _, overrides = split_settings(settings, {}, StudyConfig.model_fields, params)
+    return load_config(params, overrides), overrides
+
+
 def _typed(key: str, text: str, kind: str, where: str) -> Any:
     if kind == "str" and text[:1] not in ("'", '"'):
         return text  # a name is no YAML: "no", "2012", "cars #2", "@x", "a: b" stay what they are
@@ -163,10 +172,10 @@ def prepare(
         folder = Path("runs") / "notebooks"
         return Job(notebook.stem, notebook, own, folder / _name(notebook.stem, own), is_stage)
     params = params or "params/micro.yaml"
-    own, overrides = split_settings(settings, signature, load_params(params), str(notebook))
+    load_config(params)  # an error of the file comes before one of the command line
+    own, overrides = split_settings(settings, signature, StudyConfig.model_fields, str(notebook))
     overrides = own.pop("overrides", {}) | overrides
-    study = storage.study_dir(load_params(params, overrides))
-    executed = study / "notebooks" / _name(notebook.stem, own)
+    executed = load_config(params, overrides).paths.notebooks / _name(notebook.stem, own)
     return Job(
         notebook.stem,
         notebook,
@@ -202,7 +211,7 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
     if not job.is_stage:
         book.cells.append(nbformat.v4.new_code_cell(_REACHED_END))
     run_id, started = uuid.uuid4().hex, time.monotonic()
-    with _kernel(run_id) as (kernel, pointer):
+    with _kernel(run_id, job.notebook) as (kernel, pointer):
         try:
             papermill.execute_notebook(
                 book,
@@ -238,7 +247,7 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
 
 
 @contextlib.contextmanager
-def _kernel(run_id: str) -> Iterator[tuple[Any, Path]]:
+def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
     """A kernel manager for this interpreter, and the file into which record.finish writes.
 
     The kernel's name on this machine may be unknown or belong to another environment, so a folder
@@ -283,6 +292,7 @@ def _kernel(run_id: str) -> Iterator[tuple[Any, Path]]:
         "env": {
             "VARIREAL_RUN_ID": run_id,
             "VARIREAL_RUN_POINTER": str(pointer),
+            "VARIREAL_NOTEBOOK": str(notebook.resolve()),
             **{k: v for k, v in KEEPS.items() if k not in os.environ},
         },
     }

@@ -1,0 +1,51 @@
+"""The graph of a study as the Snakefile needs it: rules, inputs and commands by a job's folder.
+
+Every input is "ancient": what must run has no record (status.settle), so times of files decide
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from . import stages
+from .runner import configured
+from .stages import Job
+
+
+class Graph:
+    """The jobs of a study by their folder below the study's."""
+
+    def __init__(self, settings: Mapping[str, Any], cores: int | None = None):
+        """settings: Snakemake's `config`: params, settings, notebooks; cores: of the run."""
+        self.params = settings.get("params", "params/micro.yaml")
+        self.notebooks = settings.get("notebooks", "notebooks")
+        self.config, self.overrides = configured(self.params, settings.get("settings", []))
+        self.root = self.config.paths.root.as_posix()
+        self.jobs = {job.name: job for job in stages.jobs(self.config)}
+        self.threads = self.config.job_threads or cores or os.cpu_count() or 8
+
+    def rules(self) -> dict[str, list[Job]]:
+        """Rule -> its jobs."""
+        out: dict[str, list[Job]] = {}
+        for job in self.jobs.values():
+            out.setdefault(job.rule, []).append(job)
+        return out
+
+    def records(self) -> list[str]:
+        """The record of every job that makes no part of another one's files."""
+        parts = {part.name for job in self.jobs.values() for part in job.parts()}
+        return [job.record.as_posix() for name, job in self.jobs.items() if name not in parts]
+
+    def inputs(self, name: str) -> list[str]:
+        """The records that a job waits for; parts of files that are there are not asked for."""
+        job = self.jobs[name]
+        parts = [] if job.record.is_file() else job.parts()
+        return [up.record.as_posix() for up in (*job.upstream(), *parts)]
+
+    def command(self, name: str) -> str:
+        """The shell command of a job."""
+        words = self.jobs[name].command(self.params, self.overrides, self.notebooks)
+        return f"OMP_NUM_THREADS={self.threads} {words}"
