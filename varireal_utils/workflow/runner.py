@@ -41,6 +41,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # glibc hands large arrays back to the system at once and gets new, empty pages for the next one,
 # which costs editing on a CPU some of its time. With these it keeps up to 1 GiB.
 KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+POINTER = "pointer"  # the file into which run_record.finish writes where the record is
 _REACHED_END = "import os, pathlib\npathlib.Path(os.environ['VARIREAL_RUN_POINTER']).touch()"
 
 
@@ -275,9 +276,27 @@ def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
             return clients[-1]
 
     clients: list[Any] = []
+    folder = _kernel_folder(run_id, notebook)
+    kernel = Manager(
+        kernel_name="python3",
+        connection_file=str(folder / "k.json"),
+        transport="tcp" if sys.platform == "win32" else "ipc",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder / "kernels")]),
+    )
+    try:
+        yield kernel, folder / POINTER
+    finally:
+        if kernel.has_kernel:
+            run_sync(kernel.shutdown_kernel)(now=True)
+        for client in clients:
+            client.stop_channels()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kernel_folder(run_id: str, notebook: Path) -> Path:
+    """A new folder with the description of the kernel: this interpreter, told its run."""
     base = tempfile.gettempdir()  # a socket's path has 107 characters at most
     folder = Path(tempfile.mkdtemp(prefix="vr-", dir=base if len(base) < 60 else "/tmp"))
-    pointer = folder / "pointer"
     description = {
         "argv": [
             sys.executable,
@@ -291,7 +310,7 @@ def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
         "language": "python",
         "env": {
             "VARIREAL_RUN_ID": run_id,
-            "VARIREAL_RUN_POINTER": str(pointer),
+            "VARIREAL_RUN_POINTER": str(folder / POINTER),
             "VARIREAL_NOTEBOOK": str(notebook.resolve()),
             **{k: v for k, v in KEEPS.items() if k not in os.environ},
         },
@@ -299,20 +318,7 @@ def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
     home = folder / "kernels" / "python3"
     home.mkdir(parents=True)
     (home / "kernel.json").write_text(json.dumps(description))
-    kernel = Manager(
-        kernel_name="python3",
-        connection_file=str(folder / "k.json"),
-        transport="tcp" if sys.platform == "win32" else "ipc",
-        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(home.parent)]),
-    )
-    try:
-        yield kernel, pointer
-    finally:
-        if kernel.has_kernel:
-            run_sync(kernel.shutdown_kernel)(now=True)
-        for client in clients:
-            client.stop_channels()
-        shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 async def _look_again(get: Callable, timeout: float | None, every: float = 2.0) -> Any:
