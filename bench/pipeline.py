@@ -22,8 +22,11 @@ from torchvision.transforms import v2
 
 from microworld import render
 from varireal_utils.core import storage
-from varireal_utils.core.params import load_params
+from varireal_utils.core.config import load_config
+from varireal_utils.core.device import device_of, dtype_of
 from varireal_utils.editing import guidance, pipeline
+from varireal_utils.editing.slices import EditStage
+from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import augment
 
@@ -83,16 +86,20 @@ def loading(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
 
 def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> dict[str, float]:
     """Median seconds an edit of a colour with the micro models: one by one, and in batches."""
-    params = load_params(ROOT / "params/micro.yaml", {"device": device})
-    bank = phrase_bank.load_bank(ROOT / params["prompts"], "cars", list(render.class_names("cars")))
-    pipes, sources, rows = pipeline.load(params, "color"), [], []
+    config = load_config(ROOT / "params/micro.yaml", {"device": device})
+    settings = EditStage.of(config, attribute="color", feasibility="feasible")
+    bank = phrase_bank.load_bank(
+        ROOT / config.phrase_file, "cars", list(render.class_names("cars"))
+    )
+    pipes = pipeline.load(settings, device_of(config.device), dtype_of(config.precision))
+    sources, rows = [], []
     for n in range(batch):
         p = render.photograph("cars", "val", n)
         sources.append(
-            pipeline.Source(
+            Source(
                 p.image,
                 p.mask,
-                pipeline.editable_mask("color", p.mask, p.paint),
+                editable_mask("color", p.mask, p.paint),
                 guidance.canny(p.image, p.mask),
             )
         )
@@ -108,12 +115,12 @@ def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> d
 
     def one_by_one() -> None:
         for source, row in zip(sources, rows, strict=True):
-            pipeline.edit_batch(pipes, [source], [row], {}, bank, params, 0)
+            pipeline.edit_batch(pipes, [source], [row], {}, bank, settings, 0)
 
     seconds = timed(
         {
             "plain": one_by_one,
-            "ours": partial(pipeline.edit_batch, pipes, sources, rows, {}, bank, params, 0),
+            "ours": partial(pipeline.edit_batch, pipes, sources, rows, {}, bank, settings, 0),
         },
         repeats,
     )

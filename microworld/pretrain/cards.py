@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 from varireal_utils.core import storage
+from varireal_utils.core.config import StudyConfig
 from varireal_utils.core.config_sections import DrawSettings, ModelRoles, ModelSpec
-from varireal_utils.core.device import dtype_of
+from varireal_utils.core.device import device_of, dtype_of
 from varireal_utils.core.seeds import numpy_rng, seed_for
 from varireal_utils.datadream import sampling
 from varireal_utils.editing import guidance, pipeline
+from varireal_utils.editing.slices import EditStage
+from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
 
 from ..captions import kind, sentence
@@ -50,22 +53,15 @@ def nearest_color(image: np.ndarray, paint: np.ndarray) -> str:
 
 
 def _edited(
-    config: PretrainConfig, attribute: str, count: int, params: dict
+    config: PretrainConfig, attribute: str, count: int, study: StudyConfig
 ) -> tuple[list, list, list]:
     """count edits of held-out photographs: pictures, asked attribute names, results."""
-    banks = {f: phrase_bank.load_bank(params["prompts"], f, list(class_names(f))) for f in FAMILIES}
-    params = params | {
-        "models": params["models"]
-        | {
-            role: {"path": str(config.output_dir / folder)}
-            for role, folder in {
-                "inpaint": "inpaint",
-                "prior": "text2image",
-                "controlnet": "controlnet",
-            }.items()
-        }
-    }
-    pipes = pipeline.load(params, attribute)
+    banks = {f: phrase_bank.load_bank(study.phrase_file, f, list(class_names(f))) for f in FAMILIES}
+    folders = {"inpaint": "inpaint", "prior": "text2image", "controlnet": "controlnet"}
+    own = {role: ModelSpec(path=str(config.output_dir / f)) for role, f in folders.items()}
+    trained = study.model_copy(update={"models": study.models.model_copy(update=own)})
+    settings = EditStage.of(trained, attribute=attribute, feasibility="feasible")
+    pipes = pipeline.load(settings, device_of(study.device), dtype_of(study.precision))
     rng = numpy_rng("cards", attribute)
     pictures: list[Picture] = []
     rows: list[dict[str, Any]] = []
@@ -86,26 +82,29 @@ def _edited(
             }
         )
         sources.append(
-            pipeline.Source(
+            Source(
                 picture.image,
                 picture.mask,
-                pipeline.editable_mask(attribute, picture.mask, picture.paint),
+                editable_mask(attribute, picture.mask, picture.paint),
                 guidance.canny(picture.image, picture.mask),
             )
         )
         pictures.append(picture)
         asked.append(name)
-    prior = pipeline.prior_bank(pipes, bank, attribute, [r["phrase"] for r in rows], params, 128)
-    out, size = [], params["edit"]["batch_size"]
+    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in rows], settings, 128)
+    out, size = [], settings.edit.batch_size
     for i in range(0, count, size):
         out += pipeline.edit_batch(
-            pipes, sources[i : i + size], rows[i : i + size], prior, bank, params, 0
+            pipes, sources[i : i + size], rows[i : i + size], prior, bank, settings, 0
         )
     return pictures, asked, out
 
 
 def measure(
-    config: PretrainConfig, classifier: AttributeClassifier, params: dict, per_attribute: int = 96
+    config: PretrainConfig,
+    classifier: AttributeClassifier,
+    study: StudyConfig,
+    per_attribute: int = 96,
 ) -> tuple[dict, np.ndarray]:
     """Figures for the cards, and a sheet (source above edit) to look at, (H, W, 3) uint8."""
     held, specs = config.held_out()
@@ -117,7 +116,7 @@ def measure(
     figures |= {f"judge_{k}": float((seen[k] == truth[k]).mean()) for k in seen}
     rows = []
     for attribute in ("background", "color", "texture"):
-        pictures, asked, edits = _edited(config, attribute, per_attribute, params)
+        pictures, asked, edits = _edited(config, attribute, per_attribute, study)
         verdict = attribute_classifier.classify(
             classifier, np.stack(edits), np.stack([p.paint for p in pictures])
         )

@@ -11,9 +11,9 @@ from tests.unit.test_classify import CFG, NAMES, clip_folder, clip_of, fit, spec
 from tests.unit.test_edit import row, source
 from varireal_utils.core import oom_retry
 from varireal_utils.core.config import load_config
-from varireal_utils.core.params import load_params
 from varireal_utils.datadream import sampling
 from varireal_utils.editing import pipeline
+from varireal_utils.editing.slices import EditStage
 from varireal_utils.models import classifiers, loaders
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import train
@@ -78,18 +78,19 @@ def test_evaluation_agrees_with_the_cpu(clip_folder, study):  # noqa: F811
 
 
 def settings(attribute: str, device: str) -> tuple:
-    params = load_params("params/micro.yaml", {"device": device, "precision": "float32"})
-    bank = phrase_bank.load_bank(params["prompts"], "cars", list(render.class_names("cars")))
-    return params, bank, pipeline.load(params, attribute)
+    config = load_config("params/micro.yaml", {"device": device, "precision": "float32"})
+    bank = phrase_bank.load_bank(config.phrase_file, "cars", list(render.class_names("cars")))
+    own = EditStage.of(config, attribute=attribute, feasibility="feasible")
+    return own, bank, pipeline.load(own, torch.device(device), torch.float32)
 
 
 def test_an_edit_is_the_cpus_edit_and_leaves_the_rest_alone():
     sources = [source(i) for i in range(4)]
     made = {}
     for device in ("cpu", "cuda"):
-        params, bank, pipes = settings("color", device)
+        own, bank, pipes = settings("color", device)
         rows = [row(bank, i, p) for i, p in enumerate(("red", "purple", "teal", "black"))]
-        made[device] = pipeline.edit_batch(pipes, sources, rows, {}, bank, params, 0)
+        made[device] = pipeline.edit_batch(pipes, sources, rows, {}, bank, own, 0)
     for s, a, b in zip(sources, made["cpu"], made["cuda"], strict=True):
         assert (b[s.editable == 0] == s.image[s.editable == 0]).all()
         assert np.abs(a.astype(int) - b).mean() < 1.0

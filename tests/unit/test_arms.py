@@ -1,30 +1,22 @@
 """Shards of an arm, and arms taken from another study. (Bytes of shards: tests/notebooks.)"""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from varireal_utils.core import storage
+from varireal_utils.core.config import load_config
+from varireal_utils.core.config_base import content
+from varireal_utils.editing import batches
 from varireal_utils.editing import stage as editing_stage
 
 
 def test_shards_are_numbered_from_one():
-    assert editing_stage.shard_of("3/16") == (3, 16)
-    assert editing_stage.shard_of("") == (1, 1)
+    assert batches.shard_of("3/16") == (3, 16)
+    assert batches.shard_of("") == (1, 1)
     for bad in ("0/3", "4/3", "3", "1/0", "3/-1", "../3/4", "1/2/3"):
         with pytest.raises(ValueError, match="1/16 to 16/16"):
-            editing_stage.shard_of(bad)
-
-
-def test_every_shard_keeps_a_record_of_its_own():
-    names = {
-        editing_stage.folder("my cars", "color", "feasible", s) for s in ("", "1/2", "2/2", "2/3")
-    }
-    assert names == {"edits/my~cars/color/feasible"} | {
-        f"edits/my~cars/color/feasible/shards/{s}" for s in ("1of2", "2of2", "2of3")
-    }
+            batches.shard_of(bad)
 
 
 @pytest.fixture
@@ -33,38 +25,70 @@ def studies(tmp_path):
     theirs, own, arm = tmp_path / "theirs", tmp_path / "own", "edits/cars/color/feasible"
     image = f"{arm}/images/a.png"
     digest = storage.write_image(theirs / image, np.full((4, 4, 3), 7, np.uint8))
-    storage.write_image(
-        theirs / arm / editing_stage.prior_file("red", 0), np.zeros((4, 4, 3), np.uint8)
-    )
+    storage.write_image(theirs / arm / batches.prior_file("red", 0), np.zeros((4, 4, 3), np.uint8))
     storage.write_table(
         theirs / arm / "parts/same/batch00000.parquet",
         pd.DataFrame([{"edit_id": "a", "path": image, "sha256": digest}]),
     )
-    run = SimpleNamespace(study=own, params={"edit": {"reuse": str(theirs)}})
-    return run, own / arm / "parts", theirs / image, own / image
+    return str(theirs), own, own / arm / "parts", theirs / image
 
 
 def test_an_equal_arm_is_taken_from_another_study(studies):
-    run, parts, _, copied = studies
-    assert editing_stage.borrow(run, parts / "other") == 0 and not parts.exists()  # other settings
-    assert editing_stage.borrow(run, parts / "same") == 1
-    assert (storage.read_image(copied) == 7).all()
+    theirs, own, parts, image = studies
+    assert (
+        batches.reuse_batches(theirs, own, parts / "other") == 0 and not parts.exists()
+    )  # other settings
+    assert batches.reuse_batches(theirs, own, parts / "same") == 1
+    assert (storage.read_image(own / image.relative_to(theirs)) == 7).all()
     assert (parts / "same/batch00000.parquet").exists()
-    assert (parts.parent / editing_stage.prior_file("red", 0)).exists()
-    assert editing_stage.borrow(run, parts / "same") == 0  # it is there
+    assert (parts.parent / batches.prior_file("red", 0)).exists()
+    assert batches.reuse_batches(theirs, own, parts / "same") == 0  # it is there
 
 
 def test_a_changed_image_is_not_taken(studies, capsys):
-    run, parts, image, _ = studies
+    theirs, own, parts, image = studies
     storage.write_image(image, np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match="is not the image that"):
-        editing_stage.borrow(run, parts / "same")
+        batches.reuse_batches(theirs, own, parts / "same")
     assert not (parts / "same").exists()
     table = image.parents[1] / "parts/same/batch00000.parquet"
     storage.write_table(table, storage.read_table(table).assign(path="../../escaped.png"))
     with pytest.raises(ValueError, match="is no file of this arm"):
-        editing_stage.borrow(run, parts / "same")
-    assert not list(run.study.parent.rglob("escaped.png"))
-    run.params["edit"]["reuse"] = "runs/nowhere"
-    assert editing_stage.borrow(run, parts / "other") == 0  # made anew, with a line that says so
+        batches.reuse_batches(theirs, own, parts / "same")
+    assert not list(own.parent.rglob("escaped.png"))
+    assert (
+        batches.reuse_batches("runs/nowhere", own, parts / "other") == 0
+    )  # made anew, with a line that says so
     assert "edit.reuse: 'runs/nowhere' is no folder here" in capsys.readouterr().out
+
+
+def slice_of(**changes):
+    """Content of the slice of colour edits of the micro study; changes: keys with __ for dots."""
+    config = load_config("params/micro.yaml", {k.replace("__", "."): v for k, v in changes.items()})
+    return content(editing_stage.EditStage.of(config, attribute="color", feasibility="feasible"))
+
+
+def roles_of(known):
+    return {role for role, model in known["models"].items() if model}
+
+
+def test_an_edit_depends_on_its_own_attribute_and_models_alone():
+    known, plain = slice_of(), slice_of(edit__color__refine_steps=0)
+    assert set(known["edit"]) & {"background", "color", "texture"} == {"color"}
+    assert roles_of(known) - roles_of(plain) == {"controlnet"}
+    assert {"inpaint", "clip"} <= roles_of(plain)
+    assert not {"prior", "datadream", "classifier", "detector"} & roles_of(known)
+    same = {"edit__texture__steps": 9, "verify__keep": "accepted", "classify__lr": 1.0}
+    for key, value in same.items():
+        assert slice_of(**{key: value}) == known, key
+    other = {"edit__color__steps": 9, "edit__batch_size": 1, "verify__false_accept": 0.2, "seed": 9}
+    for key, value in other.items():
+        assert slice_of(**{key: value}) != known, key
+
+
+def test_a_batch_belongs_to_one_process_of_one_shard():
+    parts = [batches.batch_ids(37, 4, s, p) for s in ("1/2", "2/2") for p in ((0, 2), (1, 2))]
+    assert sorted(n for part in parts for n in part) == list(range(10))
+    assert batches.batch_ids(37, 4) == list(range(10))
+    with pytest.raises(ValueError, match="no more shards than that"):
+        batches.batch_ids(3, 4, "2/2")

@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import tiny_config
 from varireal_utils.core.attributes import ATTRIBUTES, Attribute, attribute
 from varireal_utils.core.config import ParameterError
-from varireal_utils.editing import pipeline
+from varireal_utils.editing.sources import editable_mask
 
 HAT = Attribute("hat", "hat", "object", "flat", "what the object wears")
 
@@ -21,9 +21,9 @@ def test_entries_are_found_by_their_own_names():
 def test_an_attribute_says_what_an_edit_may_change(monkeypatch):
     mask = np.array([[0, 255]], np.uint8)
     monkeypatch.setitem(ATTRIBUTES, "hat", HAT)
-    assert pipeline.editable_mask("background", mask, None).tolist() == [[255, 0]]
+    assert editable_mask("background", mask, None).tolist() == [[255, 0]]
     for name in ("color", "texture", "hat"):
-        assert pipeline.editable_mask(name, mask, None).tolist() == [[0, 255]]
+        assert editable_mask(name, mask, None).tolist() == [[0, 255]]
     assert [a.generates_prior for a in ATTRIBUTES.values()] == [True, False, True, False]
     assert [a.coloured for a in ATTRIBUTES.values()] == [False, True, False, True]
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tests import tiny_vision_models
 from varireal_utils.core import storage
-from varireal_utils.core.params import roles
+from varireal_utils.core.config_editing import GuidanceSettings
+from varireal_utils.core.config_sections import ModelRoles, ModelSpec
 from varireal_utils.data import datasets
 from varireal_utils.editing import guidance, segmentation
 from varireal_utils.models import loaders
@@ -36,23 +37,18 @@ ODD = [
 
 
 @pytest.fixture(scope="module")
-def params(tmp_path_factory) -> dict:
+def models(tmp_path_factory) -> ModelRoles:
     folder = tmp_path_factory.mktemp("seers")
-    return {
-        "device": "cpu",
-        "precision": "float32",
-        "guidance": {
-            "noun": "pet",
-            "box_threshold": 0.0,
-            "canny_blur": 5,
-            "canny_low": 0.7,
-            "canny_high": 255,
-        },
-        "models": {
-            "detector": {"path": str(tiny_vision_models.detector(folder / "detector"))},
-            "segmenter": {"path": str(tiny_vision_models.segmenter(folder / "segmenter"))},
-        },
-    }
+    return ModelRoles(
+        detector=ModelSpec(path=str(tiny_vision_models.detector(folder / "detector"))),
+        segmenter=ModelSpec(path=str(tiny_vision_models.segmenter(folder / "segmenter"))),
+    )
+
+
+def settings(noun: str = "", box_threshold: float = 0.4) -> GuidanceSettings:
+    return GuidanceSettings(
+        canny_low=0.7, canny_high=255, canny_blur=5, noun=noun, box_threshold=box_threshold
+    )
 
 
 def photograph(seed: int = 0) -> np.ndarray:
@@ -110,8 +106,8 @@ def test_a_name_without_words_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_every_name_is_one_phrase_to_the_detector(params, name):
-    _, processor = loaders.load_detector(roles(params), CPU)
+def test_every_name_is_one_phrase_to_the_detector(models, name):
+    _, processor = loaders.load_detector(models, CPU)
     ids = processor(
         images=Image.fromarray(photograph()),
         text=segmentation.phrase_of(name, "pet"),
@@ -121,9 +117,9 @@ def test_every_name_is_one_phrase_to_the_detector(params, name):
     assert ends == [1012] and ids[-2:] == [1012, 102]
 
 
-def test_boxes_and_masks_have_the_pictures_size(params):
-    detector = loaders.load_detector(roles(params), CPU)
-    segmenter = loaders.load_segmenter(roles(params), CPU)
+def test_boxes_and_masks_have_the_pictures_size(models):
+    detector = loaders.load_detector(models, CPU)
+    segmenter = loaders.load_segmenter(models, CPU)
     picture = photograph()
     scores, boxes = segmentation.boxes_of(detector, picture, "a pet cat.")
     assert scores.shape == (12,) and boxes.shape == (12, 4)  # every query, whatever its score
@@ -151,7 +147,7 @@ def test_the_noun_is_asked_where_the_class_finds_nothing():
         mask[8:20, 8:20] = 255
         return mask
 
-    found = segmentation.find(photograph(), "Dodge 16.4", {"noun": "car"}, propose, cut)
+    found = segmentation.find(photograph(), "Dodge 16.4", settings("car"), propose, cut)
     assert asked == ["a car dodge 16 4.", "a car."]
     assert found.origin == "sam2" and found.box == (5, 5, 25, 25) and found.score == 0.8
     assert found.facts()["asked"] == "a car." and found.facts()["box_x1"] == 25
@@ -168,14 +164,14 @@ def one(image, phrase):
 def test_nothing_found_falls_back():
     nothing = np.zeros(SIZE, np.uint8)
     found = segmentation.find(
-        photograph(), "cat", {}, none, lambda *_: pytest.fail("no box to cut")
+        photograph(), "cat", settings(), none, lambda *_: pytest.fail("no box to cut")
     )
     assert (found.origin, found.box, found.score) == ("grabcut", None, None)
     assert (found.mask == guidance.grabcut_mask(photograph())).all() and found.mask.any()
     speck = nothing.copy()
     speck[12, 12] = 255
     for empty in (nothing, speck):  # a box, but SAM 2 cuts out next to nothing: GrabCut in the box
-        found = segmentation.find(photograph(), "cat", {}, one, lambda *_, e=empty: e)
+        found = segmentation.find(photograph(), "cat", settings(), one, lambda *_, e=empty: e)
         assert found.origin == "grabcut" and found.score == 0.9
         inside = np.zeros(SIZE, bool)
         inside[9:31, 14:46] = True
@@ -191,12 +187,12 @@ def test_grabcut_takes_any_box(box):
     assert mask.shape == SIZE and mask.any()
 
 
-def test_one_model_without_the_other_is_refused(params):
+def test_one_model_without_the_other_is_refused(models):
     for role, missing in (("detector", "segmenter"), ("segmenter", "detector")):
-        lone = params | {"models": {role: params["models"][role]}}
+        lone = models.only(role)
         with pytest.raises(ValueError, match=f"models.{missing} is missing"):
-            segmentation.finder(lone)
-    found = segmentation.finder(params | {"models": {}})(photograph(), "cat")
+            segmentation.build_finder(settings(), lone, CPU)
+    found = segmentation.build_finder(settings(), ModelRoles(), CPU)(photograph(), "cat")
     assert found.origin == "grabcut" and (found.mask == guidance.grabcut_mask(photograph())).all()
 
 
@@ -204,12 +200,12 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
     folder = tiny_vision_models.detector(tmp_path / "d")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        loaders.load_detector(roles({"models": {"detector": {"path": str(folder)}}}), CPU)
+        loaders.load_detector(ModelRoles(detector=ModelSpec(path=str(folder))), CPU)
 
 
 @needs_pets
 @pytest.mark.shared
-def test_real_photographs_end_to_end(params, tmp_path):
+def test_real_photographs_end_to_end(models, tmp_path):
     spec = {
         "source": "oxford_pets",
         "root": str(PETS),
@@ -218,22 +214,24 @@ def test_real_photographs_end_to_end(params, tmp_path):
         "test_per_class": 0,
     }
     table = datasets.load("pets", spec, tmp_path)[0]
-    look, out = segmentation.finder(params), tmp_path / "guidance/pets"
+    own, strict = settings("pet", 0.0), settings("pet", 1.0)
+    look, out = segmentation.build_finder(own, models, CPU), tmp_path / "guidance/pets"
     bare = table[table["mask_path"] != ""].head(3).assign(mask_path="")
-    strict = params | {"guidance": params["guidance"] | {"box_threshold": 1.1}}
-    rows = [
-        guidance.guide(r, tmp_path, out, params["guidance"], look) for r in bare.to_dict("records")
-    ]
+    rows = [guidance.guide(r, tmp_path, out, own, look) for r in bare.to_dict("records")]
     for row in rows:
         picture = storage.read_image(tmp_path / row["path"])
         mask = storage.read_mask(tmp_path / row["mask_path"])
         assert mask.shape == picture.shape[:2] and mask.any()
         assert row["origin"] in ("sam2", "grabcut") and row["asked"].startswith("a pet ")
         assert 0 <= row["box_x0"] < row["box_x1"] <= picture.shape[1] and 0 < row["box_score"] <= 1
-    again = guidance.guide(bare.to_dict("records")[0], tmp_path, out, params["guidance"], look)
+    again = guidance.guide(bare.to_dict("records")[0], tmp_path, out, own, look)
     assert again == rows[0]
     unsure = guidance.guide(
-        bare.to_dict("records")[0], tmp_path, out, params["guidance"], segmentation.finder(strict)
+        bare.to_dict("records")[0],
+        tmp_path,
+        out,
+        own,
+        segmentation.build_finder(strict, models, CPU),
     )
     assert unsure["origin"] == "grabcut" and np.isnan(unsure["box_score"])
     assert unsure["asked"] == "a pet."  # the noun alone was the last that was asked

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from microworld import render
-from varireal_utils.core.params import load_params
+from varireal_utils.core.config import load_config
 from varireal_utils.editing import guidance, pipeline
+from varireal_utils.editing.slices import EditStage
+from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
 
 FAST = {
@@ -22,22 +24,28 @@ FAST = {
 
 @pytest.fixture(scope="module")
 def setting():
-    params = load_params("params/micro.yaml", FAST)
+    config = load_config("params/micro.yaml", FAST)
     names = list(render.class_names("cars"))
-    return params, phrase_bank.load_bank(params["prompts"], "cars", names)
+    settings = EditStage.of(config, attribute="color", feasibility="feasible")
+    return settings, phrase_bank.load_bank(config.phrase_file, "cars", names)
+
+
+def changed(settings: EditStage, **edit) -> EditStage:
+    """The slice with other settings of section edit."""
+    return settings.model_copy(update={"edit": settings.edit.model_copy(update=edit)})
 
 
 @pytest.fixture(scope="module")
 def pipes(setting):
-    return pipeline.load(setting[0], "color")
+    return pipeline.load(setting[0], torch.device("cpu"), torch.float32)
 
 
-def source(index: int, attribute: str = "color") -> pipeline.Source:
+def source(index: int, attribute: str = "color") -> Source:
     p = render.photograph("cars", "val", index)
-    return pipeline.Source(
+    return Source(
         p.image,
         p.mask,
-        pipeline.editable_mask(attribute, p.mask, p.paint),
+        editable_mask(attribute, p.mask, p.paint),
         guidance.canny(p.image, p.mask),
     )
 
@@ -53,12 +61,12 @@ def row(bank, index: int, phrase: str) -> dict:
 
 
 def test_outside_is_untouched_and_batches_do_not_matter(setting, pipes):
-    params, bank = setting
+    settings, bank = setting
     sources = [source(i) for i in range(3)]
     rows = [row(bank, i, p) for i, p in enumerate(("red", "purple", "teal"))]
-    together = pipeline.edit_batch(pipes, sources, rows, {}, bank, params, 0)
-    turned = pipeline.edit_batch(pipes, sources[::-1], rows[::-1], {}, bank, params, 0)[::-1]
-    alone = pipeline.edit_batch(pipes, sources[1:2], rows[1:2], {}, bank, params, 0)[0]
+    together = pipeline.edit_batch(pipes, sources, rows, {}, bank, settings, 0)
+    turned = pipeline.edit_batch(pipes, sources[::-1], rows[::-1], {}, bank, settings, 0)[::-1]
+    alone = pipeline.edit_batch(pipes, sources[1:2], rows[1:2], {}, bank, settings, 0)[0]
     for s, made in zip(sources, together, strict=True):
         outside = s.editable == 0
         assert (made[outside] == s.image[outside]).all()
@@ -66,13 +74,13 @@ def test_outside_is_untouched_and_batches_do_not_matter(setting, pipes):
     for a, b in zip(together, turned, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 2  # kernels may round otherwise, noise may not
     assert np.abs(alone.astype(int) - together[1]).max() <= 2
-    again = pipeline.edit_batch(pipes, sources, rows, {}, bank, params, 1)
+    again = pipeline.edit_batch(pipes, sources, rows, {}, bank, settings, 1)
     assert any((a != b).any() for a, b in zip(together, again, strict=True))
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting, pipes):
-    params, bank = setting
-    params = params | {"edit": params["edit"] | {"batch_size": 3, "max_attempts": 1}}
+    settings, bank = setting
+    settings = changed(settings, batch_size=3, max_attempts=1)
     rows = pd.DataFrame(
         [
             row(bank, i, p) | {"image_id": str(i), "edit_id": str(i)}
@@ -83,7 +91,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
     def run():
         return next(
             pipeline.run(
-                pipes, rows, lambda i: source(int(i)), {}, bank, params, accept, lambda n: False
+                pipes, rows, lambda i: source(int(i)), {}, bank, settings, accept, lambda n: False
             )
         )[1]
 
@@ -115,7 +123,8 @@ def test_noise_belongs_to_the_edit():
 
 
 def test_arms_are_paired(setting):
-    params, bank = setting
+    settings, bank = setting
+    other = settings.model_copy(update={"feasibility": "infeasible"})
     images = pd.DataFrame(
         {
             "image_id": [f"i{n}" for n in range(20)],
@@ -124,26 +133,26 @@ def test_arms_are_paired(setting):
             "color": ["red"] * 20,
         }
     )
-    one = pipeline.plan(images, bank, "color", "feasible", params)
-    two = pipeline.plan(images, bank, "color", "infeasible", params)
+    one = pipeline.plan(images, bank, settings)
+    two = pipeline.plan(images, bank, other)
     assert (one["seed"] == two["seed"]).all() and "red" not in set(one["phrase"])
     lists = phrase_bank.lists(bank, "color", "alvera")
     ranks = [lists["feasible"].index(p) for p in one["phrase"]]
     assert ranks == [lists["infeasible"].index(p) for p in two["phrase"]]
-    shuffled = pipeline.plan(images.iloc[::-1], bank, "color", "feasible", params)
+    shuffled = pipeline.plan(images.iloc[::-1], bank, settings)
     assert dict(zip(one["edit_id"], one["phrase"], strict=True)) == dict(
         zip(shuffled["edit_id"], shuffled["phrase"], strict=True)
     )
 
 
 def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, setting):
-    params, bank = setting
-    params = params | {"edit": params["edit"] | {"batch_size": 2, "max_attempts": 3}}
-    blank = pipeline.Source(*(np.zeros((8, 8), np.uint8),) * 4)
+    settings, bank = setting
+    settings = changed(settings, batch_size=2, max_attempts=3)
+    blank = Source(*(np.zeros((8, 8), np.uint8),) * 4)
     monkeypatch.setattr(
         pipeline,
         "edit_batch",
-        lambda pipes, sources, rows, prior_of, bank, params, attempt: [
+        lambda pipes, sources, rows, prior_of, bank, settings, attempt: [
             np.full((8, 8, 3), attempt, np.uint8) for _ in rows
         ],
     )
@@ -161,7 +170,7 @@ def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, settin
     done = {
         n: (p, d)
         for n, p, d in pipeline.run(
-            None, rows, lambda i: blank, {}, bank, params, verify, lambda n: False
+            None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: False
         )
     }
     assert asked == [["a", "b"], ["a"], ["a"], ["c"], ["c"], ["c"]]
@@ -170,7 +179,7 @@ def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, settin
     left = [
         n
         for n, _, _ in pipeline.run(
-            None, rows, lambda i: blank, {}, bank, params, verify, lambda n: n == 0
+            None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: n == 0
         )
     ]
     assert left == [1]

@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from tests import checkpoints
-from tests.unit.test_paper_models import CHANGES, STEPS, bank, rows, sources  # noqa: F401
+from tests.unit.test_paper_models import (  # noqa: F401
+    CHANGES,
+    STEPS,
+    bank,
+    config_of,
+    pipes_of,
+    rows,
+    settings_of,
+    sources,
+)
+from varireal_utils.core.config import StudyConfig, load_config
 from varireal_utils.core.params import ParameterError, load_params
 from varireal_utils.editing import conditioning, editors, pipeline
 from varireal_utils.prompts import phrase_bank
@@ -13,7 +23,7 @@ from varireal_utils.workflow import plan
 
 
 @pytest.fixture(scope="module")
-def params(tmp_path_factory) -> dict:
+def config(tmp_path_factory) -> StudyConfig:
     folder = tmp_path_factory.mktemp("weights")
     out = load_params("params/micro.yaml", CHANGES)
     out["models"] = out["models"] | {
@@ -33,27 +43,35 @@ def params(tmp_path_factory) -> dict:
         for a in ("background", "color", "texture")
     }
     out["edit"] = out["edit"] | {"canvas": 32, "prior_variants": 1, **own}
-    return out
+    return config_of(out)
 
 
-def made(params, bank, attribute, **changes):  # noqa: F811
-    params = params | {"edit": params["edit"] | changes}
-    pipes, asked = pipeline.load(params, attribute), rows(bank, attribute)
-    prior = pipeline.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
-    return pipeline.edit_batch(pipes, sources(attribute), asked, prior, bank, params, 0)
+def slice_of(config, attribute, own=None, **changes):
+    """The slice of 04_edit under other settings of section edit, or of the attribute (own)."""
+    section = config.edit.attributes[attribute].model_copy(update=own or {})
+    sections = config.edit.attributes | {attribute: section}
+    edit = config.edit.model_copy(update={"attributes": sections, **changes})
+    return settings_of(config.model_copy(update={"edit": edit}), attribute)
+
+
+def made(config, bank, attribute, own=None, **changes):  # noqa: F811
+    settings = slice_of(config, attribute, own, **changes)
+    pipes, asked = pipes_of(settings), rows(bank, attribute)
+    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 120)
+    return pipeline.edit_batch(pipes, sources(attribute), asked, prior, bank, settings, 0)
 
 
 @pytest.mark.parametrize("editor", sorted(editors.EDITORS))
-def test_another_editor_paints_all_over_or_only_where_it_may(params, bank, editor):  # noqa: F811
-    free = made(params, bank, "color", editor=editor, compose=False)
-    held = made(params, bank, "color", editor=editor)
+def test_another_editor_paints_all_over_or_only_where_it_may(config, bank, editor):  # noqa: F811
+    free = made(config, bank, "color", editor=editor, compose=False)
+    held = made(config, bank, "color", editor=editor)
     for source, all_over, within in zip(sources("color"), free, held, strict=True):
         outside = source.editable == 0
         assert all_over.shape == source.image.shape == within.shape
         assert (all_over[outside] != source.image[outside]).any()
         assert (within[outside] == source.image[outside]).all()
         assert (within[~outside] == all_over[~outside]).all()
-    again = made(params, bank, "color", editor=editor, compose=False)
+    again = made(config, bank, "color", editor=editor, compose=False)
     assert all((a == b).all() for a, b in zip(free, again, strict=True))
 
 
@@ -61,9 +79,8 @@ def test_instruct_is_asked_by_an_instruction(bank):  # noqa: F811
     import pandas as pd
 
     images = pd.DataFrame([{"image_id": "a", "label": 0, "class_name": "alvera"}])
-    params = load_params("params/micro.yaml", CHANGES)
-    params["edit"] = params["edit"] | {"editor": "instruct"}
-    row = pipeline.plan(images, bank, "color", "feasible", params).iloc[0]
+    settings = settings_of(load_config("params/micro.yaml", CHANGES), "color", editor="instruct")
+    row = pipeline.plan(images, bank, settings).iloc[0]
     assert row["prompt"] == f"make the alvera {row['phrase']}"
     own = {**bank, "templates": {"color": {"instruct": "paint the {class} {phrase}"}}}
     assert (
@@ -72,19 +89,16 @@ def test_instruct_is_asked_by_an_instruction(bank):  # noqa: F811
 
 
 @pytest.mark.parametrize("attribute", ["background", "color", "texture"])
-def test_flux_fill_in_the_place_of_the_inpainting_model(params, bank, attribute):  # noqa: F811
-    changes = {attribute: params["edit"][attribute] | {"refine_steps": 0, "strength": 1.0}}
-    results = made(params, bank, attribute, **changes)
+def test_flux_fill_in_the_place_of_the_inpainting_model(config, bank, attribute):  # noqa: F811
+    results = made(config, bank, attribute, {"refine_steps": 0, "strength": 1.0})
     for source, result in zip(sources(attribute), results, strict=True):
         inside = source.editable > 0
         assert (result[~inside] == source.image[~inside]).all()
         assert (result[inside] != source.image[inside]).any()
 
 
-def test_flux_embeds_once_and_refuses_weights(params):
-    pipe = pipeline.load(
-        params | {"edit": params["edit"] | {"color": {"steps": 1}}}, "color"
-    ).inpaint
+def test_flux_embeds_once_and_refuses_weights(config):
+    pipe = pipes_of(slice_of(config, "color", {"refine_steps": 0})).inpaint
     one = conditioning.encode(pipe, "a red car")
     both = conditioning.arguments([one, one], conditioning.unconditional(pipe))
     assert set(both) == {"prompt_embeds", "pooled_prompt_embeds"}

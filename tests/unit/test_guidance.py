@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from varireal_utils.core import storage
+from varireal_utils.core.config_editing import GuidanceSettings
 from varireal_utils.data import datasets
 from varireal_utils.editing import compositing, guidance, priors
 
@@ -21,7 +22,7 @@ needs_pets = pytest.mark.skipif(
     reason=f"{PETS} is not there; VARIREAL_SHARED "
     "names the folder that holds data/oxford_pets_mini",
 )
-SETTINGS = {"canny_blur": 5, "canny_low": 0.7, "canny_high": 255}
+SETTINGS = GuidanceSettings(canny_low=0.7, canny_high=255, canny_blur=5)
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 4, 9, -1, -4])

@@ -6,8 +6,11 @@ import torch
 
 from microworld import render
 from tests import checkpoints
-from varireal_utils.core.params import ParameterError, load_params, roles
+from varireal_utils.core.config import StudyConfig, checked
+from varireal_utils.core.params import ParameterError, load_params
 from varireal_utils.editing import conditioning, guidance, pipeline
+from varireal_utils.editing.slices import EditStage
+from varireal_utils.editing.sources import Source, boxed, editable_mask
 from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
 
@@ -22,8 +25,23 @@ REFINE = {
 }
 
 
+def config_of(params: dict) -> StudyConfig:
+    """Typed settings of a parameter file's keys and values."""
+    return checked({k: v for k, v in params.items() if not k.startswith("_")}, "test")
+
+
+def settings_of(config: StudyConfig, attribute: str, arm: str = "feasible", **edit) -> EditStage:
+    """The slice of 04_edit; edit: other settings of section edit."""
+    settings = EditStage.of(config, attribute=attribute, feasibility=arm)
+    return settings.model_copy(update={"edit": settings.edit.model_copy(update=edit)})
+
+
+def pipes_of(settings: EditStage) -> pipeline.Pipes:
+    return pipeline.load(settings, torch.device("cpu"), torch.float32)
+
+
 @pytest.fixture(scope="module")
-def params(tmp_path_factory) -> dict:
+def config(tmp_path_factory) -> StudyConfig:
     folder = tmp_path_factory.mktemp("weights")
     base, control, look = checkpoints.sdxl_refiner(folder / "refine")
     out = load_params("params/micro.yaml", CHANGES)
@@ -41,7 +59,7 @@ def params(tmp_path_factory) -> dict:
         "color": STEPS | REFINE | {"alpha": 0.5},
         "texture": STEPS | REFINE | {"alpha": 0.5, "prior_steps": 2, "prior_guidance_scale": 2.0},
     }
-    return out
+    return config_of(out)
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +69,17 @@ def bank():
     )
 
 
-def sources(attribute: str) -> list[pipeline.Source]:
+def sources(attribute: str) -> list[Source]:
     """A portrait and a landscape cut out of renderings."""
     out = []
     for index, cut in enumerate((np.s_[8:120, 24:104], np.s_[30:110, 4:124])):
         p = render.photograph("cars", "val", index)
         image, mask, paint = (np.ascontiguousarray(a[cut]) for a in (p.image, p.mask, p.paint))
         out.append(
-            pipeline.Source(
+            Source(
                 image,
                 mask,
-                pipeline.editable_mask(attribute, mask, paint),
+                editable_mask(attribute, mask, paint),
                 guidance.canny(image, mask),
             )
         )
@@ -83,31 +101,33 @@ def rows(bank, attribute: str, arm: str = "feasible") -> list[dict]:
 
 
 @pytest.mark.parametrize("attribute", ["background", "color", "texture"])
-def test_edits_of_any_shape_change_only_what_they_may(params, bank, attribute):
-    pipes = pipeline.load(params, attribute)
+def test_edits_of_any_shape_change_only_what_they_may(config, bank, attribute):
+    settings = settings_of(config, attribute)
+    pipes = pipes_of(settings)
     these, asked = sources(attribute), rows(bank, attribute)
-    prior = pipeline.prior_bank(pipes, bank, attribute, [r["phrase"] for r in asked], params, 120)
+    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 120)
     assert all(p.shape == (32, 32, 3) for p in prior.values())
-    made = pipeline.edit_batch(pipes, these, asked, prior, bank, params, 0)
+    made = pipeline.edit_batch(pipes, these, asked, prior, bank, settings, 0)
     for source, result in zip(these, made, strict=True):
         assert result.shape == source.image.shape
         assert (result[source.editable == 0] == source.image[source.editable == 0]).all()
         assert (result[source.editable > 0] != source.image[source.editable > 0]).any()
-    again = pipeline.edit_batch(pipes, these, asked, prior, bank, params, 0)
+    again = pipeline.edit_batch(pipes, these, asked, prior, bank, settings, 0)
     assert all((a == b).all() for a, b in zip(made, again, strict=True))
-    steps = pipeline.strip(pipes, these[0], asked[0], prior, bank, params)
+    steps = pipeline.trace_edit(pipes, these[0], asked[0], prior, bank, settings)
     assert ("refined" in steps) == (attribute != "background")
     assert {s.shape[:2] for s in steps.values()} == {these[0].image.shape[:2]}
 
 
-def test_refinement_hears_lines_and_sees_its_own_object(params, bank):
-    pipes = pipeline.load(params, "color")
-    these, asked = [pipeline.boxed(s, 32)[0] for s in sources("color")], rows(bank, "color")
+def test_refinement_hears_lines_and_sees_its_own_object(config, bank):
+    settings = settings_of(config, "color")
+    pipes = pipes_of(settings)
+    these, asked = [boxed(s, 32)[0] for s in sources("color")], rows(bank, "color")
     starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
-    settings = pipeline.settings_of(params, "color")
 
     def refined(starts=starts, these=these, **changes):
-        return pipeline.refine(pipes, starts, these, texts, seeds, settings | changes, params)
+        own = settings.own.model_copy(update=changes)
+        return pipeline.refine(pipes, starts, these, texts, seeds, own)
 
     plain = refined()
     assert any((a != b).any() for a, b in zip(plain, refined(controlnet_scale=0.0), strict=True))
@@ -117,8 +137,8 @@ def test_refinement_hears_lines_and_sees_its_own_object(params, bank):
 
 
 @pytest.mark.parametrize("role", ["prior", "inpaint"])
-def test_weights_of_phrases(params, role):
-    pipe = loaders.load_pipeline(roles(params), role, torch.device("cpu"))
+def test_weights_of_phrases(config, role):
+    pipe = loaders.load_pipeline(config.models, role, torch.device("cpu"))
     text = "a photo of a red car"
     plain = conditioning.encode(pipe, text)
     same = conditioning.encode(pipe, (("a photo of a ", 1.0), ("red", 1.0), (" car", 1.0)))
@@ -139,16 +159,13 @@ def test_arms_of_their_own_belong_to_the_faithful_protocol(tmp_path):
     with pytest.raises(ParameterError, match="edit.color.arms.*faithful"):
         load_params(path)
     path.write_text(text.format(base, "faithful"))
-    params = load_params(path)
-    alpha = {
-        arm: pipeline.settings_of(params, "color", arm)["alpha"]
-        for arm in ("feasible", "infeasible")
-    }
-    assert alpha == {"feasible": params["edit"]["color"]["alpha"], "infeasible": 0.9}
+    config = config_of(load_params(path))
+    alpha = {arm: settings_of(config, "color", arm).own.alpha for arm in ("feasible", "infeasible")}
+    assert alpha == {"feasible": config.edit.attributes["color"].alpha, "infeasible": 0.9}
 
 
-def test_sizes_that_make_no_batch_are_named(params, bank):
-    pipes = pipeline.load(params, "background")
-    wrong = params | {"edit": {**params["edit"], "canvas": 0}}
+def test_sizes_that_make_no_batch_are_named(config, bank):
+    wrong = settings_of(config, "background", canvas=0)
+    pipes = pipes_of(wrong)
     with pytest.raises(ValueError, match=r"different sizes .*\(80, 120\).* edit.canvas"):
         pipeline.paint(pipes, sources("background"), rows(bank, "background"), {}, bank, wrong, 0)

@@ -147,9 +147,7 @@ def test_every_edit_is_measured_against_its_own_photograph():
             table,
             lambda r: (sources[r.image_id], made[r.edit_id], mask, 255 - mask),
             lambda r: r.attribute,
-            embed,
-            lambda texts: embed([sources["i0"]] * len(texts)),
-            look,
+            edit_metrics.Look(embed, lambda texts: embed([sources["i0"]] * len(texts)), look),
             size,
         )
 

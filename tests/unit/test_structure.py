@@ -43,15 +43,7 @@ BELOW = {
 }
 FOLDERS = ("data", "attributes", "guidance", "edits", "datadream", "classify", "quality")
 SPELLED = re.compile(rf"(^|/)({'|'.join(FOLDERS)})/([{{*]|[\w*]+/[{{*])")
-LEFT = {
-    "import editing -> workflow",
-    "import quality -> workflow",
-    "function varireal_utils.verification.vlm_verifier.calibrate: lines",
-    "function varireal_utils.verification.vlm_verifier.calibrate: parameters",
-    "paths varireal_utils.editing.stage",
-    "paths varireal_utils.quality.edit_metrics",
-    "paths varireal_utils.quality.stage",
-}
+LEFT: set[str] = set()
 
 
 @cache

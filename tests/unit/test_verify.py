@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from varireal_utils.core.config_sections import ClipVerifierSettings
 from varireal_utils.verification import clip_verifier
 
 RNG = np.random.default_rng(0)
-SETTINGS = {"false_accept": 0.1, "false_identity": 0.1}
+SETTINGS = ClipVerifierSettings(false_accept=0.1, false_identity=0.1)
 
 
 def unit(x: np.ndarray) -> np.ndarray:

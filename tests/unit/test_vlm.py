@@ -10,7 +10,7 @@ import torch
 
 from tests import tiny_vision_models
 from varireal_utils.core import storage
-from varireal_utils.core.params import roles
+from varireal_utils.core.config_sections import ModelRoles, ModelSpec, VlmVerifierSettings
 from varireal_utils.data import images
 from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
@@ -38,7 +38,7 @@ BANK = {
         }
     },
 }
-SETTINGS = vlm_verifier.settings_of({"verify": {"false_accept": 0.1, "false_identity": 0.5}})
+SETTINGS = VlmVerifierSettings(false_accept=0.1, false_identity=0.5)
 THRESHOLDS = {"attribute_threshold": 0.1, "identity_threshold": 0.1}
 LOOK = np.zeros((8, 8, 3), np.uint8)
 
@@ -74,7 +74,7 @@ def judge(ask, rows=None, thresholds=THRESHOLDS, source=LOOK, **settings):
         rows,
         BANK,
         CLASSES,
-        SETTINGS | settings,
+        SETTINGS.model_copy(update=settings),
         thresholds,
     )
 
@@ -90,9 +90,7 @@ def test_a_constant_answer_cannot_pass_in_either_arm(p):
         Fake(lambda *_: p),
         thresholds=vlm_verifier.calibrate(
             Fake(lambda *_: p),
-            [LOOK] * 5,
-            ["Pug"] * 5,
-            list("abcde"),
+            vlm_verifier.Calibration([LOOK] * 5, ["Pug"] * 5, list("abcde")),
             BANK,
             "color",
             CLASSES,
@@ -154,7 +152,7 @@ def test_the_strict_model_is_never_told_the_answer_nor_the_arm():
 def test_every_answer_is_stored():
     ask = knows("cream", "Pug")
     told = json.loads(judge(ask, [row()])["answers"][0])
-    assert len(told) == len(ask.asked) == 2 * (1 + SETTINGS["controls"]) + 2
+    assert len(told) == len(ask.asked) == 2 * (1 + SETTINGS.controls) + 2
     assert {q for _, q in ask.asked} == {q for _, q, *_ in told}
     assert [t for t in told if t[0] == "source"] == [
         ["source", vlm_verifier.attribute_question(BANK, "color", "cream", "Pug"), 0.9, 0.9]
@@ -188,7 +186,13 @@ def test_calibration_keeps_a_model_that_does_not_look_below_its_promise():
     bank = BANK | {"phrases": {"color": {"*": {"feasible": many[:30], "infeasible": many[30:]}}}}
     ids = [f"i{n}" for n in range(150)]
     limits = vlm_verifier.calibrate(
-        Fake(blind), [LOOK] * 150, ["Pug"] * 150, ids, bank, "color", CLASSES, SETTINGS, 1
+        Fake(blind),
+        vlm_verifier.Calibration([LOOK] * 150, ["Pug"] * 150, ids),
+        bank,
+        "color",
+        CLASSES,
+        SETTINGS,
+        1,
     )
     rows = [row(phrase=many[n % 60], image_id=f"new{n}") for n in range(150)]
     got = vlm_verifier.score(
@@ -211,9 +215,9 @@ def test_calibration_of_a_good_model():
     pictures = [np.full((8, 8, 3), n % 4, np.uint8) for n in range(20)]
     got = vlm_verifier.calibrate(
         Good(),
-        pictures,
-        [CLASSES[n % 4] for n in range(20)],
-        [str(n) for n in range(20)],
+        vlm_verifier.Calibration(
+            pictures, [CLASSES[n % 4] for n in range(20)], [str(n) for n in range(20)]
+        ),
         BANK,
         "color",
         CLASSES,
@@ -221,15 +225,25 @@ def test_calibration_of_a_good_model():
         1,
     )
     assert got["identity_kept"] == 1 and got["n_calibration"] == 20
-    assert got["attribute_threshold"] == SETTINGS["margin"]
+    assert got["attribute_threshold"] == SETTINGS.margin
 
 
 def test_a_model_that_answers_neither_word_is_called_out():
     ask = lambda image, q: vlm_verifier.Answer(q, 0.6, 0.01)  # noqa: E731
     with pytest.warns(UserWarning, match="puts 1% of its probability on yes and no"):
-        vlm_verifier.calibrate(ask, [LOOK], ["Pug"], ["a"], BANK, "color", CLASSES, SETTINGS, 1)
+        vlm_verifier.calibrate(
+            ask,
+            vlm_verifier.Calibration([LOOK], ["Pug"], ["a"]),
+            BANK,
+            "color",
+            CLASSES,
+            SETTINGS,
+            1,
+        )
     with pytest.raises(ValueError, match="no validation photograph"):
-        vlm_verifier.calibrate(ask, [], [], [], BANK, "color", CLASSES, SETTINGS, 1)
+        vlm_verifier.calibrate(
+            ask, vlm_verifier.Calibration([], [], []), BANK, "color", CLASSES, SETTINGS, 1
+        )
 
 
 @pytest.mark.parametrize("allowed", [0.0, 0.1, 0.5, 1.0])
@@ -251,7 +265,13 @@ def test_the_faithful_rule_is_the_references():
         assert len(texts) == 8 and all("'answer': '" in q for q in texts)
         assert [q.count("'answer': 'no'") for q in texts] == [0] * 6 + [1] * 2
     assert vlm_verifier.calibrate(
-        None, [], [], [], BANK, "color", CLASSES, SETTINGS | {"rule": "faithful"}, 1
+        None,
+        vlm_verifier.Calibration([], [], []),
+        BANK,
+        "color",
+        CLASSES,
+        SETTINGS.model_copy(update={"rule": "faithful"}),
+        1,
     ) == {"n_calibration": 0}
     strict, loose = judge(knows("cream")), judge(knows("cream"), rule="faithful")
     assert list(strict) == list(loose)  # the same columns
@@ -301,7 +321,7 @@ def test_every_spelling_of_yes_and_no_counts():
 def loaded(request, tmp_path_factory) -> tuple:
     folder = getattr(tiny_vision_models, request.param)(tmp_path_factory.mktemp(request.param))
     params = {"device": "cpu", "models": {"verifier": {"kind": "vlm", "path": str(folder)}}}
-    return loaders.load_vlm(roles(params), CPU), params, folder
+    return loaders.load_vlm(ModelRoles.model_validate(params["models"]), CPU), params, folder
 
 
 def scene(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -356,7 +376,7 @@ def test_eight_bits_are_refused_where_they_cannot_be(loaded):
     wanted = {**params["models"]["verifier"], "quantization": "8bit"}
     refusal = "quantization: 8bit needs .*(bitsandbytes|CUDA).*bfloat16"
     with pytest.raises(ValueError, match=refusal):
-        loaders.load_vlm(roles({"models": {"verifier": wanted}}), CPU)
+        loaders.load_vlm(ModelRoles(verifier=ModelSpec(**wanted)), CPU)
 
 
 def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
@@ -366,7 +386,7 @@ def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
     shutil.copytree(folder, tmp_path / "m")
     (tmp_path / "m/chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template.*instruction-tuned"):
-        loaders.load_vlm(roles({"models": {"verifier": {"path": str(tmp_path / "m")}}}), CPU)
+        loaders.load_vlm(ModelRoles(verifier=ModelSpec(path=str(tmp_path / "m"))), CPU)
     monkey = type("P", (), {"tokenizer": type("T", (), {"get_vocab": lambda self: {"yes": 0}})()})
     with pytest.raises(ValueError, match="no single token says no"):
         vlm_verifier.asker((model, monkey()))
@@ -380,13 +400,11 @@ def test_a_tiny_model_judges_real_photographs(loaded):
     ask = vlm_verifier.asker(loaded[0], 96)
     limits = vlm_verifier.calibrate(
         ask,
-        pictures,
-        ["Pug"] * 4,
-        [f.stem for f in files],
+        vlm_verifier.Calibration(pictures, ["Pug"] * 4, [f.stem for f in files]),
         BANK,
         "color",
         CLASSES,
-        SETTINGS | {"controls": 1},
+        SETTINGS.model_copy(update={"controls": 1}),
         3,
     )
     rows = [row(arm) for arm in ("feasible", "infeasible")]
@@ -400,12 +418,11 @@ def test_a_tiny_model_judges_real_photographs(loaded):
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of three renderings, with what 04_edit reads; (run, images with guidance)."""
-    from types import SimpleNamespace
-
+    """A study of three renderings, with what 04_edit reads; (folder, images with guidance)."""
+    from varireal_utils.core.config_editing import GuidanceSettings
+    from varireal_utils.core.study_paths import StudyPaths
     from varireal_utils.data import datasets
-    from varireal_utils.editing import guidance
-    from varireal_utils.editing import stage as editing_stage
+    from varireal_utils.editing import guidance, sources
 
     spec = {
         "source": "world",
@@ -421,38 +438,29 @@ def study(tmp_path):
             r,
             tmp_path,
             tmp_path / "guidance/pets",
-            {"canny_blur": 5, "canny_low": 0.7, "canny_high": 255},
+            GuidanceSettings(canny_low=0.7, canny_high=255, canny_blur=5),
         )
         for r in table.to_dict("records")
     ]
     import pandas as pd
 
     storage.write_table(tmp_path / "guidance/pets/guidance.parquet", pd.DataFrame(rows))
-    return SimpleNamespace(study=tmp_path, params={}), editing_stage.inputs(tmp_path, "pets")
+    return tmp_path, sources.read_inputs(StudyPaths(tmp_path), "pets")
 
 
 @pytest.mark.parametrize("rule", ["strict", "faithful"])
 def test_an_arm_is_judged_by_the_model_that_the_parameters_name(loaded, study, rule):
-    from varireal_utils.editing import pipeline
-    from varireal_utils.editing import stage as editing_stage
+    from varireal_utils.editing.sources import Source
+    from varireal_utils.verification.build import Verified, build_verifier
 
-    run, table = study
-    run.params = loaded[1] | {
-        "seed": 1,
-        "verify": {
-            "false_accept": 0.1,
-            "false_identity": 0.5,
-            "rule": rule,
-            "controls": 1,
-            "max_size": 64,
-        },
-    }
-    thresholds, answer = editing_stage._judge(run, table, BANK, "color")
+    folder, table = study
+    settings = SETTINGS.model_copy(update={"rule": rule, "controls": 1, "max_size": 64})
+    models = ModelRoles.model_validate(loaded[1]["models"])
+    verifier = build_verifier(Verified(folder, table, BANK, "color", 1), settings, models, CPU)
+    thresholds, answer = verifier.thresholds, verifier.score
     assert thresholds["n_calibration"] == (3 if rule == "strict" else 0)
     train = table[table["split"] == "train"]
-    sources = [
-        pipeline.Source(storage.read_image(run.study / p), *[None] * 3) for p in train["path"]
-    ]
+    sources = [Source(storage.read_image(folder / p), *[None] * 3) for p in train["path"]]
     rows = [
         row("infeasible", "teal", image_id=i, class_name=c)
         for i, c in zip(train["image_id"], train["class_name"])
@@ -460,4 +468,4 @@ def test_an_arm_is_judged_by_the_model_that_the_parameters_name(loaded, study, r
     got = answer([255 - s.image for s in sources], rows, sources)
     assert len(got) == 3 and {"accepted", "worst_margin", "answers"} <= set(got)
     assert len(json.loads(got["answers"][0])) == (6 if rule == "strict" else 4)
-    storage.write_table(run.study / "edits.parquet", got)  # every column is a plain one
+    storage.write_table(folder / "edits.parquet", got)  # every column is a plain one

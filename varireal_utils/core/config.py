@@ -116,7 +116,7 @@ class StudyConfig(Settings):
         return ""
 
     def _rule(self) -> str:
-        kind = self.models.verifier.kind if self.models.verifier else "clip"
+        kind = self.models.verifier_kind()
         if self.verify.rule != "faithful" or (self.protocol, kind) == ("faithful", "vlm"):
             return ""
         return (

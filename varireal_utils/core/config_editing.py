@@ -130,6 +130,11 @@ class EditSettings(Settings):
     reuse: Annotated[str, EXECUTION] = ""  # a study whose edits are copied where they are the same
     attributes: Annotated[dict[str, AttributeEdit], INLINE, Field(alias="<attributes>")]
 
+    def only(self, attribute: str, feasibility: str) -> EditSettings:
+        """These settings with those of one attribute and arm alone: what a stage's slice holds."""
+        own = self.attributes[attribute].of_arm(feasibility).model_copy(update={"arms": Arms()})
+        return self.model_copy(update={"attributes": {attribute: own}})
+
     @classmethod
     def arranged(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Sections of attributes under one key."""

@@ -108,6 +108,23 @@ class ModelRoles(Settings):
         """The model of a role, or None."""
         return self.present().get(role)
 
+    def verifier_kind(self) -> str:
+        """clip, or vlm where role verifier says so."""
+        return self.verifier.kind if self.verifier else "clip"
+
+    def clip_role(self) -> str:
+        """The role whose CLIP embeds images and sentences: verifier where it names one, else the
+        role that it refers to, else clip."""
+        if self.verifier and self.verifier.name:
+            return "verifier"
+        return (self.verifier.role if self.verifier else "") or "clip"
+
+    def verifier_roles(self) -> tuple[str, ...]:
+        """The roles that a verdict rests on."""
+        if self.verifier_kind() == "vlm":
+            return ("verifier",)
+        return ("verifier", self.clip_role())
+
     def only(self, *roles: str) -> ModelRoles:
         """These roles alone, as far as they are filled: what a stage's slice holds."""
         return ModelRoles(**{r: spec for r, spec in self.present().items() if r in roles})
@@ -142,20 +159,35 @@ class DataDreamSettings(DrawSettings):
     candidates: Count = 2
 
 
-class VerifySettings(Settings):
-    """Which edits pass. The last five are of a vision-language verifier: p_yes, margin in
-    probability; controls: other phrases asked about; calibration: validation photographs;
-    max_size: pixels."""
+class ClipVerifierSettings(Settings):
+    """Shares of unedited validation photographs that may pass, for another phrase (false_accept)
+    and for another class (false_identity)."""
 
     false_accept: Share
     false_identity: Share
-    keep: Literal["all", "accepted", "paired"]
+
+
+class VlmVerifierSettings(ClipVerifierSettings):
+    """Of a vision-language verifier. p_yes, margin: in probability; controls: other phrases asked
+    about; calibration: validation photographs; max_size: pixels."""
+
     rule: Literal["strict", "faithful"] = "strict"
     p_yes: Share = 0.5
     margin: Share = 0.1
     controls: Count = 3
     calibration: Count = 200
     max_size: Count = 672
+
+
+class VerifySettings(VlmVerifierSettings):
+    """The verifier, and which edits enter a training set (keep)."""
+
+    keep: Literal["all", "accepted", "paired"]
+
+    def of_kind(self, kind: str) -> ClipVerifierSettings:
+        """The settings that a verifier of a kind reads: clip or vlm."""
+        own = VlmVerifierSettings if kind == "vlm" else ClipVerifierSettings
+        return own(**{name: getattr(self, name) for name in own.model_fields})
 
 
 class PlanSettings(Settings):

@@ -29,6 +29,7 @@ from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
 from ..data.shots import few_shot
 from ..models import loaders
+from ..training import recipes
 from . import adapters, sampling
 
 VARIANTS = (*ADAPTED, *BASELINES)
@@ -65,6 +66,11 @@ class DataDreamStage(StageSettings):
             datadream=config.datadream,
             models=config.models.only(*roles, *([verifier.role] if verifier else [])),
         )
+
+
+def named_variants(config: StudyConfig) -> list[str]:
+    """The variants that the recipes of a study train on, sorted."""
+    return recipes.generators(config.classify.recipes)
 
 
 def make(

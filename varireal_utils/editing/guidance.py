@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import storage
+from ..core.config_editing import GuidanceSettings
 from ..core.seeds import seed_for
 
 VERDICTS = ("ok", "empty", "tiny", "huge", "in pieces")
@@ -119,12 +120,14 @@ def mask_quality(mask: np.ndarray) -> dict[str, float | int | str]:
     return {"area": area, "pieces": pieces, "touches": touches, "verdict": verdict}
 
 
-def guide(row: dict, study: Path, out: Path, settings: dict, find: Callable | None = None) -> dict:
+def guide(
+    row: dict, study: Path, out: Path, settings: GuidanceSettings, find: Callable | None = None
+) -> dict:
     """Mask and lines of one image, written to out/mask and out/canny; returns its row.
 
     row: of images.parquet. The data set's own mask is used where there is one (origin "given"),
-    else what find(image, class name) -> detect.Found finds ("sam2" or "grabcut", with its box and
-    score), else GrabCut's.
+    else what find(image, class name) -> segmentation.Found finds ("sam2" or "grabcut", with its box
+    and score), else GrabCut's.
     """
     image = storage.read_image(study / row["path"])
     has, facts = has_mask(row), {}
@@ -135,9 +138,7 @@ def guide(row: dict, study: Path, out: Path, settings: dict, find: Callable | No
     else:
         found = find(image, row["class_name"])
         mask, origin, facts = found.mask, found.origin, found.facts()
-    lines = canny(
-        image, mask, settings["canny_blur"], settings["canny_low"], settings["canny_high"]
-    )
+    lines = canny(image, mask, settings.canny_blur, settings.canny_low, settings.canny_high)
     name, paths = f"{storage.slug(row['image_id'])}.png", {}
     for kind, picture in (("mask", mask), ("canny", lines)):
         storage.write_image(out / kind / name, picture)

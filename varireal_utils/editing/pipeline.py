@@ -14,8 +14,9 @@ their noise: arms are paired (DESIGN.md, 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,103 +27,81 @@ from PIL import Image
 
 from ..core import oom_retry
 from ..core.attributes import ATTRIBUTES
-from ..core.params import compute, roles
+from ..core.config_editing import AttributeEdit
 from ..core.seeds import seed_for
 from ..models import loaders
 from ..prompts import phrase_bank
+from ..prompts.phrase_bank import Bank
 from . import compositing, conditioning, editors, priors
+from .slices import EditStage
+from .sources import Source, boxed
 
+Priors = dict[tuple[str, int], np.ndarray]  # (phrase, variant) -> (H, W, 3) uint8
+Verify = Callable[[list[np.ndarray], list[dict], list[Source]], pd.DataFrame]
 GREY = 100  # behind the object that an IP-Adapter sees
 
 
 @dataclass(frozen=True)
-class Source:
-    """A photograph and its guidance; arrays as in the module's symbols, lines (H, W) uint8."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    editable: np.ndarray
-    lines: np.ndarray
-
-
-@dataclass(frozen=True)
 class Pipes:
-    """The loaded pipelines, encoded prompts kept: `states` maps (pipe, text) to embeddings.
+    """The loaded pipelines, None where an edit needs none, and what they compute with.
 
-    other: the pipeline of another editor (editors.py); the rest is None then.
+    looks: whether the refinement has an IP-Adapter; other: the pipeline of another editor
+    (editors.py); states: encoded prompts, (pipe, text) -> embeddings.
     """
 
+    device: torch.device
+    dtype: torch.dtype
     inpaint: Any
     prior: Any
-    refine: Any | None
-    states: dict
+    refine: Any
+    looks: bool = False
     other: Any = None
+    states: dict[int, dict] = field(default_factory=dict)
+
+    def autocast(self) -> AbstractContextManager:
+        """Autocast to the compute type."""
+        return loaders.autocast(self.device, self.dtype)
 
 
-def load(params: dict, attribute: str) -> Pipes:
+def load(settings: EditStage, device: torch.device, dtype: torch.dtype) -> Pipes:
     """Load what an attribute needs. Background edits have no refinement (paper, method figure)."""
-    if editors.name(params) != editors.DEFAULT:
-        return Pipes(None, None, None, {}, editors.load(params))
-    models, (device, _) = roles(params), compute(params)
+    models, editor = settings.models, settings.edit.editor
+    if editor in editors.EDITORS:
+        other = editors.load(editor, models, device)
+        return Pipes(device, dtype, None, None, None, other=other)
     inpaint = loaders.load_pipeline(models, "inpaint", device)
-    drawn = ATTRIBUTES[attribute].generates_prior
+    drawn = ATTRIBUTES[settings.attribute].generates_prior
     prior = loaders.load_pipeline(models, "prior", device) if drawn else None
-    steps = params["edit"][attribute].get("refine_steps", 0)
-    refine = loaders.load_refiner(models, inpaint, device) if steps else None
-    return Pipes(inpaint, prior, refine, {})
+    refined = settings.own.refine_steps > 0
+    refine = loaders.load_refiner(models, inpaint, device) if refined else None
+    return Pipes(device, dtype, inpaint, prior, refine, models.ip_adapter is not None)
 
 
-def settings_of(params: dict, attribute: str, feasibility: str = "") -> dict:
-    """The settings of an attribute's edits; under protocol faithful an arm may have its own."""
-    settings = dict(params["edit"][attribute])
-    return settings | (settings.pop("arms", None) or {}).get(feasibility, {})
-
-
-def plan(
-    images: pd.DataFrame, bank: dict, attribute: str, feasibility: str, params: dict
-) -> pd.DataFrame:
+def plan(images: pd.DataFrame, bank: Bank, settings: EditStage) -> pd.DataFrame:
     """One row per edit to make: edit_id, image_id, k, phrase, prompt, seed, label, class_name."""
-    rows, kind = [], "instruct" if editors.name(params) == "instruct" else "edit"
+    attribute, feasibility = settings.attribute, settings.feasibility
+    rows, kind = [], editors.prompt_kind(settings.edit.editor)
     for image in images.itertuples():
-        count = params["edit"]["images_per_real"]
-        own = phrase_bank.own_phrase(
-            bank, attribute, image.class_name, getattr(image, attribute, None)
-        )
-        drawn = phrase_bank.draw(
-            bank,
-            attribute,
-            feasibility,
-            image.class_name,
-            image.image_id,
-            count,
-            params["seed"],
-            own,
-        )
+        name, image_id = str(image.class_name), str(image.image_id)
+        own = phrase_bank.own_phrase(bank, attribute, name, getattr(image, attribute, None))
+        count, seed = settings.edit.images_per_real, settings.seed
+        drawn = phrase_bank.draw(bank, attribute, feasibility, name, image_id, count, seed, own)
         for k, phrase in enumerate(drawn):
             rows.append(
                 {
-                    "edit_id": f"{image.image_id}-{attribute}-{feasibility}-{k}",
-                    "image_id": image.image_id,
+                    "edit_id": f"{image_id}-{attribute}-{feasibility}-{k}",
+                    "image_id": image_id,
                     "k": k,
                     "label": image.label,
-                    "class_name": image.class_name,
+                    "class_name": name,
                     "attribute": attribute,
                     "feasibility": feasibility,
                     "phrase": phrase,
-                    "prompt": phrase_bank.edit_prompt(
-                        bank, attribute, phrase, image.class_name, kind
-                    ),
-                    "seed": seed_for(params["seed"], image.image_id, attribute, k),
+                    "prompt": phrase_bank.edit_prompt(bank, attribute, phrase, name, kind),
+                    "seed": seed_for(seed, image_id, attribute, k),
                 }
             )
     return pd.DataFrame(rows)
-
-
-def editable_mask(attribute: str, mask: np.ndarray, paint: np.ndarray | None) -> np.ndarray:
-    """What an attribute's edit may change, (H, W) uint8 0 | 255."""
-    if ATTRIBUTES[attribute].region == "background":
-        return np.where(mask > 0, 0, 255).astype(np.uint8)
-    return mask if paint is None else np.where(paint > 0, 255, 0).astype(np.uint8)
 
 
 def generators(seeds: list[int], stage: str, attempt: int) -> list[torch.Generator]:
@@ -133,7 +112,7 @@ def generators(seeds: list[int], stage: str, attempt: int) -> list[torch.Generat
 def encode(
     pipes: Pipes,
     pipe: Any,
-    texts: list[str | conditioning.Fragments],
+    texts: Sequence[str | conditioning.Fragments],
 ) -> dict[str, torch.Tensor]:
     """A pipeline's arguments for prompts; each text is encoded once."""
     known = pipes.states.setdefault(id(pipe), {})
@@ -147,62 +126,59 @@ def encode(
 
 @torch.no_grad()
 def make_priors(
-    pipes: Pipes, texts: list[str], seeds: list[int], settings: dict, params: dict, size: int
+    pipes: Pipes, texts: list[str], seeds: list[int], settings: EditStage, size: int
 ) -> list[np.ndarray]:
-    """Backgrounds or surfaces from text alone, (size, size, 3) uint8 each."""
+    """Draw backgrounds or surfaces from text alone, (size, size, 3) uint8 each."""
+    own = settings.own
 
     def make(texts: list[str], seeds: list[int]) -> list[np.ndarray]:
-        with loaders.autocast(*compute(params)):
+        with pipes.autocast():
             made = pipes.prior(
                 **encode(pipes, pipes.prior, texts),
                 height=size,
                 width=size,
-                num_inference_steps=settings["prior_steps"],
-                guidance_scale=settings["prior_guidance_scale"],
+                num_inference_steps=own.prior_steps,
+                guidance_scale=own.prior_guidance_scale,
                 generator=generators(seeds, "prior", 0),
             ).images
         return [np.asarray(image.convert("RGB")) for image in made]
 
     out: list[np.ndarray] = []
-    step = params["edit"]["batch_size"]
+    step = settings.edit.batch_size
     for i in range(0, len(texts), step):
         out += oom_retry.in_parts(make, texts[i : i + step], seeds[i : i + step])
     return out
 
 
 def prior_bank(
-    pipes: Pipes, bank: dict, attribute: str, phrases: list[str], params: dict, size: int
-) -> dict[tuple[str, int], np.ndarray]:
-    """(phrase, variant) -> generated background or surface, made once and shared by photographs."""
+    pipes: Pipes, bank: Bank, phrases: list[str], settings: EditStage, size: int
+) -> Priors:
+    """Draw the background or surface of each (phrase, variant) once, for all photographs."""
     if pipes.prior is None:
         return {}
-    settings, variants = settings_of(params, attribute), params["edit"]["prior_variants"]
-    keys = [(p, v) for p in sorted(set(phrases)) for v in range(variants)]
+    attribute, edit = settings.attribute, settings.edit
+    keys = [(p, v) for p in sorted(set(phrases)) for v in range(edit.prior_variants)]
     texts = [phrase_bank.prior_prompt(bank, attribute, p) for p, _ in keys]
-    seeds = [seed_for(params["seed"], "prior", attribute, p, v) for p, v in keys]
-    size = settings.get("prior_size") or params["edit"].get("canvas") or size
-    return dict(zip(keys, make_priors(pipes, texts, seeds, settings, params, size)))
+    seeds = [seed_for(settings.seed, "prior", attribute, p, v) for p, v in keys]
+    size = settings.own.prior_size or edit.canvas or size
+    return dict(zip(keys, make_priors(pipes, texts, seeds, settings, size)))
 
 
 def blend(
-    source: Source,
-    attribute: str,
-    phrase: str,
-    prior: np.ndarray | None,
-    bank: dict,
-    settings: dict,
+    source: Source, phrase: str, prior: np.ndarray | None, bank: Bank, settings: EditStage
 ) -> np.ndarray:
-    """The picture that inpainting starts from, (H, W, 3) uint8."""
-    kind = ATTRIBUTES[attribute].prior
-    if kind == "scene":
-        return priors.background_prior(source.image, source.mask, prior, settings["dilate"])[0]
+    """The picture that inpainting starts from, (H, W, 3) uint8. Raises ValueError where a drawn
+    prior is needed and not given."""
+    own, kind = settings.own, ATTRIBUTES[settings.attribute].prior
     if kind == "flat":
         rgb = phrase_bank.rgb(bank, phrase)
-        return priors.color_prior(source.image, source.editable, rgb, settings["alpha"])
+        return priors.color_prior(source.image, source.editable, rgb, own.alpha)
+    if prior is None:
+        raise ValueError(f"no prior was drawn for {settings.attribute} {phrase!r}")
+    if kind == "scene":
+        return priors.background_prior(source.image, source.mask, prior, own.dilate)[0]
     surface = priors.keep_mean(prior, source.image, source.editable)
-    return priors.texture_prior(
-        source.image, source.editable, surface, settings["alpha"], settings.get("prior_crop", 0)
-    )
+    return priors.texture_prior(source.image, source.editable, surface, own.alpha, own.prior_crop)
 
 
 @torch.no_grad()
@@ -212,22 +188,21 @@ def inpaint(
     masks: list[np.ndarray],
     texts: list,
     seeds: list[int],
-    settings: dict,
-    params: dict,
+    own: AttributeEdit,
     attempt: int = 0,
 ) -> list[np.ndarray]:
     """First diffusion stage: repaint the masked part of each start towards its text."""
     height, width = starts[0].shape[:2]
-    with loaders.autocast(*compute(params)):
+    with pipes.autocast():
         made = pipes.inpaint(
             **encode(pipes, pipes.inpaint, texts),
             image=[Image.fromarray(s) for s in starts],
             mask_image=[Image.fromarray(m) for m in masks],
             height=height,
             width=width,
-            strength=settings["strength"],
-            num_inference_steps=settings["steps"],
-            guidance_scale=settings["guidance_scale"],
+            strength=own.strength,
+            num_inference_steps=own.steps,
+            guidance_scale=own.guidance_scale,
             generator=generators(seeds, "inpaint", attempt),
         ).images
     return [np.asarray(image.convert("RGB")) for image in made]
@@ -240,8 +215,7 @@ def refine(
     sources: list[Source],
     texts: list,
     seeds: list[int],
-    settings: dict,
-    params: dict,
+    own: AttributeEdit,
     attempt: int = 0,
 ) -> list[np.ndarray]:
     """Second stage, for colour and texture: the object's own lines through the ControlNet, and,
@@ -250,16 +224,15 @@ def refine(
     With an IP-Adapter one by one: diffusers shows every picture of a batch to every image of it.
     """
     height, width = starts[0].shape[:2]
-    looks = bool(params["models"].get("ip_adapter"))
-    size, out = 1 if looks else len(starts), []
+    size, out = 1 if pipes.looks else len(starts), []
     for i in range(0, len(starts), size):
         part = slice(i, i + size)
         more = {}
-        if looks:
-            pipes.refine.set_ip_adapter_scale(settings["ip_scale"])
+        if pipes.looks:
+            pipes.refine.set_ip_adapter_scale(own.ip_scale)
             seen = np.where(sources[i].mask[..., None] > 0, starts[i], np.uint8(GREY))
             more["ip_adapter_image"] = Image.fromarray(seen)
-        with loaders.autocast(*compute(params)):
+        with pipes.autocast():
             out += pipes.refine(
                 **encode(pipes, pipes.refine, texts[part]),
                 **more,
@@ -268,41 +241,28 @@ def refine(
                 control_image=[Image.fromarray(s.lines).convert("RGB") for s in sources[part]],
                 height=height,
                 width=width,
-                strength=settings["refine_strength"],
-                num_inference_steps=settings["refine_steps"],
-                guidance_scale=settings["refine_guidance_scale"],
-                controlnet_conditioning_scale=settings["controlnet_scale"],
+                strength=own.refine_strength,
+                num_inference_steps=own.refine_steps,
+                guidance_scale=own.refine_guidance_scale,
+                controlnet_conditioning_scale=own.controlnet_scale,
                 generator=generators(seeds[part], "refine", attempt),
             ).images
     return [np.asarray(image.convert("RGB")) for image in out]
-
-
-def boxed(source: Source, size: int) -> tuple[Source, compositing.Box | None]:
-    """A photograph and its guidance on a square canvas of `size` pixels; 0 leaves it as it is."""
-    if not size:
-        return source, None
-    parts = [
-        compositing.letterbox(a, size, size)
-        for a in (source.image, source.mask, source.editable, source.lines)
-    ]
-    return Source(*(canvas for canvas, _ in parts)), parts[0][1]
 
 
 def paint(
     pipes: Pipes,
     sources: list[Source],
     rows: list[dict],
-    prior_of: dict[tuple[str, int], np.ndarray],
-    bank: dict,
-    params: dict,
+    prior_of: Priors,
+    bank: Bank,
+    settings: EditStage,
     attempt: int,
 ) -> dict[str, list[np.ndarray]]:
     """Every stage of a batch of edits of one attribute and arm, in the sources' own sizes:
     "prior", "inpainted", perhaps "refined". Raises ValueError for sizes that make no batch."""
-    attribute = rows[0]["attribute"]
-    settings = settings_of(params, attribute, rows[0].get("feasibility", ""))
-    variants, weight = params["edit"]["prior_variants"], settings.get("prompt_weight", 1.0)
-    placed = [boxed(s, params["edit"].get("canvas", 0)) for s in sources]
+    own = settings.own
+    placed = [boxed(s, settings.edit.canvas) for s in sources]
     inside = [s for s, _ in placed]
     sizes = sorted({s.image.shape[:2] for s in inside})
     if len(sizes) > 1:
@@ -312,19 +272,15 @@ def paint(
         )
     seeds = [r["seed"] for r in rows]
     if pipes.other is not None:
-        made = editors.paint(
-            pipes.other,
-            [s.image for s in inside],
-            [r["prompt"] for r in rows],
-            generators(seeds, "other", attempt),
-            settings,
-            params,
-        )
+        noise, prompts = generators(seeds, "other", attempt), [r["prompt"] for r in rows]
+        pictures, editor = [s.image for s in inside], settings.edit.editor
+        with pipes.autocast():
+            made = editors.paint(editor, pipes.other, pictures, prompts, noise, own)
         return {"edited": _unboxed(made, placed)}
+    variants = settings.edit.prior_variants
     starts = [
         blend(
             s,
-            attribute,
             r["phrase"],
             prior_of.get((r["phrase"], (r["seed"] + attempt) % variants)),
             bank,
@@ -332,15 +288,12 @@ def paint(
         )
         for s, r in zip(inside, rows)
     ]
-    texts = [phrase_bank.weighted(r["prompt"], r["phrase"], weight) for r in rows]
+    texts = [phrase_bank.weighted(r["prompt"], r["phrase"], own.prompt_weight) for r in rows]
     stages = {"prior": starts}
-    stages["inpainted"] = inpaint(
-        pipes, starts, [s.editable for s in inside], texts, seeds, settings, params, attempt
-    )
+    masks = [s.editable for s in inside]
+    stages["inpainted"] = inpaint(pipes, starts, masks, texts, seeds, own, attempt)
     if pipes.refine is not None:
-        stages["refined"] = refine(
-            pipes, stages["inpainted"], inside, texts, seeds, settings, params, attempt
-        )
+        stages["refined"] = refine(pipes, stages["inpainted"], inside, texts, seeds, own, attempt)
     return {name: _unboxed(pictures, placed) for name, pictures in stages.items()}
 
 
@@ -351,19 +304,19 @@ def _unboxed(pictures: list[np.ndarray], placed: list[tuple]) -> list[np.ndarray
     ]
 
 
-def strip(
-    pipes: Pipes, source: Source, row: dict, prior_of: dict, bank: dict, params: dict
+def trace_edit(
+    pipes: Pipes, source: Source, row: dict, prior_of: Priors, bank: Bank, settings: EditStage
 ) -> dict[str, np.ndarray]:
     """Every step of one edit, for the pipeline figure: name -> (H, W, 3) or (H, W) uint8."""
-    stages = paint(pipes, [source], [row], prior_of, bank, params, 0)
+    stages = paint(pipes, [source], [row], prior_of, bank, settings, 0)
     steps = {"source": source.image, "mask": source.mask, "canny": source.lines}
     steps |= {name: pictures[0] for name, pictures in stages.items()}
-    return steps | {"result": _composed(source, list(stages.values())[-1][0], params)}
+    return steps | {"result": _composed(source, list(stages.values())[-1][0], settings)}
 
 
-def _composed(source: Source, painted: np.ndarray, params: dict) -> np.ndarray:
+def _composed(source: Source, painted: np.ndarray, settings: EditStage) -> np.ndarray:
     """What was painted, where it may change; all of it under `edit.compose: false`."""
-    if not params["edit"].get("compose", True):
+    if not settings.edit.compose:
         return painted
     return compositing.compose(source.image, painted, source.editable)
 
@@ -372,56 +325,62 @@ def edit_batch(
     pipes: Pipes,
     sources: list[Source],
     rows: list[dict],
-    prior_of: dict[tuple[str, int], np.ndarray],
-    bank: dict,
-    params: dict,
+    prior_of: Priors,
+    bank: Bank,
+    settings: EditStage,
     attempt: int,
 ) -> list[np.ndarray]:
-    """One attempt at a batch of edits of one attribute and arm, composed onto their sources."""
-    painted = list(paint(pipes, sources, rows, prior_of, bank, params, attempt).values())[-1]
-    return [_composed(s, p, params) for s, p in zip(sources, painted)]
+    """Edit a batch of one attribute and arm once, composed onto the sources."""
+    painted = list(paint(pipes, sources, rows, prior_of, bank, settings, attempt).values())[-1]
+    return [_composed(s, p, settings) for s, p in zip(sources, painted)]
 
 
 def run(
     pipes: Pipes,
     rows: pd.DataFrame,
     source_of: Callable[[str], Source],
-    prior_of: dict,
-    bank: dict,
-    params: dict,
-    verify: Callable,
+    prior_of: Priors,
+    bank: Bank,
+    settings: EditStage,
+    verify: Verify,
     skip: Callable[[int], bool],
 ) -> Iterator[tuple[int, list[np.ndarray], pd.DataFrame]]:
     """Edit all rows in fixed batches; yields (batch number, images, finished rows).
 
-    verify(images, rows) -> DataFrame with `accepted` and the verifier's answers. A rejected edit is
-    made again until `max_attempts`; then its best attempt is kept, marked as not accepted.
-    skip(batch number) is True for batches that an earlier, interrupted run has finished.
+    verify(images, rows, sources) -> DataFrame with `accepted`, `worst_margin` and other answers. A
+    rejected edit is made again until `max_attempts`; then its best attempt is kept, marked as not
+    accepted. skip(batch number) is True for batches that an earlier, interrupted run has finished.
     """
-    size = params["edit"]["batch_size"]
+    size = settings.edit.batch_size
     for number, start in enumerate(range(0, len(rows), size)):
         if skip(number):
             continue
         batch = rows.iloc[start : start + size].to_dict("records")
         sources = [source_of(r["image_id"]) for r in batch]
-        best: list[tuple] = [(-np.inf, None, None)] * len(batch)
+        best = [_Attempt()] * len(batch)
         pending = list(range(len(batch)))
-        for attempt in range(params["edit"]["max_attempts"]):
-            part = [batch[i] for i in pending]
-            made = oom_retry.in_parts(
-                partial(
-                    edit_batch, pipes, prior_of=prior_of, bank=bank, params=params, attempt=attempt
-                ),
-                [sources[i] for i in pending],
-                part,
+        for attempt in range(settings.edit.max_attempts):
+            edit = partial(
+                edit_batch, pipes, prior_of=prior_of, bank=bank, settings=settings, attempt=attempt
             )
-            answers = verify(made, part, [sources[i] for i in pending]).to_dict("records")
+            part, photographs = [batch[i] for i in pending], [sources[i] for i in pending]
+            made = oom_retry.in_parts(edit, photographs, part)
+            answers = verify(made, part, photographs).to_dict("records")
             for i, image, answer in zip(pending, made, answers):
                 rank = answer["worst_margin"] + (1e6 if answer["accepted"] else 0)
-                if rank > best[i][0]:
-                    best[i] = (rank, image, {**answer, "attempt": attempt})
-            pending = [i for i in pending if not best[i][2]["accepted"]]
+                if rank > best[i].rank:
+                    best[i] = _Attempt(rank, image, {**answer, "attempt": attempt})
+            pending = [i for i in pending if not best[i].answer["accepted"]]
             if not pending:
                 break
-        done = pd.DataFrame([{**r, **b[2]} for r, b in zip(batch, best)])
-        yield number, [b[1] for b in best], done
+        done = pd.DataFrame([{**r, **b.answer} for r, b in zip(batch, best)])
+        yield number, [b.image for b in best], done
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The best attempt at an edit so far."""
+
+    rank: float = -np.inf
+    image: Any = None
+    answer: dict[str, Any] = field(default_factory=dict)

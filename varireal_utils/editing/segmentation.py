@@ -24,11 +24,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.params import compute, roles
+from ..core.config_editing import GuidanceSettings
+from ..core.config_sections import ModelRoles
 from ..models import loaders
 from .guidance import grabcut_mask, largest
 
 Box = tuple[float, float, float, float]
+Propose = Callable[[np.ndarray, str], tuple[np.ndarray, np.ndarray]]
+Cut = Callable[[np.ndarray, Box], np.ndarray]
 LEAST = 0.05  # of its box that a mask must fill to count
 
 
@@ -92,7 +95,8 @@ def best_box(
     if not good.any():
         return None
     best = max(np.flatnonzero(good), key=lambda i: (scores[i], sides[i].prod()))
-    return tuple(float(v) for v in clipped[best]), float(scores[best])
+    x0, y0, x1, y1 = (float(v) for v in clipped[best])
+    return (x0, y0, x1, y1), float(scores[best])
 
 
 @torch.no_grad()
@@ -138,19 +142,19 @@ def fills(mask: np.ndarray, box: Box) -> float:
 
 
 def find(
-    image: np.ndarray, class_name: str, settings: dict, propose: Callable, cut: Callable
+    image: np.ndarray, class_name: str, settings: GuidanceSettings, propose: Propose, cut: Cut
 ) -> Found:
-    """The mask of the object, by the three steps of the module's docstring.
+    """Find the mask of the object by the three steps of the module's docstring.
 
-    propose(image, phrase) -> scores, boxes; cut(image, box) -> mask; settings: of `guidance`:
-    noun, box_threshold.
+    propose(image, phrase) -> scores, boxes; cut(image, box) -> mask; of `settings` noun and
+    box_threshold are read.
     """
-    noun, best, phrase = settings.get("noun", ""), None, ""
+    noun, best, phrase = settings.noun, None, ""
     for name in (class_name, noun) if noun else (class_name,):
         phrase = phrase_of(name, noun)
-        best = best_box(
-            *propose(image, phrase), image.shape[:2], settings.get("box_threshold", 0.4)
-        )
+        scores, boxes = propose(image, phrase)
+        height, width = image.shape[:2]
+        best = best_box(scores, boxes, (height, width), settings.box_threshold)
         if best:
             break
     if best is None:
@@ -162,21 +166,22 @@ def find(
     return Found(grabcut_mask(image, box=box), "grabcut", box, score, phrase)
 
 
-def finder(params: dict) -> Callable[[np.ndarray, str], Found]:
-    """(image, class name) -> Found, by the models that the parameters name; GrabCut without any.
+def build_finder(
+    settings: GuidanceSettings, models: ModelRoles, device: torch.device
+) -> Callable[[np.ndarray, str], Found]:
+    """(image, class name) -> Found, by the detector and the segmenter; GrabCut without any.
 
-    Raises ValueError where one of detector and segmenter is named and not the other.
+    Raises ValueError where one of the two is named and not the other.
     """
-    there = [r for r in ("detector", "segmenter") if params["models"].get(r)]
+    there = [r for r in ("detector", "segmenter") if models.get(r)]
     if not there:
         return lambda image, class_name: Found(grabcut_mask(image), "grabcut")
     if len(there) == 1:
         missing = ({"detector", "segmenter"} - set(there)).pop()
         raise ValueError(
-            f"{params.get('_file', 'parameters')}: models.{missing} is missing beside "
-            f"models.{there[0]}; name both, or neither for GrabCut"
+            f"parameters: models.{missing} is missing beside models.{there[0]}; name both, or "
+            "neither for GrabCut"
         )
-    models, (device, _) = roles(params), compute(params)
     detector = loaders.load_detector(models, device)
     segmenter = loaders.load_segmenter(models, device)
 
@@ -184,7 +189,7 @@ def finder(params: dict) -> Callable[[np.ndarray, str], Found]:
         return find(
             image,
             class_name,
-            params["guidance"],
+            settings,
             lambda *asked: boxes_of(detector, *asked),
             lambda *asked: cut_out(segmenter, *asked),
         )

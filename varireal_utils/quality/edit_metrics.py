@@ -16,8 +16,8 @@ than the edit's own source (1: a copy), and the share whose class zero-shot CLIP
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,8 @@ import torch
 from scipy import stats as sps
 
 from ..core import storage
+from ..core.study_paths import StudyPaths
+from ..verification.clip_verifier import object_only
 
 METRICS = [
     "change_inside",
@@ -37,7 +39,7 @@ METRICS = [
     "phrase_gain",
     "identity",
 ]
-PAIR = ["attribute", "image_id", "k"]
+KEPT = ("edit_id", "image_id", "attribute", "feasibility", "k", "class_name", "accepted")
 
 
 def changes(source: np.ndarray, edit: np.ndarray, editable: np.ndarray) -> dict[str, float]:
@@ -66,9 +68,10 @@ def feature_distances(
     share = torch.nn.functional.adaptive_avg_pool2d(
         torch.tensor((editable > 0).astype(np.float32))[None, None], far.shape
     )[0, 0].numpy()
-    return tuple(
+    inside, outside = (
         float((far * w).sum() / w.sum()) if w.sum() > 0 else np.nan for w in (share, 1 - share)
     )
+    return inside, outside
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -195,56 +198,47 @@ def projection(groups: dict[str, np.ndarray], common: str = "real") -> pd.DataFr
     )
 
 
+@dataclass(frozen=True)
+class Look:
+    """How images are looked at. embed_images, embed_texts: -> unit features (N, D); patch_features:
+    images -> (unit features, list of patch tokens (C, h, w))."""
+
+    embed_images: Callable[[list[np.ndarray]], np.ndarray]
+    embed_texts: Callable[[list[str]], np.ndarray]
+    patch_features: Callable[[list[np.ndarray]], tuple[np.ndarray, list[np.ndarray]]]
+
+
 def measure(
-    edits: pd.DataFrame,
-    read: Callable,
-    sentence: Callable,
-    embed: Callable,
-    embed_text: Callable,
-    look: Callable,
-    size: int = 64,
+    edits: pd.DataFrame, read: Callable, sentence: Callable, look: Look, size: int = 64
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """METRICS of every edit, and its features (N, D). The table has `edits`' id columns and order.
 
     read(row) -> (source, edit, mask of the object, editable); sentence(row) -> what the phrase
-    says; embed, embed_text -> unit features; look(images) -> (unit features, list of (C, h, w)).
-    Edits of one photograph are taken together, so that it is looked at once for all of them.
+    says. Edits of one photograph are taken together, so that it is looked at once for all of them.
     """
-    from ..verification.clip_verifier import object_only
-
     known: dict[str, np.ndarray] = {}
     turn = np.argsort(edits["image_id"].to_numpy(), kind="stable")
-    out, features = [], []
+    out: list[dict] = []
+    features = []
     for start in range(0, len(edits), size):
         rows = list(edits.iloc[turn[start : start + size]].itertuples())
         loaded = [read(row) for row in rows]
         photographs = {row.image_id: x for row, x in zip(rows, loaded, strict=True)}
         at = {image_id: n for n, image_id in enumerate(photographs)}
-        before, maps_before = look([x[0] for x in photographs.values()])
-        objects_before = embed([object_only(x[0], x[2]) for x in photographs.values()])
-        seen, maps = look([x[1] for x in loaded])
+        before, maps_before = look.patch_features([x[0] for x in photographs.values()])
+        objects_before = look.embed_images([object_only(x[0], x[2]) for x in photographs.values()])
+        seen, maps = look.patch_features([x[1] for x in loaded])
         features.append(seen)
-        objects = embed([object_only(x[1], x[2]) for x in loaded])
+        objects = look.embed_images([object_only(x[1], x[2]) for x in loaded])
         for i, row in enumerate(rows):
             text, own = sentence(row), at[row.image_id]
             if text not in known:
-                known[text] = embed_text([text])[0]
+                known[text] = look.embed_texts([text])[0]
             source, edit, _, editable = loaded[i]
             inside, outside = feature_distances(maps_before[own], maps[i], editable)
             out.append(
                 {
-                    **{
-                        c: getattr(row, c)
-                        for c in (
-                            "edit_id",
-                            "image_id",
-                            "attribute",
-                            "feasibility",
-                            "k",
-                            "class_name",
-                            "accepted",
-                        )
-                    },
+                    **{c: getattr(row, c) for c in KEPT},
                     **changes(source, edit, editable),
                     "feature_distance_inside": inside,
                     "feature_distance_outside": outside,
@@ -257,12 +251,12 @@ def measure(
     return pd.DataFrame(out).iloc[back].reset_index(drop=True), np.concatenate(features)[back]
 
 
-def collected(study: Path, params: dict) -> dict[str, pd.DataFrame]:
-    """quality_sets, quality_balance and embedding of the data sets that `params` asks for, with a
-    column dataset; empty where 07_quality has not run."""
+def collected(paths: StudyPaths, datasets: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Read quality_sets, quality_balance and embedding of these data sets, with a column dataset;
+    empty where 07_quality has not run."""
     out = {}
     for name in ("sets", "balance", "embedding"):
-        found = {d: study / f"quality/{storage.slug(d)}/{name}.csv" for d in params["datasets"]}
+        found = {d: paths.quality(d) / f"{name}.csv" for d in datasets}
         parts = [
             storage.read_table(p).assign(dataset=d) for d, p in sorted(found.items()) if p.is_file()
         ]

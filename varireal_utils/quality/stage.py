@@ -1,117 +1,154 @@
-"""From files to tables for 07_quality: how well each arm of a data set was edited."""
+"""Measures how well each arm of a data set was edited, from files to tables (07_quality).
+
+Invariant (tests/unit/test_quality.py): only edits of attributes and images of variants that the
+configuration names are read, whatever else lies in the study's folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..core import storage
-from ..core.config_sections import ModelSpec
-from ..core.params import compute
+from ..core.config import StudyConfig
+from ..core.config_sections import ModelRoles
+from ..core.stage import Run, StageSettings
 from ..datadream import sampling
-from ..editing import pipeline
-from ..editing import stage as editing_stage
-from ..models import loaders, preprocess
+from ..datadream.stage import DataDreamStage, named_variants
+from ..editing import sources
 from ..prompts import phrase_bank
-from ..workflow.run_record import Run
+from ..prompts.phrase_bank import ARMS
+from ..verification.features import ClipFeatures
 from . import edit_metrics
 
 
-def inputs(study: Path, dataset: str) -> list[Path]:
-    """The tables that the stage reads; they name the pictures with their digests."""
-    name = storage.slug(dataset)
-    return [
-        *editing_stage.input_files(study, dataset),
-        *sorted(study.glob(f"edits/{name}/*/*/edits.parquet")),
-        *sorted(study.glob(f"datadream/{name}/*/samples.parquet")),
-    ]
+class QualityStage(StageSettings):
+    """What one run of 07_quality depends on.
 
+    attributes, variants: whose edits and generated images are measured; template: of the captions
+    that name the classes, has {class}; models: the verifier's CLIP, which looks at all images.
+    """
 
-def onlooker(params: dict) -> Callable:
-    """images -> (N, D) unit features of the verifier's CLIP, and a list of (C, h, w): the last
-    patch tokens of each, normed."""
-    device, _ = compute(params)
-    clip, _, settings = loaders.load_clip(
-        ModelSpec.model_validate(editing_stage.clip_role(params)), device
-    )
+    attributes: list[str]
+    variants: list[str]
+    template: str
+    models: ModelRoles
 
-    @torch.no_grad()
-    def of_images(pictures: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        pixels = preprocess.network_input(pictures, settings, device)
-        found = clip.forward_intermediates(
-            image=pixels, image_indices=1, normalize_intermediates=True
-        )
-        return (
-            found["image_features"].float().cpu().numpy(),
-            list(found["image_intermediates"][-1].float().cpu().numpy()),
+    @classmethod
+    def of(cls, config: StudyConfig, **target: Any) -> Self:
+        """The slice of a run; it is the same for each data set."""
+        models = config.models
+        return cls(
+            attributes=config.attributes,
+            variants=named_variants(config),
+            template=config.classify.templates[0],
+            models=models.only("verifier", models.clip_role()),
         )
 
-    return of_images
 
+@dataclass(frozen=True)
+class Sets:
+    """Sets of images of one data set, measured against its photographs for training.
 
-def measure(run: Run, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """(quality.measure of every edit, quality.of_set of every set, quality.projection)."""
-    study, table = run.study, editing_stage.inputs(run.study, dataset)
-    bank = storage.read_json(editing_stage.input_files(study, dataset)[2])
-    parts = [storage.read_table(p) for p in inputs(study, dataset) if p.name == "edits.parquet"]
-    edits = pd.concat(parts, ignore_index=True)
-    readers = {a: editing_stage.reader(study, table, a) for a in edits["attribute"].unique()}
-    embed, embed_text = editing_stage.embedder(run.params)
+    photographs, captions: features; numbers: label -> row of captions.
+    """
 
-    def read(row) -> tuple[np.ndarray, ...]:
-        source: pipeline.Source = readers[row.attribute](row.image_id)
-        return source.image, storage.read_image(study / row.path), source.mask, source.editable
+    photographs: np.ndarray
+    captions: np.ndarray
+    numbers: dict[int, int]
 
-    def sentence(row) -> str:
-        return phrase_bank.verify_prompt(bank, row.attribute, row.phrase, row.class_name)
-
-    images, features = edit_metrics.measure(
-        edits, read, sentence, embed, embed_text, onlooker(run.params)
-    )
-    train = table[table["split"] == "train"]
-    rank = {image_id: i for i, image_id in enumerate(train["image_id"])}
-    photographs = embed([storage.read_image(study / p) for p in train["path"]])
-    known = table.drop_duplicates("label").sort_values("label")
-    template = run.params["classify"]["templates"][0]
-    captions = embed_text([template.replace("{class}", c) for c in known["class_name"]])
-    number = {label: i for i, label in enumerate(known["label"])}
-
-    def of_set(name: str, features: np.ndarray, rows: pd.DataFrame, own: np.ndarray) -> dict:
-        labels = rows["label"].map(number).to_numpy()
+    def measure(
+        self, name: str, features: np.ndarray, rows: pd.DataFrame, own: np.ndarray
+    ) -> dict[str, Any]:
+        """Measures of one set. own: (N,) row of the photograph that an image was made from, -1 for
+        none."""
+        labels = rows["label"].map(self.numbers).to_numpy()
         return {
             "set": name,
-            "recognised": edit_metrics.recognised(features, labels, captions),
-            **edit_metrics.of_set(features, photographs, own),
+            "recognised": edit_metrics.recognised(features, labels, self.captions),
+            **edit_metrics.of_set(features, self.photographs, own),
         }
 
+
+def edits_tables(run: Run[QualityStage]) -> list[Path]:
+    """The edits of the configuration's attributes, of those that are there."""
+    dataset, attributes = run.target["dataset"], sorted(run.settings.attributes)
+    files = [run.paths.edits_table(dataset, a, arm) for a in attributes for arm in ARMS]
+    return [p for p in files if p.is_file()]
+
+
+def samples_tables(run: Run[QualityStage]) -> dict[str, Path]:
+    """Variant -> generated images, of those that the recipes name and that are there."""
+    dataset, variants = run.target["dataset"], sorted(run.settings.variants)
+    files = {v: run.paths.samples_table(dataset, v) for v in variants}
+    return {v: p for v, p in files.items() if p.is_file()}
+
+
+def input_files(run: Run[QualityStage]) -> list[Path]:
+    """The tables that a run reads; they name the pictures with their digests."""
+    own = sources.input_files(run.paths, run.target["dataset"])
+    return [*own, *edits_tables(run), *samples_tables(run).values()]
+
+
+def read_edits(run: Run[QualityStage]) -> pd.DataFrame:
+    """Read the edits that are measured."""
+    return pd.concat([storage.read_table(p) for p in edits_tables(run)], ignore_index=True)
+
+
+def measure(run: Run[QualityStage]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Measure every edit (edit_metrics.measure), every set (of_set), and project the features."""
+    study, dataset = run.study, run.target["dataset"]
+    table, edits = sources.read_inputs(run.paths, dataset), read_edits(run)
+    clip = ClipFeatures(run.settings.models, run.device)
+    images, features = _measure_edits(run, table, edits, clip)
+    train = table[table["split"] == "train"]
+    photographs = clip.embed_images([storage.read_image(study / p) for p in train["path"]])
+    known = table.drop_duplicates("label").sort_values("label")
+    template = run.settings.template
+    captions = clip.embed_texts([template.replace("{class}", c) for c in known["class_name"]])
+    sets = Sets(photographs, captions, {label: i for i, label in enumerate(known["label"])})
     groups = {"real": photographs}
-    sets = [
-        of_set("real", photographs, train, np.arange(len(train)))
-        | {"kernel_distance_x1000": np.nan}
-    ]  # of itself
-    for (attribute, arm), rows in edits.groupby(["attribute", "feasibility"], sort=True):
+    real = sets.measure("real", photographs, train, np.arange(len(train)))
+    rows = [real | {"kernel_distance_x1000": np.nan}]  # of itself
+    rank = {image_id: i for i, image_id in enumerate(train["image_id"])}
+    for (attribute, arm), part in edits.groupby(["attribute", "feasibility"], sort=True):
         name = f"{attribute} {arm}"
-        groups[name] = features[rows.index]
-        own = rows["image_id"].map(rank).to_numpy()
-        sets.append(of_set(name, groups[name], rows, own))
-    for path in inputs(study, dataset):
-        if path.name == "samples.parquet":
-            name = f"datadream {path.parent.name}"
-            rows = storage.read_table(path)
-            groups[name] = embed([storage.read_image(study / p) for p in rows["path"]])
-            sets.append(of_set(name, groups[name], rows, np.full(len(rows), -1)))
-    return images, pd.DataFrame(sets), edit_metrics.projection(groups)
+        groups[name] = features[part.index]
+        rows.append(sets.measure(name, groups[name], part, part["image_id"].map(rank).to_numpy()))
+    for variant, path in samples_tables(run).items():
+        name, part = f"datadream {variant}", storage.read_table(path)
+        groups[name] = clip.embed_images([storage.read_image(study / p) for p in part["path"]])
+        rows.append(sets.measure(name, groups[name], part, np.full(len(part), -1)))
+    return images, pd.DataFrame(rows), edit_metrics.projection(groups)
+
+
+def _measure_edits(
+    run: Run[QualityStage], table: pd.DataFrame, edits: pd.DataFrame, clip: ClipFeatures
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """edit_metrics.measure of every edit."""
+    study, bank = run.study, storage.read_json(run.paths.phrase_bank(run.target["dataset"]))
+    readers = {a: sources.reader(study, table, a) for a in edits["attribute"].unique()}
+
+    def read(row: Any) -> tuple[np.ndarray, ...]:
+        source = readers[row.attribute](row.image_id)
+        return source.image, storage.read_image(study / row.path), source.mask, source.editable
+
+    def sentence(row: Any) -> str:
+        return phrase_bank.verify_prompt(bank, row.attribute, row.phrase, row.class_name)
+
+    look = edit_metrics.Look(clip.embed_images, clip.embed_texts, clip.patch_features)
+    return edit_metrics.measure(edits, read, sentence, look)
 
 
 def learned(
-    run: Run, shots: pd.DataFrame, samples: pd.DataFrame, count: int = 4
+    run: Run[DataDreamStage], shots: pd.DataFrame, samples: pd.DataFrame, count: int = 4
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """What DataDream's adapters changed: the first `count` pictures of each class, beside those
-    that the same model draws from the same prompts and seeds without any adapter.
+    """Compare the first `count` pictures of each class with those that DataDream's model draws from
+    the same prompts and seeds without any adapter: what the adapters changed.
 
     Returns one row for each kind (adapted, unadapted): images, photographs, kernel_distance_x1000
     to the few shots (unbiased, so it may be below 0; of few images it is noisy), class_named (0..1:
@@ -124,15 +161,17 @@ def learned(
         part = chosen.iloc[i : i + settings.batch_size]
         seeds = [int(s) for s in part["seed"]]
         before += sampling.draw(pipe, list(part["prompt"]), seeds, settings, run.dtype)
-    of_images, of_texts = editing_stage.embedder(run.params)
+    clip = ClipFeatures(run.settings.models, run.device)
     names = shots.drop_duplicates("label").sort_values("label")
-    captions = of_texts([settings.template.replace("{class}", c) for c in names["class_name"]])
+    captions = clip.embed_texts(
+        [settings.template.replace("{class}", c) for c in names["class_name"]]
+    )
     places = chosen["label"].map({n: i for i, n in enumerate(names["label"])}).to_numpy()
-    photographs = of_images([storage.read_image(run.study / p) for p in shots["path"]])
+    photographs = clip.embed_images([storage.read_image(run.study / p) for p in shots["path"]])
     scale, rows = np.sqrt(photographs.shape[1]), []
     after = [storage.read_image(run.study / p) for p in chosen["path"]]
     for kind, pictures in (("unadapted", before), ("adapted", after)):
-        features = of_images(pictures)
+        features = clip.embed_images(pictures)
         rows.append(
             {
                 "model": kind,

@@ -16,6 +16,7 @@ from ..analysis import load
 from ..analysis.stage import ClaimsStage
 from ..core import storage
 from ..core.study_paths import StudyPaths
+from ..editing import batches
 from ..editing import stage as editing_stage
 from ..training import recipes
 from .style import look
@@ -32,7 +33,7 @@ def edit_steps(
         "canny": storage.read_mask(paths.root / source["canny_path"]),
     }
     folder = paths.edits(row["dataset"], row["attribute"], row["feasibility"])
-    prior = folder / editing_stage.prior_file(
+    prior = folder / batches.prior_file(
         row["phrase"], (int(row["seed"]) + int(row["attempt"])) % variants
     )
     if prior.exists():
@@ -170,7 +171,7 @@ class _Gallery:
 
 def browser(paths: StudyPaths, variants: int) -> widgets.Widget:
     """Edits by data set, attribute, arm, class and verdict; a click shows the steps of one."""
-    found = editing_stage.of_study(paths.root)
+    found = editing_stage.of_study(paths)
     edits = found["edits"]
     if edits.empty:
         return widgets.HTML(f"No edits under {paths.root}: run <code>make study</code> first.")
@@ -203,7 +204,7 @@ def prediction_browser(paths: StudyPaths, asked: ClaimsStage) -> widgets.Widget:
         return widgets.HTML(
             f"No predictions under {paths.root}: run <code>make study</code> first."
         )
-    images = editing_stage.of_study(paths.root)["images"]
+    images = editing_stage.of_study(paths)["images"]
     pairs = {
         f"{real}{a}": tuple(f"{real}edit({a},{arm})" for arm in ("feasible", "infeasible"))
         for real in ("", "real+")

@@ -16,12 +16,13 @@ passes neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
 import pandas as pd
 
+from ..core.config_sections import ClipVerifierSettings
 from ..core.seeds import numpy_rng
 
 Embed = Callable[[list[np.ndarray]], np.ndarray]
@@ -34,8 +35,8 @@ def object_only(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None] > 0, image, GREY).astype(np.uint8)
 
 
-def margins(features: np.ndarray, asked: np.ndarray, phrases: list[np.ndarray]) -> np.ndarray:
-    """(N, D) unit image features, (N,) index of the asked phrase, N x (P, D) unit phrase features.
+def margins(features: np.ndarray, asked: Sequence[int], phrases: list[np.ndarray]) -> np.ndarray:
+    """(N, D) unit image features, N indices of the asked phrases, N x (P, D) unit phrase features.
 
     Returns (N,) similarity to the asked phrase minus the best other phrase, in -2..2.
     """
@@ -51,7 +52,7 @@ def calibrate(
     labels: np.ndarray,
     phrases: list[np.ndarray],
     embed: Embed,
-    settings: dict,
+    settings: ClipVerifierSettings,
     seed: int,
 ) -> dict[str, float]:
     """Thresholds from real validation photographs, none of which is ever edited.
@@ -75,8 +76,8 @@ def calibrate(
     alike = objects @ objects.T
     other = alike[labels[:, None] != labels[None, :]]
     return {
-        "attribute_threshold": float(np.quantile(wrong, 1 - settings["false_accept"])),
-        "identity_threshold": float(np.quantile(other, 1 - settings["false_identity"])),
+        "attribute_threshold": float(np.quantile(wrong, 1 - settings.false_accept)),
+        "identity_threshold": float(np.quantile(other, 1 - settings.false_identity)),
         "n_calibration": len(features),
     }
 

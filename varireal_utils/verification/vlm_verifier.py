@@ -41,20 +41,13 @@ import torch
 from PIL import Image
 
 from ..core import storage
+from ..core.config_sections import VlmVerifierSettings
 from ..core.seeds import numpy_rng
 from ..data import images
 from ..prompts import phrase_bank
 
 SPACES = " \t\n▁ĠĊ"  # as byte-level and SentencePiece vocabularies write them
 END = "Answer with one word, yes or no."
-DEFAULTS = {
-    "rule": "strict",
-    "p_yes": 0.5,
-    "margin": 0.1,
-    "controls": 3,
-    "calibration": 200,
-    "max_size": 672,
-}
 
 
 @dataclass(frozen=True)
@@ -69,9 +62,13 @@ class Answer:
 Ask = Callable[[np.ndarray, str], Answer]
 
 
-def settings_of(params: dict) -> dict:
-    """The verifier's settings, with `DEFAULTS` for what the parameter file leaves out."""
-    return DEFAULTS | params["verify"]
+@dataclass(frozen=True)
+class Calibration:
+    """Unedited validation photographs, with the class name and image id of each."""
+
+    pictures: list[np.ndarray]
+    names: list[str]
+    ids: list[str]
 
 
 def word_ids(vocabulary: dict[str, int], word: str) -> list[int]:
@@ -184,7 +181,7 @@ def strict(
     row: dict,
     bank: phrase_bank.Bank,
     class_names: list[str],
-    settings: dict,
+    settings: VlmVerifierSettings,
     thresholds: dict,
 ) -> dict[str, Any]:
     """Answers and verdict on one edit of a source by the strict rule; keys as in `score`.
@@ -199,15 +196,15 @@ def strict(
         row["phrase"],
         phrase_bank.alternatives(bank, attribute, name),
         lambda p: attribute_question(bank, attribute, p, name),
-        settings["controls"],
+        settings.controls,
         *seed,
     )
-    same, not_same = put(ask, image, name, class_names, class_question, settings["controls"], *seed)
+    same, not_same = put(ask, image, name, class_names, class_question, settings.controls, *seed)
     possible = ask(image, feasibility_question(bank, attribute, row["phrase"], name))
     before = ask(source, there.question)
     margins = margin(there, not_there), margin(same, not_same)
     room = [
-        min(answer.p - settings["p_yes"], gap - thresholds[f"{key}_threshold"])
+        min(answer.p - settings.p_yes, gap - thresholds[f"{key}_threshold"])
         for answer, gap, key in zip((there, same), margins, ("attribute", "identity"))
     ]
     answers = [there, *not_there, same, *not_same, possible]
@@ -281,7 +278,7 @@ def score(
     rows: list[dict],
     bank: phrase_bank.Bank,
     class_names: list[str],
-    settings: dict,
+    settings: VlmVerifierSettings,
     thresholds: dict,
 ) -> pd.DataFrame:
     """The verdict on each edit, a row each.
@@ -291,7 +288,7 @@ def score(
     all answers; *_passed, accepted; worst_margin: how far the worse of both is from its threshold;
     answers: JSON of [picture, question, p, mass].
     """
-    if settings["rule"] == "faithful":
+    if settings.rule == "faithful":
         made = [faithful(ask, p, r, bank) for p, r in zip(pictures, rows)]
     else:
         made = [
@@ -303,26 +300,24 @@ def score(
 
 def calibrate(
     ask: Ask,
-    pictures: list[np.ndarray],
-    names: list[str],
-    ids: list[str],
+    photographs: Calibration,
     bank: phrase_bank.Bank,
     attribute: str,
     class_names: list[str],
-    settings: dict,
+    settings: VlmVerifierSettings,
     seed: int,
 ) -> dict[str, float]:
     """Thresholds of both margins from unedited validation photographs.
 
-    names, ids: class name and image id of each picture. Returns attribute_threshold and
-    identity_threshold; n_calibration; identity_kept: the share of these photographs, all good ones,
-    that pass as their own class; answer_mass: median. Rule faithful has none but n_calibration 0.
+    Returns attribute_threshold and identity_threshold; n_calibration; identity_kept: the share of
+    these photographs, all good ones, that pass as their own class; answer_mass: median. Rule
+    faithful has none but n_calibration 0.
     """
-    if settings["rule"] == "faithful":
+    if settings.rule == "faithful":
         return {"n_calibration": 0}
     wrong, other, own, masses = [], [], [], []
-    count = settings["controls"]
-    for picture, name, key in zip(pictures, names, ids):
+    count = settings.controls
+    for picture, name, key in zip(photographs.pictures, photographs.names, photographs.ids):
         options = phrase_bank.alternatives(bank, attribute, name)
         rng = numpy_rng(seed, "verify", "calibrate", attribute, key)
         phrase = options[int(rng.integers(len(options)))]
@@ -349,23 +344,27 @@ def calibrate(
             "a val split (val_fraction or val_per_class)"
         )
     limits = {
-        "attribute": _least(wrong, settings["false_accept"], settings["margin"]),
-        "identity": _least(other, settings["false_identity"], settings["margin"]),
+        "attribute": _least(wrong, settings.false_accept, settings.margin),
+        "identity": _least(other, settings.false_identity, settings.margin),
     }
-    kept = np.mean([p >= settings["p_yes"] and gap >= limits["identity"] for p, gap in own])
-    if np.median(masses) < 0.5:
-        warnings.warn(
-            f"the verifier puts {np.median(masses):.0%} of its probability on yes and no "
-            "(median): it does not answer the question; name an instruction-tuned model "
-            "at models.verifier.path",
-            stacklevel=2,
-        )
+    kept = np.mean([p >= settings.p_yes and gap >= limits["identity"] for p, gap in own])
+    _warn_of_other_words(float(np.median(masses)))
     return {
         **{f"{k}_threshold": v for k, v in limits.items()},
         "n_calibration": len(wrong),
         "identity_kept": float(kept),
         "answer_mass": float(np.median(masses)),
     }
+
+
+def _warn_of_other_words(mass: float) -> None:
+    """Warn where a model does not answer with yes or no. mass: the median."""
+    if mass < 0.5:
+        warnings.warn(
+            f"the verifier puts {mass:.0%} of its probability on yes and no (median): it does not "
+            "answer the question; name an instruction-tuned model at models.verifier.path",
+            stacklevel=3,
+        )
 
 
 def _least(margins: list[float], allowed: float, floor: float) -> float:

@@ -85,7 +85,7 @@ def _with_study(folder: Path, record: dict[str, Any]) -> tuple[dict[str, pd.Data
     say)."""
     paths = StudyPaths(folder.resolve().parent)
     asked = ClaimsStage.of_parameters(record["parameters"], paths.root.as_posix())
-    quality = edit_metrics.collected(paths.root, record["parameters"])
+    quality = edit_metrics.collected(paths, record["parameters"]["datasets"])
     now, kept = study_tables.Kept.of_study(paths, asked, quality), storage.read_table
     wrong: list[str] = []
     if not kept(folder / "answers.parquet").equals(now.predictions):
