@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ..core.config import ParameterError, StudyConfig
 from ..core.stage import Key, SourceDigests, StageSettings
@@ -60,21 +60,7 @@ class Stage:
     def slice_class(self) -> type[StageSettings]:
         """The class of its slice, imported now."""
         module, _, name = self.settings.partition(":")
-        try:
-            return getattr(importlib.import_module(f"varireal_utils.{module}"), name)
-        except (ModuleNotFoundError, AttributeError):
-            return WholeStudy
-
-
-class WholeStudy(StageSettings):
-    """The slice of a stage that does not declare its own yet."""
-
-    config: StudyConfig
-
-    @classmethod
-    def of(cls, config: StudyConfig, **target: Any) -> Self:
-        """All of the configuration."""
-        return cls(config=config)
+        return getattr(importlib.import_module(f"varireal_utils.{module}"), name)
 
 
 @dataclass(frozen=True)

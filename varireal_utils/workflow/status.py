@@ -184,6 +184,6 @@ def details(found: Iterable[State]) -> list[str]:
     out = []
     for state in found:
         if state.word != "current":
-            out.append(f"{state.job.stage.name} {state.job.what}: {state.word}")
+            out.append(f"{f'{state.job.stage.name} {state.job.what}'.strip()}: {state.word}")
             out += [f"    {reason}" for reason in state.reasons]
     return out
