@@ -1,4 +1,4 @@
-"""`prompts` as a mapping: a language model writes the phrases.
+"""Settings of `prompts` as a mapping: a language model writes the phrases.
 
     model   writes them: `kind: endpoint` (an OpenAI-compatible interface) or `kind: local`
     judge   says which arm each phrase belongs to; without it nobody does

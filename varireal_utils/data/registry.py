@@ -15,6 +15,7 @@ source is a DatasetError that names data set, key, value and remedy.
 from __future__ import annotations
 
 import contextlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +27,25 @@ from ..core.config_errors import ParameterError, nearest
 from . import downloads
 from .data_set import DataSet, DataSetSpec
 from .image_record import DatasetError, Entry, Skipped
-from .sets import (
-    caltech101,
-    csv_file,
-    dtd,
-    eurosat,
-    fgvc_aircraft,
-    flowers102,
-    food101,
-    imagefolder,
-    imagenet,
-    oxford_pets,
-    stanford_cars,
-    sun397,
-    waterbirds,
-    world,
-)
 
-DATA_SETS: dict[str, DataSet] = {
-    module.DATA_SET.name: module.DATA_SET
-    for module in (
-        world,
-        oxford_pets,
-        fgvc_aircraft,
-        stanford_cars,
-        waterbirds,
-        caltech101,
-        dtd,
-        eurosat,
-        sun397,
-        food101,
-        flowers102,
-        imagenet,
-        imagefolder,
-        csv_file,
-    )
-}
+MODULES = (
+    "world",
+    "oxford_pets",
+    "fgvc_aircraft",
+    "stanford_cars",
+    "waterbirds",
+    "caltech101",
+    "dtd",
+    "eurosat",
+    "sun397",
+    "food101",
+    "flowers102",
+    "imagenet",
+    "imagefolder",
+    "csv_file",
+)
+_ENTRIES: list[DataSet] = [import_module(f".sets.{m}", __package__).DATA_SET for m in MODULES]
+DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in _ENTRIES}
 
 
 def parse(name: str, settings: Any) -> DataSetSpec:
