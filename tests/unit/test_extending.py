@@ -101,7 +101,9 @@ def test_a_data_set(tmp_path: Path) -> None:
 
 
 def test_an_editor(tmp_path: Path) -> None:
-    assert follow("editor", copy(tmp_path)) == 1
+    assert follow("editor", copy(tmp_path)) == 4
+    home = tmp_path / "runs/half_strength/edits/micro_pets/color/feasible"
+    assert len(list((home / "images").glob("*.png"))) == 8
 
 
 def test_a_classifier(tmp_path: Path) -> None:

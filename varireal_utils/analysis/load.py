@@ -67,9 +67,7 @@ def predictions(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
             )[PREDICTIONS]
         )
     if not parts:
-        raise FileNotFoundError(
-            f"No metrics.json under {paths.trainings}: run 06_classify first."
-        )
+        raise FileNotFoundError(f"No metrics.json under {paths.trainings}: run 06_classify first.")
     frame = pd.concat(parts, ignore_index=True).astype({"correct": bool})
     double = frame.duplicated(PREDICTIONS[:4])
     if double.any():

@@ -7,9 +7,10 @@ symbols   share   a number from 0 to 1
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from .attributes import ATTRIBUTES
 from .config_base import (
@@ -115,6 +116,20 @@ class AttributeEdit(Settings):
         return self.arms != Arms()
 
 
+# edit.editor -> its module below varireal_utils.editing; VariReal's own pipeline is in pipeline.py
+VARIREAL = "varireal"
+EDITORS = {
+    "img2img": "img2img",
+    "instruct": "instruct",
+}
+
+
+def _known_editor(name: str) -> str:
+    if name not in (known := (VARIREAL, *EDITORS)):
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": f"one of {sorted(known)}"})
+    return name
+
+
 class EditSettings(Settings):
     """Editing. Beside these keys the file has a section for each attribute (`attributes` here)."""
 
@@ -124,7 +139,7 @@ class EditSettings(Settings):
     prior_variants: Count
     canvas: Canvas = 0
     compose: bool = True
-    editor: Literal["varireal", "img2img", "instruct"] = "varireal"
+    editor: Annotated[str, AfterValidator(_known_editor)] = VARIREAL
     shards: Annotated[Count, EXECUTION] = 1
     processes: Annotated[Count, EXECUTION] = 1
     reuse: Annotated[str, EXECUTION] = ""  # a study whose edits are copied where they are the same

@@ -67,7 +67,7 @@ def load(settings: EditStage, device: torch.device, dtype: torch.dtype) -> Pipes
     """Load what an attribute needs. Background edits have no refinement (paper, method figure)."""
     models, editor = settings.models, settings.edit.editor
     if editor in editors.EDITORS:
-        other = editors.load(editor, models, device)
+        other = editors.EDITORS[editor].load(models, device)
         return Pipes(device, dtype, None, None, None, other=other)
     inpaint = loaders.load_pipeline(models, "inpaint", device)
     drawn = ATTRIBUTES[settings.attribute].generates_prior
@@ -275,7 +275,7 @@ def paint(
         noise, prompts = generators(seeds, "other", attempt), [r["prompt"] for r in rows]
         pictures, editor = [s.image for s in inside], settings.edit.editor
         with pipes.autocast():
-            made = editors.paint(editor, pipes.other, pictures, prompts, noise, own)
+            made = editors.EDITORS[editor].paint(pipes.other, pictures, prompts, noise, own)
         return {"edited": _unboxed(made, placed)}
     variants = settings.edit.prior_variants
     starts = [
