@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,7 +19,6 @@ from rich.table import Table
 
 from .core import storage
 from .core.config import ParameterError, StudyConfig
-from .core.params import load_params
 from .workflow import runner, status, study
 from .workflow.lock import StudyBusy, end_with_driver
 
@@ -200,7 +199,7 @@ def pack(
     from .workflow import archive
 
     with _said(archive.ArchiveError):
-        path = archive.pack(_params(params, settings), to)
+        path = archive.pack(_config(params, settings), to)
     print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -247,10 +246,6 @@ def digest(
 def _config(params: str, settings: list[str]) -> StudyConfig:
     """The configuration that a command line names."""
     return runner.configured(params, settings)[0]
-
-
-def _params(params: str, settings: list[str]) -> dict[str, Any]:
-    return load_params(params, runner.configured(params, settings)[1])
 
 
 if __name__ == "__main__":

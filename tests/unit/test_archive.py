@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import study_folder
+from tests.conftest import tiny_params
 from varireal_utils.core import storage
+from varireal_utils.core.config import StudyConfig, checked
 from varireal_utils.workflow import archive
 
 
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
     monkeypatch.chdir(tmp_path)
     study_folder.make(tmp_path / "runs/mine")
     storage.write_text(tmp_path / "params/mine.yaml", "study: mine\n")
@@ -29,23 +30,20 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     from varireal_utils.workflow import provenance
 
     provenance.seal(path)
-    return {
+    values = tiny_params(Path("runs")) | {
         "study": "mine",
-        "runs_dir": "runs",
-        "_file": "params/mine.yaml",
-        "seed": 1,
-        "protocol": "controlled",
         "datasets": {"Mine / yours": {"source": "imagefolder"}, "pets": {"source": "oxford_pets"}},
         "models": {"clip": {"name": "ViT-B-16", "weights": "openai", "licence": "MIT"}},
     }
+    return checked(values, "params/mine.yaml")
 
 
 def test_packed_twice_is_equal_and_unpacked_elsewhere_is_checked(
-    params: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = archive.pack(params)
+    first = archive.pack(config)
     assert first == Path("runs/mine.zip")
-    second = archive.pack(params, tmp_path / "b.zip")
+    second = archive.pack(config, tmp_path / "b.zip")
     assert first.read_bytes() == second.read_bytes()
     away = tmp_path / "away"
     away.mkdir()
@@ -64,20 +62,20 @@ def test_packed_twice_is_equal_and_unpacked_elsewhere_is_checked(
         archive.unpack(second)
 
 
-def test_a_study_with_a_fault_is_not_packed(params: dict) -> None:
+def test_a_study_with_a_fault_is_not_packed(config: StudyConfig) -> None:
     picture = next(Path("runs/mine/edits").rglob("*.png"))
     picture.write_bytes(picture.read_bytes() + b"x")
     with pytest.raises(archive.ArchiveError, match=rf"not packed[\s\S]*{picture.name}: sha256"):
-        archive.pack(params)
+        archive.pack(config)
     assert not Path("runs/mine.zip").exists()
 
 
-def test_no_part_of_an_unfinished_arm_is_packed(params: dict) -> None:
+def test_no_part_of_an_unfinished_arm_is_packed(config: StudyConfig) -> None:
     arm = next(Path("runs/mine/edits").rglob("images")).parent
     storage.write_text(arm / "parts/0000.bin", "half")
     storage.write_text("runs/mine/.draft-1.png", "half")
     storage.write_text("runs/mine/notebooks/04_edit.failed.ipynb", "{}")
-    names = zipfile.ZipFile(archive.pack(params)).namelist()
+    names = zipfile.ZipFile(archive.pack(config)).namelist()
     assert not [n for n in names if "parts" in n or "draft" in n or "failed" in n or ".driver" in n]
     assert sum(n.endswith(".png") for n in names) == 14
 
@@ -106,9 +104,9 @@ def rewrite(path: Path, change: dict[str, bytes | None]) -> Path:
     ],
 )
 def test_a_changed_archive_unpacks_to_nothing(
-    params: dict, tmp_path: Path, change: dict, message: str
+    config: StudyConfig, tmp_path: Path, change: dict, message: str
 ) -> None:
-    bad = rewrite(archive.pack(params), change)
+    bad = rewrite(archive.pack(config), change)
     with pytest.raises(archive.ArchiveError, match=re.escape(message)):
         archive.unpack(bad, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".draft-*"))
@@ -117,8 +115,8 @@ def test_a_changed_archive_unpacks_to_nothing(
 @pytest.mark.parametrize(
     "name", ["../escaped", "/escaped", "study/../../escaped", "C:/escaped", "a\\..\\..\\escaped"]
 )
-def test_no_member_leaves_the_folder(params: dict, tmp_path: Path, name: str) -> None:
-    whole = archive.pack(params)
+def test_no_member_leaves_the_folder(config: StudyConfig, tmp_path: Path, name: str) -> None:
+    whole = archive.pack(config)
     sums = zipfile.ZipFile(whole).read("SHA256SUMS").decode()
     bad = rewrite(
         whole,
@@ -131,9 +129,9 @@ def test_no_member_leaves_the_folder(params: dict, tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("at", [0.0, 0.2, 0.5, 0.9, 0.999])
 def test_a_cut_or_flipped_archive_unpacks_to_nothing_or_to_the_same(
-    params: dict, tmp_path: Path, at: float
+    config: StudyConfig, tmp_path: Path, at: float
 ) -> None:
-    whole = archive.pack(params).read_bytes()
+    whole = archive.pack(config).read_bytes()
     flipped = bytearray(whole)
     flipped[int(at * (len(whole) - 1))] ^= 64
     for data in (whole[: int(at * len(whole))], bytes(flipped)):
@@ -149,6 +147,6 @@ def test_a_cut_or_flipped_archive_unpacks_to_nothing_or_to_the_same(
             shutil.rmtree(folder)
 
 
-def test_an_archive_is_not_written_into_its_study(params: dict) -> None:
+def test_an_archive_is_not_written_into_its_study(config: StudyConfig) -> None:
     with pytest.raises(archive.ArchiveError, match="lies in the study itself"):
-        archive.pack(params, Path("runs/mine/a.zip"))
+        archive.pack(config, Path("runs/mine/a.zip"))

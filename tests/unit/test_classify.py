@@ -165,7 +165,6 @@ def run_of(study, folder, classifier, settings=CFG, recipes=("real",)):
         device=torch.device("cpu"),
         dtype=torch.float32,
         target={"dataset": "colours"},
-        params={},
     )
     return run, stage.StudyImages(frame, edits, None, [])
 

@@ -86,9 +86,7 @@ def test_only_what_the_configuration_names_is_read(tmp_path):
 
     def read(recipe: str) -> StudyImages:
         settings = ClassifyStage.of(config(), recipe=recipe, seed=1)
-        return load_images(
-            Run("06", settings, paths, tmp_path, 0, None, None, {"dataset": "a"}, {})
-        )
+        return load_images(Run("06", settings, paths, tmp_path, 0, None, None, {"dataset": "a"}))
 
     found = read("edit(color,feasible)")
     assert list(found.edits["feasibility"]) == ["feasible", "infeasible"]

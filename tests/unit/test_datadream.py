@@ -71,7 +71,6 @@ def run_of(study, variant: str = "dset", models: dict | None = None, **changes) 
         device=torch.device("cpu"),
         dtype=torch.float32,
         target={"dataset": "cars", "variant": variant},
-        params={},
     )
 
 

@@ -15,17 +15,16 @@ from tests.unit.test_paper_models import (  # noqa: F401
     settings_of,
     sources,
 )
-from varireal_utils.core.config import StudyConfig, load_config
-from varireal_utils.core.params import ParameterError, load_params
+from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
 from varireal_utils.editing import conditioning, editors, pipeline
 from varireal_utils.prompts import phrase_bank
-from varireal_utils.workflow import plan
+from varireal_utils.workflow import completeness, cost
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> StudyConfig:
     folder = tmp_path_factory.mktemp("weights")
-    out = load_params("params/micro.yaml", CHANGES)
+    out = merged("params/micro.yaml", CHANGES)
     out["models"] = out["models"] | {
         "instruct": {"path": str(checkpoints.instruct(folder / "instruct"))},
         "prior": {"path": str(checkpoints.sd21(folder / "prior"))},
@@ -109,16 +108,15 @@ def test_flux_embeds_once_and_refuses_weights(config):
 
 def test_parameter_files_of_other_editors_are_complete():
     for name in ("baseline_instruct_pets", "flux_fill_pets"):
-        plan.complete(load_params(f"params/{name}.yaml"))
-    params = load_params("params/baseline_instruct_pets.yaml")
-    assert plan.roles_of(params, "texture") == ("instruct",)
-    assert not plan.refined(params, "texture")
-    del params["models"]["instruct"]
+        completeness.complete(load_config(f"params/{name}.yaml"))
+    file = "params/baseline_instruct_pets.yaml"
+    config = load_config(file)
+    assert completeness.roles_of(config, "texture") == ("instruct",)
+    assert not completeness.refined(config, "texture")
+    assert np.isclose(cost.edit_tflop(config, "color", "feasible"), 2 * 75 * 0.80)
+    values = merged(file)
+    del values["models"]["instruct"]
     with pytest.raises(ParameterError, match="models.instruct.*hub id"):
-        plan.complete(params)
+        completeness.complete(checked(values, file))
     with pytest.raises(ParameterError, match="edit.editor"):
-        load_params("params/micro.yaml", {"edit.editor": "photoshop"})
-    assert np.isclose(
-        plan.edit_tflop(load_params("params/baseline_instruct_pets.yaml"), "color", "feasible"),
-        2 * 75 * 0.80,
-    )
+        load_config("params/micro.yaml", {"edit.editor": "photoshop"})

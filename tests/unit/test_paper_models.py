@@ -6,8 +6,7 @@ import torch
 
 from microworld import render
 from tests import checkpoints
-from varireal_utils.core.config import StudyConfig, checked
-from varireal_utils.core.params import ParameterError, load_params
+from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
 from varireal_utils.editing import conditioning, guidance, pipeline
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, boxed, editable_mask
@@ -44,7 +43,7 @@ def pipes_of(settings: EditStage) -> pipeline.Pipes:
 def config(tmp_path_factory) -> StudyConfig:
     folder = tmp_path_factory.mktemp("weights")
     base, control, look = checkpoints.sdxl_refiner(folder / "refine")
-    out = load_params("params/micro.yaml", CHANGES)
+    out = merged("params/micro.yaml", CHANGES)
     out["models"] = out["models"] | {
         "inpaint": {"path": str(checkpoints.sdxl_inpaint(folder / "inpaint"))},
         "prior": {"path": str(checkpoints.sd21(folder / "prior"))},
@@ -157,9 +156,9 @@ def test_arms_of_their_own_belong_to_the_faithful_protocol(tmp_path):
     base = __import__("pathlib").Path("params/micro.yaml").resolve()
     path.write_text(text.format(base, "controlled"))
     with pytest.raises(ParameterError, match="edit.color.arms.*faithful"):
-        load_params(path)
+        load_config(path)
     path.write_text(text.format(base, "faithful"))
-    config = config_of(load_params(path))
+    config = load_config(path)
     alpha = {arm: settings_of(config, "color", arm).own.alpha for arm in ("feasible", "infeasible")}
     assert alpha == {"feasible": config.edit.attributes["color"].alpha, "infeasible": 0.9}
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from varireal_utils.core import storage
-from varireal_utils.core.params import ParameterError, load_params
-from varireal_utils.workflow import plan
+from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
+from varireal_utils.workflow import completeness, cost, model_table, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted(
@@ -27,8 +27,22 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def cars(**overrides) -> dict:
-    return load_params("params/paper_stanford_cars.yaml", overrides)
+CARS = "params/paper_stanford_cars.yaml"
+
+
+def cars(*without: str, **changes) -> StudyConfig:
+    """The study of cars. without: dotted keys that its file does not give; changes: keys with __
+    for dots."""
+    values = merged(CARS)
+    changed = {key.replace("__", "."): value for key, value in changes.items()}
+    for key in (*without, *changed):
+        *above, last = key.split(".")
+        node = values
+        for part in above:
+            node = node[part]
+        node.pop(last, None)
+        node |= {last: changed[key]} if key in changed else {}
+    return checked(values, CARS)
 
 
 def test_the_command_prints_the_plan_and_loads_nothing():
@@ -42,10 +56,10 @@ def test_the_command_prints_the_plan_and_loads_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600
     )
     assert json.loads(done.stdout.strip().splitlines()[-1]) == [0, []], done.stderr[-2000:]
-    for spec in cars()["models"].values():
-        line = next(x for x in done.stdout.splitlines() if (spec.get("path") or spec["name"]) in x)
-        assert spec["licence"] in line and str(spec["size_gb"]) in line
-        assert "not pinned" in line or spec.get("weights", "not pinned") in line
+    for spec in cars().models.present().values():
+        line = next(x for x in done.stdout.splitlines() if (spec.path or spec.name) in x)
+        assert spec.licence in line and str(spec.size_gb) in line
+        assert "not pinned" in line or (spec.weights or "not pinned") in line
     assert "fallback" in done.stdout and "RMBG" not in done.stdout
     assert "edited images 195,450" in done.stdout and "GPU hours:" in done.stdout
     assert "40 % of them assumed" in done.stdout and " GB of weights" in done.stdout
@@ -54,18 +68,19 @@ def test_the_command_prints_the_plan_and_loads_nothing():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_has_a_plan(name):
-    params = load_params(f"params/{name}")
-    text = plan.report(params)
-    assert all(role in text for role in params["models"])
+    config = load_config(f"params/{name}")
+    text = plan.report(config)
+    assert all(role in text for role in config.models.present())
     assert "not stated" not in text or "local" in text  # the hub's models say what they are
 
 
 def test_models_name_revision_size_and_licence():
-    params = cars()
-    params["models"]["prior"] = {"path": "x/y", "revision": "0123abc"}
-    params["models"]["inpaint"] = {"path": "models/micro/inpaint"}
-    params["models"]["detector"]["revision"] = "fade"  # a branch, though all its letters are hex
-    rows = {r[0]: r for r in plan.models(params)}
+    config = cars(
+        models__prior={"path": "x/y", "revision": "0123abc"},
+        models__inpaint={"path": "models/micro/inpaint"},
+        models__detector__revision="fade",  # a branch, though all its letters are hex
+    )
+    rows = {r[0]: r for r in model_table.rows(config.models)}
     assert rows["detector"][2] == "fade (not pinned)"
     assert rows["prior"] == ["prior", "x/y", "0123abc", "not stated", "not stated"]
     assert rows["refine"][2:] == ["main (not pinned)", "7.3", "OpenRAIL++-M"]
@@ -74,32 +89,34 @@ def test_models_name_revision_size_and_licence():
 
 
 def test_numbers_of_images_and_jobs():
-    params, jobs = cars(), plan.jobs(cars())
-    assert plan.sizes(params, "stanford_cars")[:2] == (
+    config, jobs = cars(), cost.jobs(cars())
+    assert cost.sizes(config, "stanford_cars")[:2] == (
         {"train": 6515, "val": 1629, "test": 8041},
         196,
     )
     edits = [j for j in jobs if j.stage == "04_edit"]
     assert len(edits) == 6 and all(j.images == 5 * 6515 for j in edits)
-    recipes = params["classify"]["recipes"]
+    recipes = config.classify.recipes
     assert sum(j.count for j in jobs if j.stage == "06_classify") == 3 * (len(recipes) - 1) + 1
     dreams = [j for j in jobs if j.stage == "05_datadream"]
     assert [j.images for j in dreams] == [196 * 500]
-    few = load_params("params/paper_oxford_pets.yaml")
-    few["datasets"]["oxford_pets"]["train_per_class"] = 2
-    assert plan.sizes(few, "oxford_pets")[0] == {"train": 74, "val": 736, "test": 3669}
-    few["datasets"]["oxford_pets"]["split"] = "some/split.csv"
-    assert plan.sizes(few, "oxford_pets")[0] is None
+    values = merged("params/paper_oxford_pets.yaml")
+    values["datasets"]["oxford_pets"]["train_per_class"] = 2
+    few = checked(values, "few")
+    assert cost.sizes(few, "oxford_pets")[0] == {"train": 74, "val": 736, "test": 3669}
+    values["datasets"]["oxford_pets"]["split"] = "some/split.csv"
+    few = checked(values, "few")
+    assert cost.sizes(few, "oxford_pets")[0] is None
     assert "images unknown" in plan.report(few) and "edited images ?" in plan.report(few)
 
 
 def test_a_table_that_is_there_counts_more_than_lists(tmp_path):
-    params = cars(runs_dir=str(tmp_path))
+    config = cars(runs_dir=str(tmp_path))
     table = pd.DataFrame(
         {"split": ["train"] * 4 + ["val"] + ["test"] * 2, "label": [0, 1, 2, 0, 1, 1, 2]}
     )
-    storage.write_table(storage.study_dir(params) / "data/stanford_cars/images.parquet", table)
-    assert plan.sizes(params, "stanford_cars")[:2] == ({"train": 4, "val": 1, "test": 2}, 3)
+    storage.write_table(config.paths.images_table("stanford_cars"), table)
+    assert cost.sizes(config, "stanford_cars")[:2] == ({"train": 4, "val": 1, "test": 2}, 3)
 
 
 def test_jobs_are_those_of_the_snakefile():
@@ -127,41 +144,37 @@ def test_jobs_are_those_of_the_snakefile():
 
 
 def test_estimates_by_hand():
-    params = cars()
-    own, speed = params["edit"]["background"], 125 * 3600
-    make = 2 * math.ceil(own["steps"] * own["strength"]) * 6.76
-    assert plan.edit_tflop(params, "background", "feasible") == pytest.approx(make)
-    assert plan.verify_tflop(params) == 10 * 35
-    job = next(j for j in plan.jobs(params) if j.stage == "04_edit")
+    config = cars()
+    own, speed = config.edit.attributes["background"], 125 * 3600
+    make = 2 * math.ceil(own.steps * own.strength) * 6.76
+    assert cost.edit_tflop(config, "background", "feasible") == pytest.approx(make)
+    assert cost.verify_tflop(config) == 10 * 35
+    job = next(j for j in cost.jobs(config) if j.stage == "04_edit")
     least = 32575 * (make + 350) / speed
     assert least < job.hours[0] < 1.05 * least and 2.9 < job.hours[1] / job.hours[0] < 3
     assert job.source == "estimate"
-    color = params["edit"]["color"]
-    assert plan.edit_tflop(params, "color", "feasible") == pytest.approx(
-        2 * math.ceil(color["steps"] * color["strength"]) * 6.76
-        + 2 * math.ceil(color["refine_steps"] * color["refine_strength"]) * (6.76 + 3.02)
+    color = config.edit.attributes["color"]
+    assert cost.edit_tflop(config, "color", "feasible") == pytest.approx(
+        2 * math.ceil(color.steps * color.strength) * 6.76
+        + 2 * math.ceil(color.refine_steps * color.refine_strength) * (6.76 + 3.02)
     )
-    own_arm = load_params("params/faithful_fgvc_aircraft.yaml")
-    assert plan.edit_tflop(own_arm, "texture", "infeasible") < plan.edit_tflop(
+    own_arm = load_config("params/faithful_fgvc_aircraft.yaml")
+    assert cost.edit_tflop(own_arm, "texture", "infeasible") < cost.edit_tflop(
         own_arm, "texture", "feasible"
     )
 
 
 def test_what_nobody_measured_is_not_made_up():
-    params = cars()
-    del params["plan"]
-    jobs = plan.jobs(params)
-    assert all(j.hours is None for j in jobs)
-    assert "GPU hours: not measured" in plan.report(params)
-    params = cars()
-    del params["models"]["refine"]["tflop"]
-    by_what = {j.what: j for j in plan.jobs(params)}
+    config = cars("plan")
+    assert all(j.hours is None for j in cost.jobs(config))
+    assert "GPU hours: not measured" in plan.report(config)
+    by_what = {j.what: j for j in cost.jobs(cars("models.refine.tflop"))}
     assert by_what["color stanford_cars feasible"].source == "not measured"
     assert by_what["background stanford_cars feasible"].source == "estimate"
 
 
 def test_measured_hours_come_before_estimates(tmp_path, monkeypatch):
-    params = cars()
+    config = cars()
     (tmp_path / "params").symlink_to(ROOT / "params")
     (tmp_path / "models").symlink_to(ROOT / "models")
     storage.write_text(
@@ -169,11 +182,11 @@ def test_measured_hours_come_before_estimates(tmp_path, monkeypatch):
         "stage,what,seconds\n04_edit,color stanford_cars feasible,7200\n",
     )
     monkeypatch.chdir(tmp_path)
-    found = {j.what: j for j in plan.jobs(params)}
+    found = {j.what: j for j in cost.jobs(config)}
     assert found["color stanford_cars feasible"].hours == (2.0, 2.0)
     assert found["color stanford_cars feasible"].source == "measured"
     assert found["color stanford_cars infeasible"].source == "estimate"
-    assert "measured: results/paper_stanford_cars/runs.csv" in plan.report(params)
+    assert "measured: results/paper_stanford_cars/runs.csv" in plan.report(config)
 
 
 def changed(tmp_path: Path, change: dict) -> Path:
@@ -262,14 +275,10 @@ def test_a_bad_file_is_refused_with_key_value_and_remedy(tmp_path, capsys, chang
     ],
 )
 def test_an_incomplete_file_is_refused(role, why):
-    params = cars()
-    del params["models"][role]
     with pytest.raises(ParameterError, match=f"models.{role}: got nothing, wanted.*{why}"):
-        plan.complete(params)
-    params = cars()
-    del params["datadream"]
+        completeness.complete(cars(f"models.{role}"))
     with pytest.raises(ParameterError, match="datadream: got nothing"):
-        plan.complete(params)
+        completeness.complete(cars("datadream"))
 
 
 def test_shards_are_jobs_of_the_snakefile(tmp_path):
@@ -288,18 +297,18 @@ def test_shards_are_jobs_of_the_snakefile(tmp_path):
 
 
 def test_what_if_halves_edits_and_scales_with_the_gpu():
-    params = cars()
-    text = plan.report(params)
+    config = cars()
+    text = plan.report(config)
     assert "half the edits" in text and "16 GPUs at once" in text
-    todo = plan.jobs(params)
+    todo = cost.jobs(config)
     total = sum(j.hours[0] for j in todo if j.hours)
     edits = sum(j.hours[0] for j in todo if j.hours and j.stage == "04_edit")
     assert edits > 0.5 * total
-    rows = [" ".join(r.split()) for r in plan._what_if(params, todo)]
+    rows = [" ".join(r.split()) for r in plan.what_if(config, todo)]
     half = next(r for r in rows if r.startswith("half"))
     assert f"{total - edits / 2:,.0f} to " in half
     h100 = next(r for r in rows if r.startswith("H100"))
-    share = params["plan"]["tflops"] / (0.4 * 989)
+    share = config.plan.tflops / (0.4 * 989)
     assert f"{total * share:,.0f} to " in h100
-    del params["plan"]
-    assert plan._what_if(params, plan.jobs(params)) == []
+    without = cars("plan")
+    assert plan.what_if(without, cost.jobs(without)) == []

@@ -16,23 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def run(params_file: Path) -> run_record.Run:
-    return run_record.begin(
-        "01_data", str(params_file), {"seed": 9}, out="data/micro_cars", dataset="micro_cars"
-    )
+    return run_record.begin("01_data", str(params_file), {"seed": 9}, dataset="micro_cars")
 
 
 def test_begin_checks_prints_and_makes_the_folder(
     run: run_record.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_record.begin(
-        "01_data", run.params["_file"], {"seed": 9}, out="data/micro_cars", dataset="micro_cars"
-    )
+    run_record.begin("01_data", run.config.file, {"seed": 9}, dataset="micro_cars")
     text = capsys.readouterr().out
-    assert "01_data  dataset=micro_cars" in text and run.params["_digest"][:12] in text
+    assert "01_data  dataset=micro_cars" in text and run.config.digest[:12] in text
     assert run.out == run.study / "data/micro_cars" and run.out.is_dir()
-    assert run.params["seed"] == 9 and run.own == {"dataset": "micro_cars"}
+    assert run.config.seed == 9 and run.target == {"dataset": "micro_cars"}
     with pytest.raises(ParameterError, match="did you mean 'seed'"):
-        run_record.begin("explore", run.params["_file"], {"sed": 9})
+        run_record.begin("explore", run.config.file, {"sed": 9})
 
 
 def test_begin_keeps_off_the_attention_that_gives_nan(params_file: Path) -> None:

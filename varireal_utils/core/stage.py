@@ -156,8 +156,8 @@ S = TypeVar("S", bound=StageSettings)
 
 @dataclass(frozen=True)
 class Run(Generic[S]):
-    """One run of a stage. out: the folder where run.json will be written; seed: of this run;
-    params: the parameter file as a dictionary, for code that does not take `settings` yet."""
+    """One run of a stage. out: the folder where run.json will be written; seed: of this
+    run, for what has no seed of its own."""
 
     stage: str
     settings: S
@@ -167,7 +167,6 @@ class Run(Generic[S]):
     device: torch.device
     dtype: torch.dtype
     target: dict[str, Any]
-    params: dict[str, Any]
     started: float = field(default_factory=time.time)
 
     @property

@@ -73,11 +73,6 @@ def unslug(text: str) -> str:
     return out.decode("utf-8", "surrogatepass")
 
 
-def study_dir(params: dict) -> Path:
-    """The folder of a study: runs_dir / slug(study)."""
-    return Path(params["runs_dir"]) / slug(params["study"])
-
-
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`; renamed over it when the block ends well, else removed."""

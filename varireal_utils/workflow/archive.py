@@ -22,10 +22,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ..core import storage
-from ..core.study_paths import StudyPaths
+from ..core.config import StudyConfig
 from . import cards, provenance
 
 SUMS, STORED = "SHA256SUMS", (".png", ".jpg", ".parquet", ".safetensors", ".zip")
@@ -36,12 +35,12 @@ class ArchiveError(ValueError):
     """An archive that cannot be made or trusted; the message says which member and why."""
 
 
-def pack(params: dict[str, Any], target: Path | None = None) -> Path:
+def pack(config: StudyConfig, target: Path | None = None) -> Path:
     """Check a study and write it as one zip file, by default runs/<study>.zip.
 
     Raises ArchiveError that lists what `verify` found wrong: a study with a fault is not packed.
     """
-    study = storage.study_dir(params)
+    study = config.paths.root
     target = Path(target or f"{study}.zip")
     if target.resolve().is_relative_to(study.resolve()):
         raise ArchiveError(f"{target} lies in the study itself; choose a place outside {study}")
@@ -57,9 +56,9 @@ def pack(params: dict[str, Any], target: Path | None = None) -> Path:
         and not LEFT_OUT.search(p.relative_to(study).as_posix())
         and p.resolve() != target.resolve()
     }
-    members |= {f"sources/{name}": Path(name) for name in _sources(study, params)}
-    members |= cards.model_cards(params)
-    members["DATA_CARD.md"] = cards.data_card(StudyPaths(study), params).encode()
+    members |= {f"sources/{name}": Path(name) for name in _sources(config)}
+    members |= cards.model_cards(config.models)
+    members["DATA_CARD.md"] = cards.data_card(config).encode()
     sums = {
         name: storage.sha256_bytes(m) if isinstance(m, bytes) else storage.sha256_file(m)
         for name, m in sorted(members.items())
@@ -163,10 +162,10 @@ def _read_sums(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
     return wanted
 
 
-def _sources(study: Path, params: dict[str, Any]) -> list[str]:
+def _sources(config: StudyConfig) -> list[str]:
     """Files outside the study that its records name, and the parameter file itself."""
-    names = {params["_file"]}
-    for path in study.rglob("run.json"):
+    study, names = config.paths.root, {config.file}
+    for path in config.paths.records():
         record = storage.read_json(path)
         names |= {
             n

@@ -10,38 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from ..core import storage
+from ..core.config import StudyConfig
+from ..core.config_sections import ModelRoles
 from ..core.study_paths import StudyPaths
 from ..data import registry
-from . import plan
+from . import model_table
 
 OWN_TERMS = "yours: state them before you pass this on"
 
 
-def model_cards(params: dict[str, Any]) -> dict[str, bytes]:
+def model_cards(models: ModelRoles) -> dict[str, bytes]:
     """models/<role>.md: the model's own card where it is local, else name, revision, licence."""
-    rows = plan.models(params)
     out = {}
-    for role, name, revision, size, licence in rows[1:]:
-        spec = params["models"].get(role, {})
-        folder = Path(str(spec.get("path") or spec.get("name") or "").removeprefix("local-dir:"))
-        card = folder / "README.md"
-        own = card.read_text(encoding="utf-8") if folder.name and card.is_file() else ""
+    for role, name, revision, size, licence in model_table.rows(models)[1:]:
+        spec = models.get(role)
+        folder = spec.local() if spec else None
+        card = folder / "README.md" if folder else None
+        own = card.read_text(encoding="utf-8") if card and card.is_file() else ""
         out[f"models/{storage.slug(role)}.md"] = (
             f"# {role}: {name}\n\nrevision {revision}, {size} GB, licence {licence}\n\n{own}"
         ).encode()
     return out
 
 
-def data_card(paths: StudyPaths, params: dict[str, Any]) -> str:
+def data_card(config: StudyConfig) -> str:
     """Markdown: what the images are, how many, how they were made, terms, limits."""
+    paths = config.paths
     lines = [
-        f"# Data card of the study {params['study']}",
+        f"# Data card of the study {config.study}",
         "",
         "Real photographs or renderings, and edits of them whose background, colour or "
         "texture a text-prompted diffusion model changed to something feasible or "
         "infeasible, each with its phrase, seed, verifier's scores and source.",
         "",
-        *_sources_and_terms(params["datasets"]),
+        *_sources_and_terms(config.datasets),
         "## Images",
         "",
         "| data set | kind | images | accepted by the verifier |",
@@ -57,7 +59,7 @@ def data_card(paths: StudyPaths, params: dict[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            *_making(paths, params),
+            *_making(config),
             "",
             "## Limits",
             "",
@@ -92,9 +94,9 @@ def _sources_and_terms(datasets: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _making(paths: StudyPaths, params: dict[str, Any]) -> list[str]:
+def _making(config: StudyConfig) -> list[str]:
     """Commit, parameters, versions and machine of the last run; nothing without a record."""
-    records = [storage.read_json(p) for p in sorted(paths.root.rglob("run.json"))]
+    records = [storage.read_json(p) for p in config.paths.records()]
     if not records:
         return []
     last = max(records, key=lambda r: r.get("started", ""))
@@ -106,7 +108,7 @@ def _making(paths: StudyPaths, params: dict[str, Any]) -> list[str]:
         f"Commit {last.get('commit') or 'unknown'}"
         f"{', with changes' if last.get('dirty') else ''}; parameters "
         f"{last.get('parameter_file')} (sha256 {last.get('parameter_digest')}); "
-        f"protocol {params['protocol']}; seed {params['seed']}; {versions}; "
+        f"protocol {config.protocol}; seed {config.seed}; {versions}; "
         f"{last.get('machine')}.",
         "",
         "`python -m varireal_utils unpack` checked every byte against the records when "

@@ -19,7 +19,7 @@ from typing import Any
 from ..core import storage
 
 SUMS = ".sha256"
-FORM = {
+FORM: dict[str, type | tuple[type, ...]] = {
     "stage": str,
     "own": dict,
     "inputs": dict,
@@ -92,7 +92,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def verify(folder: Path) -> Check:
     """Recompute every digest below a folder: records, their files, executed notebooks."""
-    folder, check, done = Path(folder), Check(), {}
+    folder, check = Path(folder), Check()
+    done: dict[Path, str] = {}
     named: set[Path] = set()
     records = sorted(p for p in folder.rglob("run.json") if not _hidden(p, folder))
     if not records:

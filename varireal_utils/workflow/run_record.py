@@ -21,9 +21,8 @@ import torch
 
 from ..core import stage as core_stage
 from ..core import storage
-from ..core.config import StudyConfig, load_config
+from ..core.config import StudyConfig, load_config, written
 from ..core.device import device_name, device_of, dtype_of, precision_name
-from ..core.params import load_params
 from ..core.seeds import seed_everything
 from ..core.stage import Key, S, SourceDigests, StageSettings
 from ..models import loaders
@@ -60,11 +59,6 @@ class Run(core_stage.Run[S]):
     config: StudyConfig
     key: Key | None = None
     upstream: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """The notebook's own parameters."""
-        return self.target
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -106,14 +100,13 @@ def begin(
         device=device_of(config.device),
         dtype=dtype_of(config.precision),
         target=target,
-        params=load_params(params, overrides),
         config=config,
         key=job.key(_notebook(stage), digests) if job else None,
         upstream=status.upstream_digests(job) if job else {},
     )
     settings = ", ".join(f"{k}={v}" for k, v in target.items())
     print(
-        f"{stage}  {settings}\n  parameters {config.file} ({run.params['_digest'][:12]}), "
+        f"{stage}  {settings}\n  parameters {config.file} ({config.digest[:12]}), "
         f"protocol {config.protocol}\n  study      {run.study}\n  device     "
         f"{device_name(config.device)}, {precision_name(config.precision)}"
     )
@@ -144,9 +137,9 @@ def finish(
         "upstream": run.upstream,
         "package": _version("varireal_utils"),
         **git_state(),
-        "parameters": {k: v for k, v in run.params.items() if not k.startswith("_")},
-        "parameter_file": run.params["_file"],
-        "parameter_digest": run.params["_digest"],
+        "parameters": written(run.config),
+        "parameter_file": run.config.file,
+        "parameter_digest": storage.sha256_json(written(run.config)),
         "own": run.target,
         "seed": run.seed,
         "inputs": digests(inputs, run.study),

@@ -264,7 +264,7 @@ def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
         idle kernel, probably since a widget's message leaves by the socket at which the reply to
         a cell comes in, and takes its wake-up along."""
 
-        async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        async def get_msg(self, timeout: float | None = None) -> Any:  # type: ignore[override]
             return await _look_again(super().get_msg, timeout)
 
     class Manager(AsyncKernelManager):

@@ -16,9 +16,10 @@ import socket
 import threading
 from pathlib import Path
 
-from ..core.params import ParameterError, load_params
+from ..core.config import ParameterError
 from . import plan as planning
 from . import status
+from .completeness import complete
 from .lock import StudyBusy, end_with_reader, lock
 from .runner import configured
 from .summary import summary
@@ -39,8 +40,8 @@ def drive(
 
     profile: a folder with Snakemake's config.yaml; one that is not LOCAL names its own cores.
     """
-    config, overrides = configured(file, settings)
-    planning.complete(load_params(file, overrides))
+    config, _ = configured(file, settings)
+    complete(config)
     if not Path(profile, "config.yaml").is_file():
         raise ParameterError(
             f"--profile {profile}: no config.yaml there; the repository has "
@@ -94,9 +95,6 @@ def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
     """Print the study's models, jobs, images, hours and disk, how its stages stand, then
     Snakemake's table of the jobs that are still to run. Raises ParameterError for what the study
     could not run with."""
-    config, overrides = configured(file, settings)
-    params = load_params(file, overrides)
-    planning.complete(params)
-    print(planning.report(params), flush=True)
+    print(planning.report(configured(file, settings)[0]), flush=True)
     print("\nstill to run:", flush=True)
     return drive(file, settings, notebooks=notebooks, dry=True)

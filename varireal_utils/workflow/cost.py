@@ -1,0 +1,214 @@
+"""What a study costs, before it runs: jobs, images, hours and disk.
+
+    hours   results/<study>/runs.csv, where the study has been run; else the operations of each
+            network (models.<role>.tflop) over `plan.tflops` a second, an estimate of its networks
+            alone: decoding, disk and idle time come on top
+    disk    images x pixels x 1.7 bytes (PNG, measured on 20 photographs of Pets)
+
+symbols   tflop   1e12 operations of a network for one image, once forward
+
+Every number says where it comes from; what nobody measured and nothing can be derived from says
+"not measured". Reads the phrase file, tables and measured times that are there; loads no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..core import storage
+from ..core.attributes import ATTRIBUTES
+from ..core.config import StudyConfig
+from ..core.config_editing import VARIREAL
+from ..core.config_sections import ADAPTED
+from ..data import registry
+from ..training import recipes
+from .completeness import count_phrases, refined, roles_of
+
+BYTES = 1.7  # of a PNG, a pixel
+MICRO_PIXELS = 128 * 128  # of the micro world; larger images are generated at 512 x 512
+Hours = tuple[float, float]  # least, most
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of the plan: `count` alike jobs that make `images` images in all (None: unknown).
+
+    hours: of all of them, (low, high), or None where nobody knows; gb: on disk, or None.
+    """
+
+    stage: str
+    what: str
+    count: int = 1
+    images: int | None = 0
+    hours: Hours | None = None
+    source: str = ""
+    gb: float | None = 0.0
+
+
+def sizes(config: StudyConfig, dataset: str) -> tuple[dict[str, int] | None, int, str]:
+    """(images of each split or None, number of classes or 0, where that is known from)."""
+    table = config.paths.images_table(dataset)
+    if table.exists():
+        rows = storage.read_table(table)
+        return rows["split"].value_counts().to_dict(), int(rows["label"].nunique()), str(table)
+    spec = registry.of_study(config, dataset)
+    known = spec.sizes(registry.DATA_SETS[spec.source])
+    return known or (None, 0, "unknown until 01_data has run")
+
+
+def measured(config: StudyConfig) -> dict[tuple[str, str], float]:
+    """(stage, what) -> seconds, of the study's own runs that results/ keeps."""
+    path = Path("results") / storage.slug(config.study) / "runs.csv"
+    if not path.is_file():
+        return {}
+    with open(path, newline="") as file:
+        return {(r["stage"], r["what"]): float(r["seconds"]) for r in csv.DictReader(file)}
+
+
+def _costs(config: StudyConfig) -> dict[str, float]:
+    """Role -> tflop, of the roles that state it."""
+    return {r: s.tflop for r, s in config.models.present().items() if s.tflop is not None}
+
+
+def edit_tflop(config: StudyConfig, attribute: str, feasibility: str) -> float | None:
+    """1e12 operations of the networks for one attempt at one edit; None where a role has no tflop.
+
+    Guidance doubles each step, for the pass without a text; strength s of n steps runs s x n.
+    """
+    cost, editor = _costs(config), config.edit.editor
+    first = ("inpaint",) if editor == VARIREAL else roles_of(config, attribute)
+    own = config.edit.attributes[attribute].of_arm(feasibility)
+    parts: list[tuple[float, tuple[str, ...]]] = [
+        {
+            "instruct": (1.5 * own.steps, ("instruct",)),  # three passes a step, not two
+            "img2img": (own.steps * own.strength, ("prior",)),
+        }.get(editor, (own.steps * own.strength, first))
+    ]
+    if refined(config, attribute):
+        base = "refine" if config.models.refine else "inpaint"
+        parts.append((own.refine_steps * own.refine_strength, (base, "controlnet")))
+    if any(r not in cost for _, roles in parts for r in roles):
+        return None
+    return sum(2 * math.ceil(n) * sum(cost[r] for r in roles) for n, roles in parts)
+
+
+def verify_tflop(config: StudyConfig) -> float | None:
+    """1e12 operations of the verifier for one edit; None where nobody knows."""
+    cost, verify = _costs(config), config.verify
+    if config.models.verifier_kind() == "clip":
+        return 3 * cost["clip"] if cost.get("clip") else None
+    asked = 4 if verify.rule == "faithful" else 2 * (1 + verify.controls) + 2
+    return asked * cost["verifier"] if cost.get("verifier") else None
+
+
+def jobs(config: StudyConfig) -> list[Job]:
+    """Every job of the study, alike ones in one line."""
+    seconds = measured(config)
+    found = [job for dataset in config.datasets for job in _of_dataset(config, dataset)]
+    return [*(_timed(job, seconds) for job in found), Job("07_claims", ""), Job("08_figures", "")]
+
+
+def _of_dataset(config: StudyConfig, dataset: str) -> Iterator[Job]:
+    known, classes, _ = sizes(config, dataset)
+    gb = registry.of_study(config, dataset).pixels() * BYTES / 1e9  # of one image
+    images = sum(known.values()) if known else None
+    train = known["train"] if known else None
+    masks = known["train"] + known["val"] if known else None
+    yield Job("01_data", dataset, images=images, gb=None if images is None else images * gb)
+    yield Job("02_attributes", dataset)
+    yield Job(
+        "03_guidance",
+        dataset,
+        images=None if masks is None else 2 * masks,
+        gb=None if masks is None else 0.1 * masks * gb,
+    )
+    count = None if train is None else train * config.edit.images_per_real
+    for attribute in config.attributes:
+        for arm in recipes.ARMS:
+            hours, source = _edit_hours(config, dataset, attribute, arm, count)
+            what, size = f"{attribute} {dataset} {arm}", None if count is None else count * gb
+            yield Job("04_edit", what, 1, count, hours, source, size)
+    yield from _generated(config, dataset, classes, gb)
+    yield from _trainings(config, dataset, classes)
+    yield Job("07_quality", dataset)
+
+
+def _timed(job: Job, seconds: dict[tuple[str, str], float]) -> Job:
+    """The job with the hours that results/ has measured, where it has."""
+    found = seconds.get((job.stage, job.what))
+    if found is None:
+        return job
+    return replace(job, hours=(found / 3600, found / 3600), source="measured")
+
+
+def _estimate(
+    config: StudyConfig, low: float | None, high: float | None = None
+) -> tuple[Hours | None, str]:
+    """Hours for 1e12 operations, and the word for where they come from."""
+    if low is None or config.plan is None:
+        return None, "not measured"
+    speed = config.plan.tflops * 3600
+    return (low / speed, (low if high is None else high) / speed), "estimate"
+
+
+def _edit_hours(
+    config: StudyConfig, dataset: str, attribute: str, arm: str, count: int | None
+) -> tuple[Hours | None, str]:
+    """All edits at one attempt each, and at the most that the parameters allow."""
+    make, check = edit_tflop(config, attribute, arm), verify_tflop(config)
+    if count is None or make is None or check is None:
+        return _estimate(config, None)
+    priors = 0.0
+    if ATTRIBUTES[attribute].generates_prior:
+        cost = _costs(config).get("prior")
+        if cost is None:
+            return _estimate(config, None)
+        drawn = count_phrases(config, dataset, attribute) / 2 * config.edit.prior_variants
+        priors = drawn * config.edit.attributes[attribute].prior_steps * 2 * cost
+    one = count * (make + check)
+    return _estimate(config, one + priors, one * config.edit.max_attempts + priors)
+
+
+def _generated(config: StudyConfig, dataset: str, classes: int, gb: float) -> Iterator[Job]:
+    """DataDream: training forwards and backwards (3 passes), then generation with guidance; its
+    baselines generate only."""
+    own = config.datadream
+    if own is None:
+        return
+    cost = _costs(config).get("datadream" if config.models.datadream else "prior")
+    size = 512 * 512 * BYTES / 1e9 if gb > MICRO_PIXELS * BYTES / 1e9 else gb
+    for variant in recipes.generators(config.classify.recipes):
+        count = classes * own.images_per_class or None
+        learning = 3 * own.epochs * own.shots if variant in ADAPTED else 0
+        drawn = own.images_per_class * (own.candidates if variant == "untuned" else 1)
+        passes = classes * (learning + 2 * drawn * own.steps)
+        work = cost * passes if cost is not None and classes else None
+        hours, source = _estimate(config, work)
+        disk = None if count is None else count * size
+        yield Job("05_datadream", f"{dataset} {variant}", 1, count, hours, source, disk)
+
+
+def _trainings(config: StudyConfig, dataset: str, classes: int) -> Iterator[Job]:
+    """Jobs of the graph: a recipe and seed, a seed, or all at once."""
+    own, clip = config.classify, config.models.clip
+    trained = [r for r in own.recipes if r.replace(" ", "") != "zero_shot"]
+    work = None
+    if clip and clip.tflop and clip.tflop_text and classes:
+        work = 3 * own.steps * (own.batch_size * clip.tflop + classes * clip.tflop_text)
+    if own.job == "recipe":
+        for recipe in own.recipes:
+            seeds = own.seeds if recipe in trained else own.seeds[:1]
+            known = work * len(seeds) if work and recipe in trained else None
+            hours, source = _estimate(config, known)
+            what = f"{dataset} {recipe} seeds {' '.join(map(str, seeds))}"
+            yield Job("06_classify", what, len(seeds), 0, hours, source, None)
+        return
+    parts = [str(seed) for seed in own.seeds] if own.job == "seed" else [""]
+    runs = len(trained) * (1 if own.job == "seed" else len(own.seeds))
+    for part in parts:
+        hours, source = _estimate(config, None if work is None else work * runs)
+        yield Job("06_classify", f"{dataset} {part}".strip(), 1, 0, hours, source, None)
