@@ -1,4 +1,4 @@
-"""Reads split files: the split of each image, as CoOp and its followers write it (PROTOCOL.md, C2).
+"""Reads split files: the split of each image, as CoOp writes it (docs/protocol.md, C2).
 
     name.csv           columns split (train, val or test), filename
     split_zhou_*.json  {"train": [[path, label from 0, class name], ...], "val": ..., "test": ...}

@@ -24,7 +24,7 @@ VERDICTS = ("ok", "empty", "tiny", "huge", "in pieces")
 def canny(
     image: np.ndarray, mask: np.ndarray, blur: int = 5, low: float = 0.7, high: float = 255
 ) -> np.ndarray:
-    """Lines of the object over white, by the paper's rule (PROTOCOL.md, C1).
+    """Lines of the object over white, by the paper's rule (docs/protocol.md, C1).
 
     Grey values are blurred with a `blur` x `blur` Gaussian; the lower threshold is `low` times
     their median, the upper one `high`. Returns (H, W) uint8 0 | 255.

@@ -9,7 +9,7 @@ symbols   image, prior, inpainted, refined, result  (H, W, 3) uint8 RGB
 Invariants (tests/unit/test_edit.py): outside `editable` the result equals the source byte for byte;
 the noise of an edit depends on (study seed, image id, attribute, k, attempt) alone, so batch size,
 order and resuming change no image, and the feasible and the infeasible edit of a photograph share
-their noise: arms are paired (DESIGN.md, 3).
+their noise: arms are paired (docs/differences.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The "real prior" of VariReal: what inpainting starts from (PROTOCOL.md, C1; the paper's method).
+"""Computes VariReal's "real prior", which inpainting starts from (docs/protocol.md, C1).
 
 symbols   image, prior  (H, W, 3) uint8 RGB     mask  (H, W) uint8 0 | 255, the region concerned
           alpha         weight of what is new, 0 keeps the photograph, 1 replaces it

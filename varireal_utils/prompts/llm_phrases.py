@@ -4,7 +4,7 @@
     judge       another dialogue, which is not told what the first one called them, in a drawn order
     prepare_phrases   both for a data set; writes phrases.yaml, judgements.csv, dialogue/*.json
 
-The paper had a large language model write the phrases (PROTOCOL.md, A7); its wording is not
+The paper had a large language model write the phrases (docs/protocol.md, A7); its wording is not
 published, these prompts are our own.
 
 Invariant: a phrase is data, of the form that prompts/phrase_checks.py states. What a model sends

@@ -7,7 +7,7 @@ symbols   p          P(yes) / (P(yes) + P(no)) of the next token, 0..1; every sp
                      classes, that were not asked for, drawn by a hash from those of both arms
           margin     p(asked) - mean of p(controls), -1..1
 
-Rule "strict" (PROTOCOL.md, C4.2 and C4.3, says why): the model is never told the expected answer.
+Rule "strict" (docs/protocol.md, C4.2 and C4.3): the model is never told the expected answer.
 "The attribute is there" and "it is still a {class}" must each pass, and each passes where
 
     p(asked) >= verify.p_yes   and   margin >= threshold,
