@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from varireal_utils.core import storage
 from varireal_utils.core.config import load_config
 from varireal_utils.core.config_base import content
+from varireal_utils.core.stage import Run
+from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.editing import batches
 from varireal_utils.editing import stage as editing_stage
 
@@ -84,6 +87,30 @@ def test_an_edit_depends_on_its_own_attribute_and_models_alone():
     other = {"edit__color__steps": 9, "edit__batch_size": 1, "verify__false_accept": 0.2, "seed": 9}
     for key, value in other.items():
         assert slice_of(**{key: value}) != known, key
+
+
+def test_changed_weights_device_or_settings_make_an_arm_anew(tmp_path):
+    """Batches finished under other weights, precision or device have another stamp."""
+    (tmp_path / "inpaint").mkdir()
+    weights = tmp_path / "inpaint/unet.safetensors"
+    weights.write_bytes(b"w")
+    storage.write_image(tmp_path / "m.png", np.zeros((4, 4), np.uint8))
+    train = pd.DataFrame([{"mask_path": "m.png", "canny_path": "m.png", "sha256": "s"}])
+    rows = pd.DataFrame([{"edit_id": "a"}])
+    config = load_config("params/micro.yaml", {"models.inpaint.path": str(weights.parent)})
+    settings = editing_stage.EditStage.of(config, attribute="color", feasibility="feasible")
+
+    def stamp(settings=settings, device="cpu", dtype=torch.float32):
+        where = StudyPaths(tmp_path / "runs/study")
+        run = Run("04_edit", settings, where, tmp_path, 0, torch.device(device), dtype, {}, {})
+        return batches.stamp(run.rests_on(), {"t": 0.1}, {}, train, rows, tmp_path)
+
+    first = stamp()
+    assert stamp() == first
+    assert stamp(settings.model_copy(update={"seed": 9})) != first
+    assert stamp(device="cuda") != first and stamp(dtype=torch.bfloat16) != first
+    weights.write_bytes(b"W2")
+    assert stamp() != first
 
 
 def test_a_batch_belongs_to_one_process_of_one_shard():

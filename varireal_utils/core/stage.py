@@ -173,3 +173,18 @@ class Run(Generic[S]):
     def study(self) -> Path:
         """The study's folder."""
         return self.paths.root
+
+    def rests_on(self, settings: Settings | None = None) -> dict[str, Any]:
+        """What files of this run depend on beside those of the study: settings, the bytes of the
+        sources that they name, precision and device. A file made earlier under the same is kept.
+
+        settings: those that the files depend on; None for the whole slice.
+        """
+        used = self.settings if settings is None else settings
+        digests = SourceDigests(self.paths.root.parent / CACHE)
+        return {
+            "settings": content(used),
+            "sources": digests.of(used.source_files()),
+            "precision": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }

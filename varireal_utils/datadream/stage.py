@@ -23,7 +23,6 @@ import pandas as pd
 
 from ..core import oom_retry, storage
 from ..core.config import StudyConfig
-from ..core.config_base import content
 from ..core.config_sections import ADAPTED, BASELINES, DataDreamSettings, ModelRoles
 from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
@@ -155,7 +154,7 @@ def _forget_other_settings(run: Run[DataDreamStage], shots: pd.DataFrame) -> Non
     settings = run.settings
     generator = settings.models.only(sampling.generator_role(settings.models))
     kept = settings.model_copy(update={"models": generator})
-    stamp = storage.sha256_json([content(kept), shots["sha256"].tolist()])
+    stamp = storage.sha256_json([run.rests_on(kept), shots["sha256"].tolist()])
     path = run.out / "stamp.json"
     if path.exists() and storage.read_json(path) == stamp:
         return

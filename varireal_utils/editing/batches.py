@@ -16,14 +16,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core import storage
-from ..core.config_base import content
 from ..prompts import phrase_bank
-from .slices import EditStage
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def batch_ids(edits: int, size: int, shard: str = "", part: tuple[int, int] = (0
 
 
 def stamp(
-    settings: EditStage,
+    rests_on: dict[str, Any],
     thresholds: dict[str, float],
     bank: phrase_bank.Bank,
     train: pd.DataFrame,
@@ -110,12 +109,13 @@ def stamp(
 ) -> str:
     """Digest of all that an arm's finished batches rest on, 16 hexadecimal digits.
 
-    train: photographs that are edited, with their guidance; rows: the planned edits.
+    rests_on: settings, weights, precision and device of the run (Run.rests_on); train: photographs
+    that are edited, with their guidance; rows: the planned edits.
     """
     guidance = [storage.sha256_file(study / p) for p in (*train["mask_path"], *train["canny_path"])]
     return storage.sha256_json(
         {
-            "settings": content(settings),
+            **rests_on,
             "thresholds": thresholds,
             "bank": bank,
             "guidance": guidance,

@@ -66,7 +66,7 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
         run.device,
     )
     arm_dir = run.paths.edits(dataset, attribute, settings.feasibility)
-    stamp = batches.stamp(settings, verifier.thresholds, bank, train, rows, run.study)
+    stamp = batches.stamp(run.rests_on(), verifier.thresholds, bank, train, rows, run.study)
     ids = batches.batch_ids(len(rows), edit.batch_size, run.target.get("shard", ""), part or (0, 1))
     own = batches.Batches(arm_dir, arm_dir / "parts" / stamp, edit.batch_size, ids)
     batches.reuse_batches(edit.reuse, run.study, own.batch_dir)

@@ -7,8 +7,8 @@
     agreement  pairwise agreement and Fleiss' kappa (Fleiss 1971)
 
 The paper's phrases went through a user study (docs/protocol.md, A7). Invariant: the page holds no
-arm, runs no script but its own (its content security policy names that script's digest), and every word
-of a bank is escaped in it; votes for another ballot, or by one voter twice, are refused.
+arm, runs no script but its own (its content security policy names that script's digest), and every
+word of a bank is escaped in it; votes for another ballot, or by one voter twice, are refused.
 """
 
 from __future__ import annotations

@@ -124,12 +124,19 @@ def train_and_test(
     """
     settings, dataset = run.settings, run.target["dataset"]
     out, spec = run.paths.classify(dataset, recipe, seed), settings.classifier
-    training = Training(run.paths.root, out, seed, run.dtype, _workers(run.device, workers))
+    training = Training(
+        root=run.paths.root,
+        out=out,
+        seed=seed,
+        dtype=run.dtype,
+        workers=_workers(run.device, workers),
+        rests_on=storage.sha256_json(run.rests_on(spec)),
+    )
     rows = training_set(settings, recipe, data)
     val, test = (data.images[data.images["split"] == s] for s in ("val", "test"))
     names = data.images.drop_duplicates("label").sort_values("label")["class_name"].tolist()
     net = classifiers.load(spec, names, settings.training.templates, run.device)
-    of = fingerprint([rows, val, test], training, settings.training, net.identity(), spec)
+    of = fingerprint([rows, val, test], training, settings.training, net.identity())
     if (old := _finished_result(out, of)) is not None:
         return old
     if settings.training.processes > 1 and not rows.empty:

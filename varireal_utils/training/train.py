@@ -45,13 +45,15 @@ RESULT, WEIGHTS = "training.json", "training.safetensors"
 @dataclass(frozen=True)
 class Training:
     """Where and how one training runs. root: paths of images lie below it; out: folder of weights
-    and checkpoint; workers: processes that prepare batches, which change no pixel."""
+    and checkpoint; workers: processes that prepare batches, which change no pixel; rests_on: digest
+    of the classifier's model and weights, precision and device (Run.rests_on)."""
 
     root: Path
     out: Path
     seed: int
     dtype: torch.dtype = torch.float32
     workers: int = 0
+    rests_on: str = ""
 
 
 @torch.inference_mode()
@@ -219,12 +221,10 @@ def fingerprint(
     training: Training,
     settings: TrainSettings,
     identity: list,
-    spec: ModelSpec | None = None,
 ) -> str:
     """Digest of what decides a result: settings, seed, images (their bytes), classifier, weights.
 
-    frames: the training, validation and test rows (path, label, and is_real if known); spec: names
-    the weights.
+    frames: the training, validation and test rows (path, label, and is_real if known).
     """
     parts = [
         [
@@ -233,10 +233,8 @@ def fingerprint(
         ]
         for f in frames
     ]
-    weights = spec.weights if spec else ""
-    if Path(weights).is_file():
-        weights = storage.sha256_file(weights)
-    return storage.sha256_json([parts, content(settings), training.seed, identity, weights])
+    own = [content(settings), training.seed, training.rests_on]
+    return storage.sha256_json([parts, own, identity])
 
 
 def _checkpoint(path: Path, state: dict, step: Step) -> None:
