@@ -44,7 +44,7 @@ def tiny_params(runs_dir: Path) -> dict[str, Any]:
             "batch_size": 2,
             "max_attempts": 1,
             "prior_variants": 1,
-            "color": {"steps": 2, "guidance_scale": 2.0, "strength": 0.8},
+            "color": {"steps": 2, "guidance_scale": 2.0, "strength": 0.8, "alpha": 1.0},
         },
         "verify": {"false_accept": 0.1, "false_identity": 0.1, "keep": "all"},
         "classify": {

@@ -29,7 +29,8 @@ def test_an_attribute_says_what_an_edit_may_change(monkeypatch):
 
 
 def test_a_study_names_registered_attributes_only(monkeypatch, tmp_path):
-    own = {"attributes": ["hat"], "edit__hat": {"steps": 1, "guidance_scale": 1.0}}
+    settings = {"steps": 1, "guidance_scale": 1.0, "strength": 0.5, "alpha": 0.5}
+    own = {"attributes": ["hat"], "edit__hat": settings}
     with pytest.raises(ParameterError, match="'hat' is not registered"):
         tiny_config(tmp_path, **own)
     monkeypatch.setitem(ATTRIBUTES, "hat", HAT)

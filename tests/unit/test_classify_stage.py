@@ -17,7 +17,10 @@ RECIPES = ["zero_shot", "real", "real+edit(color,feasible)", "datadream(cls)"]
 def config(**changes):
     """The tiny study with recipes of every kind; changes: dotted with __."""
     values = tiny_params("runs") | {"attributes": ["color", "texture"]}
-    values["edit"]["texture"] = {"steps": 2, "guidance_scale": 2.0}
+    values["edit"]["texture"] = values["edit"]["color"] | {
+        "prior_steps": 2,
+        "prior_guidance_scale": 2.0,
+    }
     values["classify"] |= {"recipes": RECIPES, "seeds": [3, 1]}
     for dotted, value in changes.items():
         *path, last = dotted.split("__")

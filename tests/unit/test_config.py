@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.conftest import ROOT, tiny_params
+from tests.conftest import ROOT, tiny_config, tiny_params
 from varireal_utils.core.attributes import ATTRIBUTES, Attribute
 from varireal_utils.core.config import (
     ParameterError,
@@ -170,13 +170,13 @@ def test_an_arm_has_its_own_settings_over_its_attribute(values: dict) -> None:
         0.9,
     )
     assert own.of_arm("infeasible").strength == 0.8 and own.own_arms()
-    assert own.lacking(("steps", "dilate", "alpha")) == ["dilate"]
 
 
 def test_a_new_attribute_needs_no_new_field(values: dict, monkeypatch) -> None:
     pose = Attribute("pose", "pose", "object", "surface", "how the object stands")
     monkeypatch.setitem(ATTRIBUTES, "pose", pose)
-    edit = values["edit"] | {"pose": {"steps": 3, "guidance_scale": 1}}
+    own = values["edit"]["color"] | {"steps": 3, "prior_steps": 2, "prior_guidance_scale": 1}
+    edit = values["edit"] | {"pose": own}
     config = checked(values | {"edit": edit, "attributes": ["color", "pose"]}, "f")
     assert config.edit.attributes["pose"].steps == 3
     assert flattened(content(config))["edit.pose.steps"] == 3
@@ -185,6 +185,52 @@ def test_a_new_attribute_needs_no_new_field(values: dict, monkeypatch) -> None:
         checked(values | {"edit": edit}, "f")
     with pytest.raises(ParameterError, match="'pose' is not registered"):
         checked(values | {"edit": edit, "attributes": ["pose"]}, "f")
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"edit__color": {"steps": 1, "guidance_scale": 1}}, "edit.color.strength"),
+        ({"edit__color": {"steps": 1, "guidance_scale": 1, "strength": 1}}, "edit.color.alpha"),
+        ({"edit__color__refine_steps": 2}, "edit.color.refine_strength"),
+        (
+            {
+                "attributes": ["texture"],
+                "edit__texture": {"steps": 1, "guidance_scale": 1, "strength": 1},
+            },
+            "edit.texture.prior_steps",
+        ),
+        (
+            {
+                "attributes": ["background"],
+                "edit__background": {
+                    "steps": 1,
+                    "guidance_scale": 1,
+                    "strength": 1,
+                    "prior_steps": 1,
+                    "prior_guidance_scale": 1,
+                },
+            },
+            "edit.background.dilate",
+        ),
+    ],
+)
+def test_settings_that_an_edit_needs_have_no_silent_default(change: dict, missing: str) -> None:
+    with pytest.raises(ParameterError, match=f"{missing} is missing; add it"):
+        tiny_config(Path("runs"), **change)
+    tiny_config(Path("runs"), **change, edit__editor="img2img")  # it has no prior of that kind
+
+
+def test_an_appearance_needs_its_weight() -> None:
+    change = {
+        "edit__color__refine_steps": 2,
+        "edit__color__refine_strength": 0.5,
+        "edit__color__refine_guidance_scale": 2,
+        "edit__color__controlnet_scale": 0.5,
+    }
+    tiny_config(Path("runs"), **change)
+    with pytest.raises(ParameterError, match="edit.color.ip_scale is missing"):
+        tiny_config(Path("runs"), **change, models__ip_adapter={"path": "x/y"})
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,10 @@ def changed(tmp_path: Path, change: dict) -> Path:
             {"classify": {"recipes": ["edit(shape,feasible)"]}},
             "recipes: .*attribute is 'shape', want",
         ),
+        (
+            {"classify": {"recipes": ["mix(color,0.5)", "mix(color,0.50)"]}},
+            r"classify.recipes: 'mix\(color,0.50\)' is 'mix\(color,0.5\)' again; take one out",
+        ),
         ({"classify": {"recipes": ["mix(color,1.5)"]}}, "recipes: .*'1.5', wanted a number from 0"),
         (
             {"attributes": ["color"], "classify": {"recipes": ["edit(texture,feasible)"]}},

@@ -29,7 +29,7 @@ from .config_base import (
     reached,
     written,
 )
-from .config_editing import EditSettings, GuidanceSettings
+from .config_editing import VARIREAL, EditSettings, GuidanceSettings
 from .config_errors import ParameterError, explained, nearest
 from .config_prompts import LlmPrompts
 from .config_sections import (
@@ -143,10 +143,22 @@ class StudyConfig(Settings):
                     f"prompts.counts: no number of phrases for {name!r}; attributes has "
                     f"{self.attributes}"
                 )
+            if missing := self._missing(name):
+                return (
+                    f"edit.{name}.{missing[0]} is missing; add it, or include a file that has it "
+                    "(params/micro.yaml has all)"
+                )
         for name in sections:
             if name not in (*self.attributes, *ATTRIBUTES):
                 return f"unknown key 'edit.{name}'{nearest(name, [*self.attributes, *ATTRIBUTES])}"
         return ""
+
+    def _missing(self, attribute: str) -> list[str]:
+        """Settings of an attribute that VariReal's pipeline needs and that the file lacks."""
+        if self.edit.editor != VARIREAL:
+            return []
+        own, prior = self.edit.attributes[attribute], ATTRIBUTES[attribute].prior
+        return own.needed(prior, appearance=self.models.ip_adapter is not None)
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> StudyConfig:

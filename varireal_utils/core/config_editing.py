@@ -77,8 +77,8 @@ class Arms(Settings):
 
 
 class AttributeEdit(Settings):
-    """Settings of one attribute's edits. An editor names those that it cannot do without, which
-    the file must then give (`lacking`).
+    """Settings of one attribute's edits. Those that VariReal's pipeline cannot do without for an
+    attribute must stand in the file (`needed`).
 
     prior_size: None takes edit.canvas, or the photograph's size. prior_crop 0: the whole surface.
     """
@@ -107,8 +107,16 @@ class AttributeEdit(Settings):
         changed = {name: getattr(own, name) for name in type(own).model_fields}
         return self.model_copy(update={k: v for k, v in changed.items() if v is not None})
 
-    def lacking(self, names: tuple[str, ...]) -> list[str]:
-        """Those of `names` that the file does not give."""
+    def needed(self, prior: str, appearance: bool) -> list[str]:
+        """Settings that the file must give and does not.
+
+        prior: of the attribute (scene, flat or surface); appearance: whether an IP-Adapter takes
+        part in the refinement.
+        """
+        names = ["strength", *PRIOR_NEEDS[prior]]
+        if self.refine_steps:
+            names += ["refine_strength", "refine_guidance_scale", "controlnet_scale"]
+            names += ["ip_scale"] if appearance else []
         return [name for name in names if name not in self.model_fields_set]
 
     def own_arms(self) -> bool:
@@ -116,6 +124,11 @@ class AttributeEdit(Settings):
         return self.arms != Arms()
 
 
+PRIOR_NEEDS = {
+    "scene": ("prior_steps", "prior_guidance_scale", "dilate"),
+    "flat": ("alpha",),
+    "surface": ("prior_steps", "prior_guidance_scale", "alpha"),
+}
 # edit.editor -> its module below varireal_utils.editing; VariReal's own pipeline is in pipeline.py
 VARIREAL = "varireal"
 EDITORS = {

@@ -35,11 +35,7 @@ def refined(config: StudyConfig, attribute: str) -> bool:
 
 def complete(config: StudyConfig) -> None:
     """Raise ParameterError for what the study lacks: a role, a local model, a phrase file."""
-    for recipe in config.classify.recipes:
-        try:
-            recipes.parse(recipe)
-        except ValueError as error:
-            raise ParameterError(f"{config.file}: classify.recipes: {error}") from error
+    _check_recipes(config)
     models = config.models.present()
     for role, why in _needed(config, models).items():
         if role not in models:
@@ -50,6 +46,21 @@ def complete(config: StudyConfig) -> None:
     for role, spec in models.items():
         _check_model(config.file, role, spec, config.models)
     _check_inputs(config)
+
+
+def _check_recipes(config: StudyConfig) -> None:
+    """Each recipe known, and none given twice in other spellings (mix(color,0.5), 0.50)."""
+    known: dict[str, str] = {}
+    for recipe in config.classify.recipes:
+        try:
+            name = str(recipes.parse(recipe))
+        except ValueError as error:
+            raise ParameterError(f"{config.file}: classify.recipes: {error}") from error
+        if known.setdefault(name, recipe) != recipe:
+            raise ParameterError(
+                f"{config.file}: classify.recipes: {recipe!r} is {known[name]!r} again; take one "
+                "out"
+            )
 
 
 def _needed(config: StudyConfig, models: dict[str, ModelSpec]) -> dict[str, str]:
