@@ -12,18 +12,9 @@ from typing import Any
 
 from ..core import storage
 from ..core.study_paths import StudyPaths
+from . import navigation
 
-ORDER = (
-    "01_data",
-    "02_attributes",
-    "03_guidance",
-    "04_edit",
-    "05_datadream",
-    "06_classify",
-    "07_quality",
-    "07_claims",
-    "08_figures",
-)
+ORDER = tuple(n for n in navigation.ORDER if n[0].isdigit() and n != "00_overview")  # stages
 POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
     "img-src data:; style-src 'unsafe-inline'; font-src data:\">"
