@@ -45,25 +45,36 @@ def cars(*without: str, **changes) -> StudyConfig:
     return checked(values, CARS)
 
 
-def test_the_command_prints_the_plan_and_loads_nothing():
+def planned(params: str) -> tuple[str, list]:
+    """What the command prints, and [exit code, heavy packages that it imported]."""
     code = (
         "import sys, json; from varireal_utils.__main__ import main\n"
-        "code = main(['plan', '--params', 'params/paper_stanford_cars.yaml'])\n"
-        "print(json.dumps([code, sorted(m for m in ('torch', 'diffusers', 'transformers', "
-        "'open_clip') if m in sys.modules)]))"
+        f"code = main(['plan', '--params', {params!r}])\n"
+        "print(json.dumps([code, sorted(m for m in ('torch', 'diffusers', 'open_clip') "
+        "if m in sys.modules)]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600
     )
-    assert json.loads(done.stdout.strip().splitlines()[-1]) == [0, []], done.stderr[-2000:]
+    return done.stdout, json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_the_plan_of_local_models_imports_no_torch():
+    assert planned("params/micro.yaml")[1] == [0, []]
+
+
+def test_the_command_prints_the_plan_and_loads_nothing():
+    """Of open_clip it reads the tables alone (test_trained_with.py: nothing is built)."""
+    out, ended = planned("params/paper_stanford_cars.yaml")
+    assert ended == [0, ["open_clip", "torch"]]
     for spec in cars().models.present().values():
-        line = next(x for x in done.stdout.splitlines() if (spec.path or spec.name) in x)
+        line = next(x for x in out.splitlines() if (spec.path or spec.name) in x)
         assert spec.licence in line and str(spec.size_gb) in line
         assert "not pinned" in line or (spec.weights or "not pinned") in line
-    assert "fallback" in done.stdout and "RMBG" not in done.stdout
-    assert "edited images 195,450" in done.stdout and "GPU hours:" in done.stdout
-    assert "40 % of them assumed" in done.stdout and " GB of weights" in done.stdout
-    assert "classify_one" in done.stdout  # Snakemake's own table of what is left
+    assert "fallback" in out and "RMBG" not in out
+    assert "edited images 195,450" in out and "GPU hours:" in out
+    assert "40 % of them assumed" in out and " GB of weights" in out
+    assert "classify_one" in out  # Snakemake's own table of what is left
 
 
 @pytest.mark.parametrize("name", STUDIES)

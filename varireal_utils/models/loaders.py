@@ -19,6 +19,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..core.config_sections import ModelRoles, ModelSpec
+from . import trained_with
 
 ROLES = {
     "inpaint": "diffusion pipeline that paints under a mask",
@@ -162,7 +163,7 @@ def load_clip(spec: ModelSpec, device: str | torch.device = "cpu") -> tuple[Any,
     spec: name; optional config (an open_clip_config.json, whose folder holds the tokenizer, or a
     bare model configuration); optional weights (a file, or a tag that open_clip knows). Without
     config, `name` is open_clip's own name or "hf-hub:owner/model". Raises FileNotFoundError for
-    files that are not there.
+    files that are not there, ValueError for a model that its weights were not trained as.
     """
     import open_clip
 
@@ -173,6 +174,7 @@ def load_clip(spec: ModelSpec, device: str | torch.device = "cpu") -> tuple[Any,
                 f"models.clip.{key}: {path!r} is not there; clone the "
                 "repository with its models/ folder, or name another file."
             )
+    trained_with.check("clip", spec)
     if config and Path(config).name == "open_clip_config.json":
         name = f"local-dir:{Path(config).parent}"
         level = logging.root.manager.disable

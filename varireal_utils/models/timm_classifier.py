@@ -12,6 +12,7 @@ from torch import nn
 
 from ..core import seeds, storage
 from ..core.config_sections import ModelSpec, TrainSettings
+from . import trained_with
 
 
 class TimmClassifier:
@@ -31,6 +32,7 @@ class TimmClassifier:
         templates: list[str],
         device: str | torch.device = "cpu",
     ):
+        trained_with.check("classifier", spec)
         weights = spec.weights
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.seed_for(0, "timm", spec.name))

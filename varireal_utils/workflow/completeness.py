@@ -15,6 +15,7 @@ from ..core.config import ParameterError, StudyConfig
 from ..core.config_editing import VARIREAL
 from ..core.config_sections import ModelRoles, ModelSpec
 from ..data import registry
+from ..models import trained_with
 from ..training import recipes
 
 
@@ -45,6 +46,8 @@ def complete(config: StudyConfig) -> None:
             )
     for role, spec in models.items():
         _check_model(config.file, role, spec, config.models)
+    if found := trained_with.faults(config.models):
+        raise ParameterError(f"{config.file}: {'; '.join(found)}")
     _check_inputs(config)
 
 

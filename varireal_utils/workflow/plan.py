@@ -1,7 +1,7 @@
 """What a study would do, said before anything is loaded: models, jobs, images, hours, disk.
 
 Reads the configuration, phrase files, tables and measured times that are there, nothing else: no
-model, no data set, no network, and no torch.
+model, no data set, no network; torch is imported with open_clip alone, for its table of weights.
 
 Invariant (tests/unit/test_plan.py): a file that the study could not run with is refused here, with
 the key, the value and what to do; what nobody measured is not made up.
