@@ -65,6 +65,13 @@ def slots(rows):
         "real@4",
         "edit(color,feasible)@2",
         "real+mix(all,0.5)@16",
+        "edit(color,familiar)",
+        "real+edit(background,unfamiliar)@4",
+        "edit(texture,familiar,half=2)",
+        "real+perfect(color,familiar,half=1)",
+        "perfect(all,infeasible)",
+        "real+matched(color,infeasible)",
+        "unmatched(color,familiar)",
     ],
 )
 def test_names_are_read_and_written(text):
@@ -79,6 +86,10 @@ def test_arms_and_fractions():
     assert recipes.parse("mix(color,.50)") == recipes.parse("mix(color, 0.5)")
     assert recipes.parse("mix(color,0.5)").arm == "mixed"
     assert recipes.parse("real").arm is None
+    for value in ("familiar", "unfamiliar"):
+        one = recipes.parse(f"perfect(color,{value})")
+        assert (one.arm, one.fraction, one.maker, one.half) == (value, 0, "perfect", None)
+    assert recipes.parse("edit(color,familiar,half=2)").half == 2
 
 
 def test_what_a_study_must_make_for_its_recipes():
@@ -109,6 +120,11 @@ def test_recipes_are_read_without_torch():
         ("mix(color,1.5)", "from 0 to 1"),
         ("mix(color,half)", "from 0 to 1"),
         ("edit(color)", "number of arguments"),
+        ("edit(color,familiar,half=1,half=2)", "number of arguments"),
+        ("edit(color,familiar,half=3)", "half is 'half=3'"),
+        ("edit(color,infeasible,half=1)", "half= is of familiar values"),
+        ("matched(color,familiar,half=1)", "half= is of familiar values"),
+        ("perfect(color,maybe)", "feasibility is 'maybe'"),
         ("datadream(both)", "variant"),
         ("edit(color,feasible)x", "not known"),
         ("", "not known"),

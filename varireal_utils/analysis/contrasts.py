@@ -26,7 +26,7 @@ from .verdict import of_interval
 
 Cells = dict[tuple[str, str], pd.DataFrame]
 Members = dict[tuple[str, ...], pd.DataFrame]
-ARM_ORDER = ["zero-shot", "real", "feasible", "infeasible", "mixed"]
+ARM_ORDER = ["zero-shot", "real", *recipes.VALUES, "mixed"]
 TRAINING_ORDER = ["none", "edited only", "real + edited"]
 ATTRIBUTES = tuple(REGISTERED)  # in the order of tables
 POOLED = "pooled"
@@ -61,6 +61,10 @@ def describe(recipe: str) -> dict[str, str]:
     arm = r.arm or f"datadream {r.variant}"
     if r.kind == "mix" and r.fraction != 0.5:
         arm = f"mixed {r.fraction:g}"
+    if r.maker != "edit":
+        arm = f"{r.maker} {arm}"
+    if r.half:
+        arm = f"{arm}, half {r.half}"
     return {
         "attribute": r.attribute or "",
         "arm": arm,

@@ -119,7 +119,7 @@ def _effect_at(
     """Feasible minus infeasible at the shots of a feasible recipe; None for other recipes."""
     if one.kind != "edit" or one.arm != "feasible":
         return None
-    other = str(replace(one, fraction=1.0))
+    other = str(replace(one, fraction=1.0, value="infeasible"))
     pair = contrast(cells, dataset, {str(one): 1.0, other: -1.0})
     if pair is None:
         return None

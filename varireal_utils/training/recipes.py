@@ -5,9 +5,17 @@
     real                                the photographs of the train split                  -
     edit(attribute,feasible)            their edits within the real distribution            0
     edit(attribute,infeasible)          their edits outside of it                           1
+    edit(attribute,familiar)            in studies of three values: feasible and in the
+                                        data set                                            0
+    edit(attribute,unfamiliar)          feasible, yet held out of the data set              0
+    edit(attribute,familiar,half=1)     placebo: values of one half of the familiar ones    0
+    perfect(attribute,value)            the world's own edits of the same slots          as edit
+    matched(attribute,value)            slots whose familiar and infeasible edits are
+                                        equally far from the source (CLIP features)      as edit
+    unmatched(attribute,value)          as many slots a class, whatever their distance   as edit
     mix(attribute,fraction)             one or the other for each slot, `fraction` of them
                                         infeasible (the paper's mixed arm: 0.5)           fraction
-    real+edit(...), real+mix(...)       the photographs as well
+    real+edit(...), real+mix(...), ...  the photographs as well
     datadream(cls|dset), real+datadream(...)   the generated images of 05_datadream         -
     generated(untuned|img2img), real+...       its baselines: the model as it comes, from class
                                                names; from photographs of the few shots       -
@@ -38,6 +46,9 @@ from ..data.shots import few_shot
 
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
 ARMS = ("feasible", "infeasible")
+VALUES = ("feasible", "familiar", "unfamiliar", "infeasible")  # two of them in a study, or three
+MAKERS = ("edit", "perfect", "matched", "unmatched")
+HALVED = ("edit", "perfect")  # makers that take half=
 KEEP = ("paired", "accepted", "all")  # verify.keep
 COLUMNS = [
     "path",
@@ -59,7 +70,8 @@ EXAMPLES = (
 @dataclass(frozen=True)
 class Recipe:
     """kind: zero_shot, real, edit, mix or datadream; fraction: the share of infeasible edits;
-    shots: photographs of a class that it may use, None for all."""
+    shots: photographs of a class that it may use, None for all; of an edit: maker, one of MAKERS,
+    value, one of VALUES, and half (1 or 2) of the familiar values, None for all."""
 
     kind: str
     attribute: str | None = None
@@ -67,25 +79,28 @@ class Recipe:
     with_real: bool = False
     variant: str | None = None  # of datadream, one of VARIANTS
     shots: int | None = None
+    value: str | None = None
+    maker: str = "edit"
+    half: int | None = None
 
     @property
     def arm(self) -> str | None:
-        """feasible, infeasible or mixed; None where nothing is edited."""
-        if self.kind == "mix":
-            return "mixed"
-        return ARMS[int(self.fraction or 0)] if self.kind == "edit" else None
+        """An edit's value, as feasible or infeasible, or mixed; None where nothing is edited."""
+        return "mixed" if self.kind == "mix" else self.value
 
     def __str__(self) -> str:
         """The canonical spelling, which `parse` reads back."""
         end = f"@{self.shots}" * (self.shots is not None)
         if self.kind in ("zero_shot", "real"):
             return f"{self.kind}{end}"
+        half = f",half={self.half}" if self.half else ""
         inner = {
-            "edit": f"{self.attribute},{self.arm}",
+            "edit": f"{self.attribute},{self.value}{half}",
             "datadream": self.variant,
             "mix": f"{self.attribute},{self.fraction}",
         }[self.kind]
-        kind = "generated" if self.variant in BASELINES else self.kind
+        kind = self.maker if self.kind == "edit" else self.kind
+        kind = "generated" if self.variant in BASELINES else kind
         return f"{'real+' * self.with_real}{kind}({inner}){end}"
 
 
@@ -109,7 +124,9 @@ def parse(recipe: str | Recipe) -> Recipe:
         return replace(whole, shots=int(shots))
     if text in ("zero_shot", "real"):
         return Recipe(text, with_real=text == "real")
-    match = re.fullmatch(r"(real\+)?(edit|mix|datadream|generated)\(([^()]*)\)", text)
+    match = re.fullmatch(
+        rf"(real\+)?({'|'.join(MAKERS)}|mix|datadream|generated)\(([^()]*)\)", text
+    )
     if not match:
         raise ValueError(f"recipe {recipe!r} is not known. Wanted one like: {EXAMPLES}.")
     real, kind, inner = bool(match[1]), match[2], match[3].split(",")
@@ -117,10 +134,9 @@ def parse(recipe: str | Recipe) -> Recipe:
         known = BASELINES if kind == "generated" else ADAPTED
         _choice(recipe, "variant", inner[0], known, len(inner) == 1)
         return Recipe("datadream", with_real=real, variant=inner[0])
+    if kind in MAKERS:
+        return _edit(recipe, kind, inner, real)
     _choice(recipe, "attribute", inner[0], ATTRIBUTES, len(inner) == 2)
-    if kind == "edit":
-        _choice(recipe, "feasibility", inner[1], ARMS)
-        return Recipe(kind, inner[0], float(ARMS.index(inner[1])), real)
     try:
         fraction = float(inner[1])
     except ValueError:
@@ -131,6 +147,23 @@ def parse(recipe: str | Recipe) -> Recipe:
             "wanted a number from 0 to 1."
         )
     return Recipe(kind, inner[0], fraction, real)
+
+
+def _edit(recipe, maker: str, inner: list[str], real: bool) -> Recipe:
+    """A recipe of edits, from the words between its brackets."""
+    head, halves = inner[:2], inner[2:]
+    _choice(recipe, "attribute", head[0], ATTRIBUTES, len(head) == 2 and len(halves) < 2)
+    _choice(recipe, "feasibility", head[1], VALUES)
+    half = None
+    if halves:
+        if maker not in HALVED or head[1] != "familiar":
+            raise ValueError(
+                f"recipe {recipe!r}: half= is of familiar values, as in edit(color,familiar,half=1)."
+            )
+        _choice(recipe, "half", halves[0], ("half=1", "half=2"))
+        half = int(halves[0][-1])
+    fraction = float(head[1] == "infeasible")
+    return Recipe("edit", head[0], fraction, real, value=head[1], maker=maker, half=half)
 
 
 def _choice(recipe, what: str, got: str, wanted: tuple[str, ...], complete: bool = True) -> None:
@@ -261,6 +294,11 @@ def _edited(
         names = [a for a in ATTRIBUTES if a in set(edits["attribute"])]
     else:
         names = [str(recipe.attribute)]
+    if recipe.maker != "edit" or recipe.half or recipe.value not in (None, *ARMS):
+        raise ValueError(
+            f"recipe {str(recipe)!r} needs edits that this study does not make: "
+            f"it has {' and '.join(sorted(edits['feasibility'].unique()))} ones."
+        )
     fraction = float(recipe.fraction or 0)
     edits = edits[edits["attribute"].isin(names)]
     taken = (fraction < 1, fraction > 0)
