@@ -158,7 +158,7 @@ def _edit(recipe, maker: str, inner: list[str], real: bool) -> Recipe:
     if halves:
         if maker not in HALVED or head[1] != "familiar":
             raise ValueError(
-                f"recipe {recipe!r}: half= is of familiar values, as in edit(color,familiar,half=1)."
+                f"recipe {recipe!r}: half= is of familiar values: edit(color,familiar,half=1)."
             )
         _choice(recipe, "half", halves[0], ("half=1", "half=2"))
         half = int(halves[0][-1])
