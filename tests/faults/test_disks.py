@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from varireal_utils.workflow import provenance
+from varireal_utils.workflow import verify
 
 SPACE = ["unshare", "--mount", "--map-root-user"]
 STAGE = (
@@ -84,7 +84,7 @@ def test_a_full_disk_is_named_and_costs_no_more_than_time(
     assert len(files) > 40
     for name, path in files.items():
         assert (out / "disk" / name).read_bytes() == path.read_bytes(), name
-    assert not provenance.verify(out / "disk/kills").wrong
+    assert not verify.verify(out / "disk/kills").wrong
     with capsys.disabled():
         print(f"\na full disk: named, then {len(files)} files equal")
 

@@ -55,9 +55,9 @@ def test_packed_twice_is_equal_and_unpacked_elsewhere_is_checked(
     assert "CC BY-SA 4.0" in card and "yours: state them" in card and "| 4 | 0.50 |" in card
     assert "licence MIT" in (folder / "models/clip.md").read_text()
     (folder / "sources/claims.yaml").write_text("A1: other\n")
-    from varireal_utils.workflow import provenance
+    from varireal_utils.workflow import verify
 
-    assert "claims.yaml" in provenance.verify(folder / "study").wrong[0]
+    assert "claims.yaml" in verify.verify(folder / "study").wrong[0]
     with pytest.raises(archive.ArchiveError, match="exists already"):
         archive.unpack(second)
 

@@ -37,7 +37,7 @@ from varireal_utils.data import datasets, images, registry
 from varireal_utils.models import clip_lora, lora_io
 from varireal_utils.prompts import chat, human_votes, llm_phrases, phrase_bank, phrase_checks
 from varireal_utils.prompts.openai_client import LanguageError, Reply
-from varireal_utils.workflow import archive, overview, provenance
+from varireal_utils.workflow import archive, overview, verify
 
 INPUTS = int(os.environ.get("VARIREAL_INPUTS", "30"))
 SEEN: Counter = Counter()
@@ -477,7 +477,7 @@ def test_run_records(data: st.DataObject) -> None:
             changed(json.loads(whole)).map(lambda t: json.dumps(t).encode()) | damaged([whole])
         )
         path.write_bytes(tree)
-        check = provenance.verify(folder)
+        check = verify.verify(folder)
         SEEN["run records", "refused" if check.wrong else "taken"] += 1
         assert tree == whole or check.wrong  # any change is found
         through(

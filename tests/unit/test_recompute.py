@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from varireal_utils.analysis import printing
 from varireal_utils.core import storage
-from varireal_utils.workflow import recompute
+from varireal_utils.workflow import provenance, publication, recompute, seal
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = sorted(p.parent for p in ROOT.glob("results/*/answers.parquet"))
@@ -95,6 +97,59 @@ def test_changed_answers_words_and_files_are_found(copy: Path) -> None:
     wrong = recompute.verify(copy).wrong
     assert any("answers.parquet: not as recorded" in w for w in wrong)
     assert any("seeds.csv: row" in w for w in wrong)
+
+
+def alter(name: str) -> Callable[[Path], None]:
+    """Change a file where it stays readable: a comma more, or a bit of a picture's end."""
+
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(path.read_bytes() + b" ")
+
+    return change
+
+
+def another_picture(folder: Path) -> None:
+    one, two = sorted(folder.glob("pictures/grid0_color_*.png"))
+    one.write_bytes(two.read_bytes())
+    seal.publish(folder)  # whoever changes the picture may seal the folder again
+
+
+def repaired_record(folder: Path) -> None:
+    alter("run.json")(folder)
+    provenance.seal(folder / "run.json")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "words"),
+    [
+        (alter("runs.csv"), "runs.csv: not as sealed"),
+        (alter("pictures/index.json"), "index.json: not as sealed"),
+        (alter("pictures/grid0_source.png"), "grid0_source.png: not as sealed"),
+        (alter("notebooks/07_claims.ipynb"), "07_claims.ipynb: not as sealed"),
+        (lambda f: (f / "pictures/grid0_source.png").unlink(), "missing; the seal lists it"),
+        (lambda f: (f / "more.csv").write_text("a"), "more.csv: not in the seal"),
+        (repaired_record, "run.json: not as sealed"),
+        (another_picture, "no edit of the study with the phrase"),
+    ],
+)
+def test_a_changed_file_of_a_published_folder_is_named(
+    tmp_path: Path, tamper: Callable[[Path], Any], words: str
+) -> None:
+    folder = Path(shutil.copytree(KEPT[0], tmp_path / "elsewhere"))
+    record = provenance.read(folder / "run.json")
+    assert publication.verify(folder, record).wrong == []
+    tamper(folder)
+    wrong = publication.verify(folder, record).wrong
+    assert any(words in line for line in wrong), wrong
+
+
+def test_a_published_folder_says_which_code_made_it(tmp_path: Path) -> None:
+    folder = KEPT[0]
+    record = provenance.read(folder / "run.json")
+    notes = publication.verify(folder, record).notes
+    assert f"made by commit {record['commit'][:10]} (1)" in notes
+    assert any(n.startswith("tables computed again by commit") for n in notes)
 
 
 def test_another_studys_answers_are_known_by_their_digest(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ that no model is needed; one whole tiny study is in tests/notebooks/test_study.p
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -25,7 +26,7 @@ from varireal_utils.core.config_base import flattened
 from varireal_utils.core.stage import Key, SourceDigests
 from varireal_utils.data import registry
 from varireal_utils.data.sets.csv_file import CsvSpec
-from varireal_utils.workflow import provenance, stages, status
+from varireal_utils.workflow import provenance, stages, status, verify
 
 MACHINE = "guidance edits datadream classify quality"
 RULES = [  # (keys, folders of the jobs whose key they change); the first that matches counts
@@ -260,6 +261,7 @@ def test_a_changed_cell_changes_the_keys_of_its_stage(home: Path, stage: str) ->
 
 
 # Records in place of runs
+SECOND = itertools.count()
 
 
 def make(job: stages.Job, text: str = "x") -> None:
@@ -273,6 +275,10 @@ def make(job: stages.Job, text: str = "x") -> None:
         "outputs": {name: storage.sha256_file(job.folder / "made.txt")},
         "key": job.key(notebook, SourceDigests(Path("digests.json"))).record(),
         "upstream": status.upstream_digests(job),
+        "own": job.target,
+        "parameters": written(job.config),
+        "parameter_digest": storage.sha256_json(written(job.config)),
+        "started": f"{next(SECOND):012d}",
     }
     storage.write_json(job.record, record)
     provenance.seal(job.record)
@@ -334,10 +340,10 @@ def test_a_change_taken_back_brings_the_records_back(home: Path, study: StudyCon
     before = {j.name: j.record.read_bytes() for j in stages.jobs(study)}
     status.settle(status.states(changed))
     assert not (study.paths.classify("mine") / "run.json").exists()
-    assert provenance.verify(study.paths.root).wrong == []
+    assert verify.verify(study.paths.root).wrong == []
     status.settle(status.states(study))
     assert {j.name: j.record.read_bytes() for j in stages.jobs(study)} == before
-    assert stale(study) == set() and provenance.verify(study.paths.root).wrong == []
+    assert stale(study) == set() and verify.verify(study.paths.root).wrong == []
 
 
 def test_a_job_that_ran_again_makes_those_that_read_it_stale(study: StudyConfig) -> None:

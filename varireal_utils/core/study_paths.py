@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import walk
 from .storage import slug, unslug
 
 
@@ -183,10 +184,8 @@ class StudyPaths:
 
     def records(self) -> list[Path]:
         """Every run.json below the study, sorted; folders whose name starts with a dot left out."""
-        found = self.root.rglob("run.json")
-        return sorted(
-            p for p in found if not any(d.startswith(".") for d in p.relative_to(self.root).parts)
-        )
+        found = (p for p in walk.files(self.root) if p.name == "run.json")
+        return sorted(p for p in found if not walk.hidden(p, self.root))
 
 
 def answers_files(folders: str | list[str]) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import storage
+from ..core import storage, walk
 from ..core.seeds import seed_for
 from ..core.study_paths import StudyPaths
 from . import result_blocks
@@ -125,6 +125,19 @@ def gather(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Pat
     return paths.results
 
 
+def gathered_files(paths: StudyPaths, settings: FiguresStage) -> list[Path]:
+    """What `gather` wrote; nothing where the figures are drawn from `source`."""
+    if settings.source:
+        return []
+    index = paths.pictures / "index.json"
+    about, names = storage.read_json(index), []
+    for entry in about["grid"]:
+        cells = entry["cells"].values()
+        names += [cell if isinstance(cell, str) else cell[0] for cell in cells]
+    names += [name for strip in about["strips"] for _, name in strip["steps"]]
+    return [paths.results / "runs.csv", index, *(paths.pictures / n for n in names)]
+
+
 def _keep(paths: StudyPaths, name: str, picture: np.ndarray) -> str:
     storage.write_image(paths.pictures / f"{name}.png", picture)
     return f"{name}.png"
@@ -179,7 +192,7 @@ def publish(paths: StudyPaths, folder: Path, figures: list[Path]) -> list[Path]:
         target = Path("results") / study
         out += [
             (p, target / p.relative_to(folder))
-            for p in sorted(folder.rglob("*"))
+            for p in walk.files(folder)
             if p.suffix in (".csv", ".md", ".tex", ".json", ".png", ".parquet")
         ]
         out += [(p, target / "notebooks" / p.name) for p in executed(paths)]

@@ -23,9 +23,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ..core import storage
+from ..core import storage, walk
 from ..core.config import StudyConfig
-from . import cards, provenance
+from . import cards, provenance, verify
 
 SUMS, STORED = "SHA256SUMS", (".png", ".jpg", ".parquet", ".safetensors", ".zip")
 LEFT_OUT = re.compile(r"(^|/)(\.[^/]*|parts|shards)(/|$)|\.failed\.ipynb$|(^|/)checkpoint\.")
@@ -44,17 +44,15 @@ def pack(config: StudyConfig, target: Path | None = None) -> Path:
     target = Path(target or f"{study}.zip")
     if target.resolve().is_relative_to(study.resolve()):
         raise ArchiveError(f"{target} lies in the study itself; choose a place outside {study}")
-    check = provenance.verify(study)
+    check = verify.verify(study)
     if check.wrong:
         raise ArchiveError(
             "\n".join([f"{study}: not packed; it is not as recorded:", *check.wrong])
         )
     members: dict[str, Path | bytes] = {
         f"study/{p.relative_to(study).as_posix()}": p
-        for p in study.rglob("*")
-        if p.is_file()
-        and not LEFT_OUT.search(p.relative_to(study).as_posix())
-        and p.resolve() != target.resolve()
+        for p in walk.files(study)
+        if not LEFT_OUT.search(p.relative_to(study).as_posix()) and p.resolve() != target.resolve()
     }
     members |= {f"sources/{name}": Path(name) for name in _sources(config)}
     members |= cards.model_cards(config.models)
@@ -113,7 +111,7 @@ def unpack(path: Path, target: Path | None = None) -> tuple[Path, provenance.Che
             os.replace(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return target, provenance.verify(target / "study")
+    return target, verify.verify(target / "study")
 
 
 @contextlib.contextmanager

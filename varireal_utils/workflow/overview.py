@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..core.study_paths import StudyPaths
 from . import provenance
 
 COLUMNS = ["stage", "what", "started", "seconds", "peak_memory_mb", "outputs", "commit"]
@@ -18,7 +19,7 @@ def runs(study: Path) -> pd.DataFrame:
     Raises ValueError that names a record which is damaged or lacks a key.
     """
     rows = []
-    for path in sorted(study.rglob("run.json")):
+    for path in StudyPaths(study).records():
         if path.parent.name in ("overview", "explore"):
             continue
         record = provenance.read(path)

@@ -10,12 +10,13 @@ symbols   answers    results/answers.parquet, a row for each test image of each 
           edits      results/edits.parquet, a row for each edit: phrase, seed, verifier's answers
           record     run.json beside it: parameters, and digests of all that 07_claims wrote
 
-A published folder is one whose record names its files as in the study's own folder "results",
-while it lies elsewhere. It cannot be checked against photographs and trainings, which it lacks.
+A published folder is a results folder without its study around it. It cannot be checked against
+photographs and trainings, which it lacks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
@@ -30,7 +31,8 @@ from ..analysis.stage import ClaimsStage
 from ..core import storage
 from ..core.study_paths import StudyPaths, answers_files
 from ..quality import edit_metrics
-from . import provenance, run_record
+from . import provenance, publication, run_record, seal
+from . import verify as verification
 
 CLOSE = 1e-4  # relative: another processor's last bits, and where an optimiser stops
 STAGE = "07_claims"
@@ -68,7 +70,7 @@ def compare(folder: Path) -> tuple[list[str], list[str]]:
     found = statistics(folder, record)
     wrong: list[str] = []
     texts = printing.files(found)
-    if not is_published(folder, record):
+    if not is_published(folder):
         more, wrong = _with_study(folder, record)
         found |= more
     for name, table in found.items():
@@ -104,7 +106,7 @@ def rewrite(folder: Path) -> list[str]:
     """
     folder = Path(folder)
     record = provenance.read(folder / "run.json")
-    if not is_published(folder, record):
+    if not is_published(folder):
         raise ValueError(f"{folder}: no published folder; run 07_claims of the study instead")
     for name in ("answers.parquet", "edits.parquet", "trainings.csv"):
         if storage.sha256_file(folder / name) != record["outputs"].get(f"results/{name}"):
@@ -130,6 +132,9 @@ def rewrite(folder: Path) -> list[str]:
         record["recomputed"] = {**run_record.git_state(), "started": started, "files": names}
         storage.write_json(folder / "run.json", record)
         provenance.seal(folder / "run.json")
+    if not publication.is_sealed(folder):
+        seal.publish(folder)
+        changed.append(seal.SEAL)
     return changed
 
 
@@ -162,30 +167,27 @@ def _differences(folder: Path, name: str, table: pd.DataFrame) -> list[str]:
     return out
 
 
-def is_published(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether a results folder lies outside its study."""
-    home = {Path(n).parent.as_posix() for n in record.get("outputs", {})}
-    study = record["parameters"].get("study", "")
-    return home == {"results"} and folder.resolve().parent.name != storage.slug(study)
+def is_published(folder: Path) -> bool:
+    """Whether a results folder lies outside its study: no trainings lie around it."""
+    return verification.root_of(folder) == folder
 
 
 def verify(folder: Path) -> provenance.Check:
-    """provenance.verify of a study, or of a published folder; and all of its tables again."""
-    folder = Path(folder)
-    own = [f for f in (folder, folder / "results") if (f / "run.json").is_file()]
-    record, where = None, folder
-    for where in own:
-        try:
-            record = provenance.read(where / "run.json")
-        except ValueError:
-            continue
-        if record.get("stage") == STAGE:
-            break
+    """verify.verify of a study, or of a published folder; and all of its tables again.
+
+    A folder is judged by what lies in it and around it, whatever it is called.
+    """
+    folder = verification.root_of(Path(folder))
+    where = folder if (folder / "run.json").is_file() else StudyPaths(folder).results
+    record = None
+    with contextlib.suppress(ValueError):
+        record = provenance.read(where / "run.json") if (where / "run.json").is_file() else None
+    if record is not None and record.get("stage") != STAGE:
         record = None
-    if record is not None and is_published(where, record):
-        check = _published(where, record)
+    if record is not None and where == folder:
+        check = publication.verify(folder, record)
     else:
-        check = provenance.verify(folder)
+        check = verification.verify(folder)
     if record is None or not (where / "answers.parquet").is_file():
         return check
     try:
@@ -193,36 +195,6 @@ def verify(folder: Path) -> provenance.Check:
     except (KeyError, OSError, TypeError, ValueError) as error:
         wrong = [f"{where}: its tables cannot be recomputed ({type(error).__name__}: {error})"]
     check.wrong += wrong
-    return check
-
-
-def _published(folder: Path, record: dict[str, Any]) -> provenance.Check:
-    """Digests of a published folder: what its record names and git keeps."""
-    check = provenance.Check(records=1)
-    done: dict[Path, str] = {}
-    named: set[Path] = set()
-    for sums in sorted(folder.rglob(f"*{provenance.SUMS}")):
-        provenance.against_sum(sums, check, named, done)
-    check.files = len(done)
-    for name, wanted in record["outputs"].items():
-        path = folder / Path(name).name
-        check.files += path.is_file()
-        if not path.is_file() or storage.sha256_file(path) != wanted:
-            check.wrong.append(f"{path}: " + ("not as recorded" if path.is_file() else "missing"))
-    for name, wanted in record["inputs"].items():
-        if name.startswith("classify/"):
-            check.absent.append(name)
-            continue
-        if name.endswith("answers.parquet"):
-            continue  # of another study: `_others` looks for it by its digest
-        path = Path(name)
-        check.files += path.is_file()
-        if not path.is_file() or storage.sha256_file(path) != wanted:
-            check.wrong.append(
-                f"{path}: "
-                + ("not as recorded" if path.is_file() else "missing")
-                + f" (input of {folder}/run.json)"
-            )
     return check
 
 

@@ -20,13 +20,13 @@ from typing import Any, Self
 import torch
 
 from ..core import stage as core_stage
-from ..core import storage
+from ..core import storage, walk
 from ..core.config import StudyConfig, load_config, written
 from ..core.device import device_name, device_of, dtype_of, precision_name
 from ..core.seeds import seed_everything
 from ..core.stage import Key, S, SourceDigests, StageSettings
 from ..models import loaders
-from . import provenance, stages, status
+from . import provenance, seal, stages, status
 
 VERSIONS = (
     "torch",
@@ -89,6 +89,8 @@ def begin(
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("run.json", f"run{provenance.SUMS}", status.ASIDE):
         (folder / name).unlink(missing_ok=True)  # from here on the old record is not true
+    if job:
+        seal.remove(config.paths.root)
     loaders.avoid_faulty_attention()
     digests = SourceDigests(Path(config.runs_dir) / status.DIGESTS)
     run = Run(
@@ -178,9 +180,7 @@ def digests(paths: list[Path] | tuple, study: Path) -> dict[str, str]:
     """Path (relative to the study, where it lies in it) -> sha256, sorted."""
     out = {}
     for path in map(Path, paths):
-        inside = path.resolve().is_relative_to(study.resolve())
-        name = path.resolve().relative_to(study.resolve()) if inside else path
-        out[name.as_posix()] = storage.sha256_file(path)
+        out[walk.inside(path, study) or path.as_posix()] = storage.sha256_file(path)
     return dict(sorted(out.items()))
 
 

@@ -171,12 +171,14 @@ def prepare(
     if not is_stage:
         own, _ = split_settings(settings, signature, {}, str(notebook))
         folder = Path("runs") / "notebooks"
-        return Job(notebook.stem, notebook, own, folder / _name(notebook.stem, own), is_stage)
+        return Job(
+            notebook.stem, notebook, own, folder / executed_name(notebook.stem, own), is_stage
+        )
     params = params or "params/micro.yaml"
     load_config(params)  # an error of the file comes before one of the command line
     own, overrides = split_settings(settings, signature, StudyConfig.model_fields, str(notebook))
     overrides = own.pop("overrides", {}) | overrides
-    executed = load_config(params, overrides).paths.notebooks / _name(notebook.stem, own)
+    executed = load_config(params, overrides).paths.notebooks / executed_name(notebook.stem, own)
     return Job(
         notebook.stem,
         notebook,
@@ -186,7 +188,8 @@ def prepare(
     )
 
 
-def _name(stage: str, own: Mapping[str, Any]) -> str:
+def executed_name(stage: str, own: Mapping[str, Any]) -> str:
+    """The file name of the executed notebook of a stage with these parameters of its own."""
     words = ["+".join(map(str, v)) if isinstance(v, list) else str(v) for v in own.values()]
     return f"{storage.slug('-'.join([stage, *(w for w in words if w)]))}.ipynb"
 

@@ -94,7 +94,7 @@ class Job:
     @property
     def what(self) -> str:
         """Its target in words, as "micro_cars color feasible"."""
-        return " ".join(str(v) for v in self._given().values())
+        return " ".join(str(v) for v in self.given().values())
 
     def upstream(self) -> list[Job]:
         """The jobs whose files it reads."""
@@ -121,11 +121,12 @@ class Job:
         words += ["--notebooks", notebooks, "--params", params]
         if overrides:
             words += ["--set", f"overrides={json.dumps(overrides)}"]
-        for key, value in self._given().items():
+        for key, value in self.given().items():
             words += ["--set", f"{key}={value}"]
         return shlex.join(words)
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
+        """The parameters of its notebook that differ from their defaults."""
         return {k: v for k, v in self.target.items() if v != "" and v != -1 and v is not False}
 
 

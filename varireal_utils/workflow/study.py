@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..core.config import ParameterError
 from . import plan as planning
-from . import status
+from . import seal, status
 from .completeness import complete
 from .lock import StudyBusy, end_with_reader, lock
 from .runner import configured
@@ -53,6 +53,7 @@ def drive(
         if not dry:
             print("\n".join(status.lines(found)), flush=True)
             status.settle(found)
+            seal.remove(folder)
         words = ["--profile", profile, "--nolock"]
         if profile == LOCAL:
             words += ["--cores", str(cores or os.cpu_count() or 1)]
@@ -61,6 +62,8 @@ def drive(
         words += ["--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}"]
         words += [f"notebooks={json.dumps(str(notebooks))}"]
         code = _snakemake([*words, *_forced(found)] if dry else words)
+        if code == 0 and not dry:
+            seal.write(config)
     if not dry:
         print(
             summary(folder)

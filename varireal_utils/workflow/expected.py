@@ -1,0 +1,47 @@
+"""Which jobs a study has, and with which settings, by the parameters that its records hold.
+
+config_of(parameters, folder)    the configuration of a record, None where it cannot be read
+of_records(folder, records)      the jobs that the newest record's parameters ask for
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..core.config import ParameterError, StudyConfig, checked
+from ..data.image_record import DatasetError
+from . import stages
+
+
+def config_of(parameters: Any, where: str) -> StudyConfig | None:
+    """The configuration that a record was made under; None for one of another version."""
+    if not isinstance(parameters, dict):
+        return None
+    try:
+        return checked(parameters, where)
+    except (ParameterError, TypeError, ValueError):
+        return None
+
+
+def newest(folder: Path, records: dict[str, dict[str, Any]]) -> StudyConfig | None:
+    """The configuration of the record that was begun last."""
+    dated = [r for r in records.values() if isinstance(r.get("key"), dict)]
+    if not dated:
+        return None
+    last = max(dated, key=lambda r: str(r.get("started", "")))
+    return config_of(last.get("parameters"), f"{folder}")
+
+
+def of_records(folder: Path, records: dict[str, dict[str, Any]]) -> dict[str, stages.Job] | None:
+    """Job -> job, of those that the newest record's parameters ask for, without parts of others;
+    None where they cannot be read."""
+    config = newest(folder, records)
+    if config is None:
+        return None
+    try:
+        jobs = {job.name: job for job in stages.jobs(config)}
+        parts = {part.name for job in jobs.values() for part in job.parts()}
+    except (ParameterError, DatasetError):
+        return None
+    return {name: job for name, job in jobs.items() if name not in parts}
