@@ -6,7 +6,7 @@ import re
 
 from varireal_utils.workflow.graph import Graph
 
-GRAPH = Graph(config, workflow.cores)
+GRAPH = Graph(config)
 
 
 localrules: all
@@ -27,4 +27,4 @@ for rule_name, jobs in GRAPH.rules().items():
         params: command=lambda wildcards: GRAPH.command(wildcards.job)
         threads: GRAPH.threads if jobs[0].stage.parallel else 1
         priority: jobs[0].stage.priority
-        shell: "{params.command}"
+        shell: "OMP_NUM_THREADS={threads} {params.command}"

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from varireal_utils.core.cores import cores
+
 from .. import render
 from ..feasibility import COLORS, FAMILIES, SCENES, SIZE, TEXTURES
-from .trainer import cores
 
 ATTRIBUTES = {
     "family": list(FAMILIES),

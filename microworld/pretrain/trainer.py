@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from varireal_utils.core.cores import cores
 from varireal_utils.models import loaders
 
 
@@ -45,11 +46,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, floor: float 
         return peak
     turn = min(1.0, (step - hold) / max(1.0, steps - hold))
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * turn)))
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Batches(Dataset):

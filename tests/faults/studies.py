@@ -15,10 +15,11 @@ import psutil
 
 from tests.conftest import ROOT
 from varireal_utils.core import storage
+from varireal_utils.core.cores import cores
 
 # What tells the time or the machine and so differs between two undisturbed runs
 TIMED = ("results/runs.csv", "figures/cost.", "results/cost", "run.json", "run.sha256")
-CORES = os.cpu_count() or 2
+CORES = cores()
 
 
 def command(runs: Path, *settings: str, params: str = "tests/faults/kills.yaml") -> list[str]:

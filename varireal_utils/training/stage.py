@@ -9,7 +9,6 @@ the configuration names are read, whatever else lies in the study's folder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from ..core import storage
 from ..core.config import StudyConfig
 from ..core.config_sections import ModelSpec, TrainSettings
+from ..core.cores import cores
 from ..core.stage import Run, StageSettings
 from ..core.study_paths import StudyPaths
 from ..models import classifiers, preprocess
@@ -174,7 +174,7 @@ def _finished_result(out: Path, of: str) -> dict[str, Any] | None:
 def _workers(device: torch.device, workers: int | None) -> int:
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(8, (os.cpu_count() or 2) - 1)
+    return 0 if device.type == "cpu" else min(8, cores() - 1)
 
 
 def _test(

@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,18 +13,21 @@ from . import stages
 from .runner import configured
 from .stages import Job
 
+JOB_THREADS = 8  # of an editing or training job on a cluster; a profile's set-threads changes it
+
 
 class Graph:
     """The jobs of a study by their folder below the study's."""
 
-    def __init__(self, settings: Mapping[str, Any], cores: int | None = None):
-        """settings: Snakemake's `config`: params, settings, notebooks; cores: of the run."""
+    def __init__(self, settings: Mapping[str, Any]):
+        """settings: Snakemake's `config`: params, settings, notebooks, and threads of a job where
+        jobs run on this machine."""
         self.params = settings.get("params", "params/micro.yaml")
         self.notebooks = settings.get("notebooks", "notebooks")
         self.config, self.overrides = configured(self.params, settings.get("settings", []))
         self.root = self.config.paths.root.as_posix()
         self.jobs = {job.name: job for job in stages.jobs(self.config)}
-        self.threads = self.config.job_threads or cores or os.cpu_count() or 8
+        self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
 
     def rules(self) -> dict[str, list[Job]]:
         """Rule -> its jobs."""
@@ -47,5 +49,4 @@ class Graph:
 
     def command(self, name: str) -> str:
         """The shell command of a job."""
-        words = self.jobs[name].command(self.params, self.overrides, self.notebooks)
-        return f"OMP_NUM_THREADS={self.threads} {words}"
+        return self.jobs[name].command(self.params, self.overrides, self.notebooks)

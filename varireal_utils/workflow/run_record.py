@@ -22,6 +22,7 @@ import torch
 from ..core import stage as core_stage
 from ..core import storage, walk
 from ..core.config import StudyConfig, load_config, written
+from ..core.cores import cores
 from ..core.device import device_name, device_of, dtype_of, precision_name
 from ..core.seeds import seed_everything
 from ..core.stage import Key, S, SourceDigests, StageSettings
@@ -150,7 +151,7 @@ def finish(
         "metrics": metrics or {},
         "device": device_name(run.config.device),
         "precision": precision_name(run.config.precision),
-        "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()} {platform.system()}, {cores()} cores",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in VERSIONS},

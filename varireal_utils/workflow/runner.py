@@ -34,6 +34,7 @@ from typing import Any
 from ..core import storage
 from ..core.config import ParameterError, StudyConfig, load_config
 from ..core.config_file import Loader
+from ..core.cores import thread_limit
 from . import provenance
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
@@ -316,6 +317,7 @@ def _kernel_folder(run_id: str, notebook: Path) -> Path:
             "VARIREAL_RUN_POINTER": str(folder / POINTER),
             "VARIREAL_NOTEBOOK": str(notebook.resolve()),
             **{k: v for k, v in KEEPS.items() if k not in os.environ},
+            **thread_limit(),
         },
     }
     home = folder / "kernels" / "python3"

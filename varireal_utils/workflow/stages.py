@@ -272,6 +272,7 @@ STAGES = {
             targets=_each_dataset,
             folder=lambda p, t: p.guidance(t["dataset"]),
             upstream=_after_data,
+            parallel=True,
         ),
         Stage(
             "04_edit",

@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from ..core.config import ParameterError
+from ..core.cores import cores as available_cores
 from . import plan as planning
 from . import seal, status
 from .completeness import complete
@@ -55,12 +56,11 @@ def drive(
             status.settle(found)
             seal.remove(folder)
         words = ["--profile", profile, "--nolock"]
-        if profile == LOCAL:
-            words += ["--cores", str(cores or os.cpu_count() or 1)]
-        elif cores:
-            words += ["--cores", str(cores)]
+        count = cores or (available_cores() if profile == LOCAL else None)
+        words += ["--cores", str(count)] if count else []
         words += ["--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}"]
         words += [f"notebooks={json.dumps(str(notebooks))}"]
+        words += [f"threads={count}"] if profile == LOCAL else []
         code = _snakemake([*words, *_forced(found)] if dry else words)
         if code == 0 and not dry:
             seal.write(config)
