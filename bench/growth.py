@@ -29,7 +29,10 @@ CLASSES = 8
 COPY = """from varireal_utils.editing import pipeline
 import numpy as np
 
-pipeline.edit_batch = lambda pipes, sources, rows, **_: [s.image for s in sources]  # no UNet
+def copied(pipes, batches, *_):  # no UNet
+    return [[source.image for source in sources] for sources, _ in batches]
+
+pipeline.edit_batches = copied
 pipeline.make_priors = lambda pipes, texts, *_: [np.zeros((128, 128, 3), np.uint8)] * len(texts)"""
 STAGES = [
     ("01_data", {}),

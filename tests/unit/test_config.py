@@ -64,7 +64,10 @@ def test_the_digest_follows_what_a_result_can_depend_on(values: dict) -> None:
         {"runs_dir": "elsewhere"},
         {"job_threads": 3},
         {"plan": {"tflops": 1.0, "source": "a"}},
-        {"edit": values["edit"] | {"shards": 4, "processes": 2, "reuse": "runs/x", "canvas": 0}},
+        {
+            "edit": values["edit"]
+            | {"shards": 4, "processes": 2, "pool": 3, "reuse": "runs/x", "canvas": 0}
+        },
         {"classify": values["classify"] | {"checkpoint_every": 7, "job": "recipe", "mix": None}},
         {"classify": values["classify"] | {"alpha": 4.0, "augment": {"flip": True}}},
         {"guidance": values["guidance"] | {"noun": "", "canny_low": 100.0}},
@@ -106,6 +109,7 @@ def test_marked_fields_are_those_that_never_change_a_result() -> None:
         "plan",
         "shards",
         "processes",
+        "pool",
         "reuse",
         "job",
         "checkpoint_every",

@@ -7,7 +7,7 @@ import torch
 
 from microworld import render
 from varireal_utils.core.config import load_config
-from varireal_utils.editing import guidance, pipeline
+from varireal_utils.editing import guidance, phases, pipeline
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
@@ -90,7 +90,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
 
     def run():
         return next(
-            pipeline.run(
+            phases.run(
                 pipes, rows, lambda i: source(int(i)), {}, bank, settings, accept, lambda n: False
             )
         )[1]
@@ -98,7 +98,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
     def accept(pictures, rows, sources):
         return pd.DataFrame({"worst_margin": [1.0] * len(rows), "accepted": True})
 
-    whole, honest, sizes = run(), pipeline.edit_batch, []
+    whole, honest, sizes = run(), pipeline.first_stage, []
 
     def tight(pipes, sources, *others, **more):
         sizes.append(len(sources))
@@ -106,7 +106,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
             raise torch.OutOfMemoryError("CUDA out of memory")
         return honest(pipes, sources, *others, **more)
 
-    monkeypatch.setattr(pipeline, "edit_batch", tight)
+    monkeypatch.setattr(pipeline, "first_stage", tight)
     with pytest.warns(UserWarning, match="batch of 3 did not fit"):
         halves = run()
     assert sizes == [3, 2, 1] and len(halves) == 3
@@ -145,21 +145,25 @@ def test_arms_are_paired(setting):
     )
 
 
-def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, setting):
+@pytest.mark.parametrize(
+    ("pool", "order"),
+    [(1, ["ab", "a", "a", "c", "c", "c"]), (2, ["ab", "c", "a", "c", "a", "c"])],
+)
+def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, setting, pool, order):
     settings, bank = setting
-    settings = changed(settings, batch_size=2, max_attempts=3)
+    settings = changed(settings, batch_size=2, max_attempts=3, pool=pool)
     blank = Source(*(np.zeros((8, 8), np.uint8),) * 4)
     monkeypatch.setattr(
         pipeline,
-        "edit_batch",
-        lambda pipes, sources, rows, prior_of, bank, settings, attempt: [
-            np.full((8, 8, 3), attempt, np.uint8) for _ in rows
+        "edit_batches",
+        lambda pipes, batches, prior_of, bank, settings, attempt: [
+            [np.full((8, 8, 3), attempt, np.uint8) for _ in rows] for _, rows in batches
         ],
     )
     asked = []
 
     def verify(pictures, rows, sources):
-        asked.append([r["edit_id"] for r in rows])
+        asked.append("".join(r["edit_id"] for r in rows))
         score = [
             {"a": -1.0, "b": 0.5, "c": [-3.0, -1.0, -2.0][int(p[0, 0, 0])]}[r["edit_id"]]
             for p, r in zip(pictures, rows, strict=True)
@@ -169,17 +173,40 @@ def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, settin
     rows = pd.DataFrame({"edit_id": list("abc"), "image_id": list("abc"), "attribute": "color"})
     done = {
         n: (p, d)
-        for n, p, d in pipeline.run(
+        for n, p, d in phases.run(
             None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: False
         )
     }
-    assert asked == [["a", "b"], ["a"], ["a"], ["c"], ["c"], ["c"]]
+    assert asked == order
     assert list(done[0][1]["attempt"]) == [0, 0] and list(done[0][1]["accepted"]) == [False, True]
     assert done[1][1]["attempt"].item() == 1 and done[1][0][0][0, 0, 0] == 1
     left = [
         n
-        for n, _, _ in pipeline.run(
+        for n, _, _ in phases.run(
             None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: n == 0
         )
     ]
     assert left == [1]
+
+
+def test_a_batch_that_is_accepted_is_finished_before_others_are_tried_again(monkeypatch, setting):
+    """A kill between two attempts loses no accepted batch; none is yielded twice."""
+    settings, bank = setting
+    settings = changed(settings, batch_size=1, max_attempts=2, pool=3)
+    blank = Source(*(np.zeros((8, 8), np.uint8),) * 4)
+    seen = []
+
+    def painted(pipes, batches, prior_of, bank, settings, attempt):
+        seen.append(f"attempt {attempt}")
+        return [[np.zeros((8, 8, 3), np.uint8)] for _ in batches]
+
+    def verify(pictures, rows, sources):
+        good = rows[0]["edit_id"] == "b"
+        return pd.DataFrame({"worst_margin": [0.0], "accepted": [good]})
+
+    monkeypatch.setattr(pipeline, "edit_batches", painted)
+    rows = pd.DataFrame({"edit_id": list("abc"), "image_id": list("abc")})
+    run = phases.run(None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: False)
+    for number, _, _ in run:
+        seen.append(number)
+    assert seen == ["attempt 0", 1, "attempt 1", 0, 2]

@@ -48,7 +48,7 @@ RULES = [  # (keys, folders of the jobs whose key they change); the first that m
     (r"models\.(detector|segmenter)\..*", "guidance"),
     (r"models\.verifier\..*", "edits datadream quality"),
     (r"guidance\..*", "guidance"),
-    (r"edit\.(shards|processes|reuse)", ""),
+    (r"edit\.(shards|processes|pool|reuse)", ""),
     (r"edit\.(\w+)\.arms\.(\w+)\..*", r"edits/mine/\1/\2"),
     (r"edit\.(background|color|texture)\..*", r"edits/mine/\1"),
     (r"edit\..*", "edits"),

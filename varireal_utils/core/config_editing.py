@@ -155,6 +155,7 @@ class EditSettings(Settings):
     editor: Annotated[str, AfterValidator(_known_editor)] = VARIREAL
     shards: Annotated[Count, EXECUTION] = 1
     processes: Annotated[Count, EXECUTION] = 1
+    pool: Annotated[Count, EXECUTION] = 16  # batches that are painted before they are verified
     reuse: Annotated[str, EXECUTION] = ""  # a study whose edits are copied where they are the same
     attributes: Annotated[dict[str, AttributeEdit], INLINE, Field(alias="<attributes>")]
 

@@ -14,7 +14,7 @@ their noise: arms are paired (docs/differences.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +30,7 @@ from ..core.attributes import ATTRIBUTES
 from ..core.config_editing import AttributeEdit
 from ..core.seeds import seed_for
 from ..models import loaders
+from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import Bank
 from . import compositing, conditioning, editors, priors
@@ -37,44 +38,76 @@ from .slices import EditStage
 from .sources import Source, boxed
 
 Priors = dict[tuple[str, int], np.ndarray]  # (phrase, variant) -> (H, W, 3) uint8
-Verify = Callable[[list[np.ndarray], list[dict], list[Source]], pd.DataFrame]
 GREY = 100  # behind the object that an IP-Adapter sees
 
 
 @dataclass(frozen=True)
 class Pipes:
-    """The loaded pipelines, None where an edit needs none, and what they compute with.
+    """The pipelines of an attribute's edits, loaded when they are asked for, and what they compute
+    with.
 
-    looks: whether the refinement has an IP-Adapter; other: the pipeline of another editor
-    (editors.py); states: encoded prompts, (pipe, text) -> embeddings.
+    roles: inpaint, prior, refine, or other: the pipeline of another editor (editors.py); drawn,
+    refined: whether there is a prior to draw, a second stage; looks: whether that has an
+    IP-Adapter; residence: holds the models; states: encoded prompts on the CPU, role -> text ->
+    embeddings.
     """
 
     device: torch.device
     dtype: torch.dtype
-    inpaint: Any
-    prior: Any
-    refine: Any
+    residence: Residence
+    drawn: bool = False
+    refined: bool = False
     looks: bool = False
-    other: Any = None
-    states: dict[int, dict] = field(default_factory=dict)
+    states: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def inpaint(self) -> Any:
+        """The inpainting pipeline."""
+        return self.residence.get("inpaint")
+
+    @property
+    def prior(self) -> Any:
+        """The pipeline that draws backgrounds and surfaces."""
+        return self.residence.get("prior")
+
+    @property
+    def refine(self) -> Any:
+        """The pipeline of the second stage."""
+        return self.residence.get("refine")
+
+    @property
+    def other(self) -> Any:
+        """The pipeline of another editor."""
+        return self.residence.get("other")
 
     def autocast(self) -> AbstractContextManager:
         """Autocast to the compute type."""
         return loaders.autocast(self.device, self.dtype)
 
 
-def load(settings: EditStage, device: torch.device, dtype: torch.dtype) -> Pipes:
-    """Load what an attribute needs. Background edits have no refinement (paper, method figure)."""
-    models, editor = settings.models, settings.edit.editor
+def load(
+    settings: EditStage,
+    device: torch.device,
+    dtype: torch.dtype,
+    residence: Residence | None = None,
+) -> Pipes:
+    """What an attribute needs; nothing is loaded yet. Background edits have no refinement (paper,
+    method figure). residence: of a caller who has other models too."""
+    models, editor, home = settings.models, settings.edit.editor, residence or Residence()
     if editor in editors.EDITORS:
-        other = editors.EDITORS[editor].load(models, device)
-        return Pipes(device, dtype, None, None, None, other=other)
-    inpaint = loaders.load_pipeline(models, "inpaint", device)
+        home.add("other", lambda: editors.EDITORS[editor].load(models, device))
+        return Pipes(device, dtype, home)
+    own_base = models.refine is not None
+    home.add("inpaint", lambda: loaders.load_pipeline(models, "inpaint", device), "paint")
+    home.add("prior", lambda: loaders.load_pipeline(models, "prior", device))
+    home.add(
+        "refine",
+        lambda: loaders.load_refiner(models, None if own_base else home.get("inpaint"), device),
+        "" if own_base else "paint",
+    )
     drawn = ATTRIBUTES[settings.attribute].generates_prior
-    prior = loaders.load_pipeline(models, "prior", device) if drawn else None
     refined = settings.own.refine_steps > 0
-    refine = loaders.load_refiner(models, inpaint, device) if refined else None
-    return Pipes(device, dtype, inpaint, prior, refine, models.ip_adapter is not None)
+    return Pipes(device, dtype, home, drawn, refined, looks=models.ip_adapter is not None)
 
 
 def plan(images: pd.DataFrame, bank: Bank, settings: EditStage) -> pd.DataFrame:
@@ -111,17 +144,19 @@ def generators(seeds: list[int], stage: str, attempt: int) -> list[torch.Generat
 
 def encode(
     pipes: Pipes,
-    pipe: Any,
+    role: str,
     texts: Sequence[str | conditioning.Fragments],
 ) -> dict[str, torch.Tensor]:
-    """A pipeline's arguments for prompts; each text is encoded once."""
-    known = pipes.states.setdefault(id(pipe), {})
-    if None not in known:
-        known[None] = conditioning.unconditional(pipe)
-    for text in texts:
+    """The arguments of a role's pipeline for prompts; each text is encoded once."""
+    known = pipes.states.setdefault(role, {})
+    for text in dict.fromkeys((None, *texts)):
         if text not in known:
-            known[text] = conditioning.encode(pipe, text)
-    return conditioning.arguments([known[t] for t in texts], known[None])
+            pipe = pipes.residence.get(role)
+            empty = text is None
+            new = conditioning.unconditional(pipe) if empty else conditioning.encode(pipe, text)
+            known[text] = {name: value.cpu() for name, value in new.items()}
+    found = conditioning.arguments([known[t] for t in texts], known[None])
+    return {name: value.to(pipes.device) for name, value in found.items()}
 
 
 @torch.no_grad()
@@ -134,7 +169,7 @@ def make_priors(
     def make(texts: list[str], seeds: list[int]) -> list[np.ndarray]:
         with pipes.autocast():
             made = pipes.prior(
-                **encode(pipes, pipes.prior, texts),
+                **encode(pipes, "prior", texts),
                 height=size,
                 width=size,
                 num_inference_steps=own.prior_steps,
@@ -154,7 +189,7 @@ def prior_bank(
     pipes: Pipes, bank: Bank, phrases: list[str], settings: EditStage, size: int
 ) -> Priors:
     """Draw the background or surface of each (phrase, variant) once, for all photographs."""
-    if pipes.prior is None:
+    if not pipes.drawn:
         return {}
     attribute, edit = settings.attribute, settings.edit
     keys = [(p, v) for p in sorted(set(phrases)) for v in range(edit.prior_variants)]
@@ -195,7 +230,7 @@ def inpaint(
     height, width = starts[0].shape[:2]
     with pipes.autocast():
         made = pipes.inpaint(
-            **encode(pipes, pipes.inpaint, texts),
+            **encode(pipes, "inpaint", texts),
             image=[Image.fromarray(s) for s in starts],
             mask_image=[Image.fromarray(m) for m in masks],
             height=height,
@@ -234,7 +269,7 @@ def refine(
             more["ip_adapter_image"] = Image.fromarray(seen)
         with pipes.autocast():
             out += pipes.refine(
-                **encode(pipes, pipes.refine, texts[part]),
+                **encode(pipes, "refine", texts[part]),
                 **more,
                 image=[Image.fromarray(s) for s in starts[part]],
                 mask_image=[Image.fromarray(s.editable) for s in sources[part]],
@@ -261,22 +296,39 @@ def paint(
 ) -> dict[str, list[np.ndarray]]:
     """Every stage of a batch of edits of one attribute and arm, in the sources' own sizes:
     "prior", "inpainted", perhaps "refined". Raises ValueError for sizes that make no batch."""
-    own = settings.own
-    placed = [boxed(s, settings.edit.canvas) for s in sources]
-    inside = [s for s, _ in placed]
+    stages = first_stage(pipes, sources, rows, prior_of, bank, settings, attempt)
+    if pipes.refined:
+        painted = stages["inpainted"]
+        stages["refined"] = second_stage(pipes, sources, rows, painted, settings, attempt)
+    placed = _placed(sources, settings)
+    return {name: _unboxed(pictures, placed) for name, pictures in stages.items()}
+
+
+def first_stage(
+    pipes: Pipes,
+    sources: list[Source],
+    rows: list[dict],
+    prior_of: Priors,
+    bank: Bank,
+    settings: EditStage,
+    attempt: int,
+) -> dict[str, list[np.ndarray]]:
+    """Prior and inpainting of a batch, or another editor's edits, on the canvas: "prior" and
+    "inpainted", or "edited". Raises ValueError for sizes that make no batch."""
+    own, inside = settings.own, [s for s, _ in _placed(sources, settings)]
     sizes = sorted({s.image.shape[:2] for s in inside})
     if len(sizes) > 1:
         raise ValueError(
             f"photographs of different sizes {sizes} in one batch: set edit.canvas to "
             "the pixels of a square to edit on"
         )
-    seeds = [r["seed"] for r in rows]
-    if pipes.other is not None:
+    seeds, editor = [r["seed"] for r in rows], settings.edit.editor
+    if editor in editors.EDITORS:
         noise, prompts = generators(seeds, "other", attempt), [r["prompt"] for r in rows]
-        pictures, editor = [s.image for s in inside], settings.edit.editor
+        pictures = [s.image for s in inside]
         with pipes.autocast():
             made = editors.EDITORS[editor].paint(pipes.other, pictures, prompts, noise, own)
-        return {"edited": _unboxed(made, placed)}
+        return {"edited": made}
     variants = settings.edit.prior_variants
     starts = [
         blend(
@@ -288,13 +340,31 @@ def paint(
         )
         for s, r in zip(inside, rows)
     ]
-    texts = [phrase_bank.weighted(r["prompt"], r["phrase"], own.prompt_weight) for r in rows]
-    stages = {"prior": starts}
     masks = [s.editable for s in inside]
-    stages["inpainted"] = inpaint(pipes, starts, masks, texts, seeds, own, attempt)
-    if pipes.refine is not None:
-        stages["refined"] = refine(pipes, stages["inpainted"], inside, texts, seeds, own, attempt)
-    return {name: _unboxed(pictures, placed) for name, pictures in stages.items()}
+    painted = inpaint(pipes, starts, masks, _texts(rows, own), seeds, own, attempt)
+    return {"prior": starts, "inpainted": painted}
+
+
+def second_stage(
+    pipes: Pipes,
+    sources: list[Source],
+    rows: list[dict],
+    painted: list[np.ndarray],
+    settings: EditStage,
+    attempt: int,
+) -> list[np.ndarray]:
+    """Refinement of what the first stage painted, on the canvas."""
+    inside = [s for s, _ in _placed(sources, settings)]
+    texts, seeds = _texts(rows, settings.own), [r["seed"] for r in rows]
+    return refine(pipes, painted, inside, texts, seeds, settings.own, attempt)
+
+
+def _texts(rows: list[dict], own: AttributeEdit) -> list:
+    return [phrase_bank.weighted(r["prompt"], r["phrase"], own.prompt_weight) for r in rows]
+
+
+def _placed(sources: list[Source], settings: EditStage) -> list[tuple]:
+    return [boxed(s, settings.edit.canvas) for s in sources]
 
 
 def _unboxed(pictures: list[np.ndarray], placed: list[tuple]) -> list[np.ndarray]:
@@ -321,6 +391,35 @@ def _composed(source: Source, painted: np.ndarray, settings: EditStage) -> np.nd
     return compositing.compose(source.image, painted, source.editable)
 
 
+def edit_batches(
+    pipes: Pipes,
+    batches: Sequence[tuple[list[Source], list[dict]]],
+    prior_of: Priors,
+    bank: Bank,
+    settings: EditStage,
+    attempt: int,
+) -> list[list[np.ndarray]]:
+    """Edit batches of one attribute and arm once, composed onto the sources: the first stage of
+    all of them, then the second, so that each pipeline is loaded once."""
+
+    def first(sources: list[Source], rows: list[dict]) -> list[np.ndarray]:
+        stages = first_stage(pipes, sources, rows, prior_of, bank, settings, attempt)
+        return list(stages.values())[-1]
+
+    painted = [oom_retry.in_parts(first, sources, rows) for sources, rows in batches]
+    if pipes.refined:
+        second = partial(second_stage, pipes, settings=settings, attempt=attempt)
+        painted = [
+            oom_retry.in_parts(second, sources, rows, pictures)
+            for (sources, rows), pictures in zip(batches, painted)
+        ]
+    out = []
+    for (sources, _), pictures in zip(batches, painted):
+        whole = _unboxed(pictures, _placed(sources, settings))
+        out.append([_composed(s, p, settings) for s, p in zip(sources, whole)])
+    return out
+
+
 def edit_batch(
     pipes: Pipes,
     sources: list[Source],
@@ -331,56 +430,4 @@ def edit_batch(
     attempt: int,
 ) -> list[np.ndarray]:
     """Edit a batch of one attribute and arm once, composed onto the sources."""
-    painted = list(paint(pipes, sources, rows, prior_of, bank, settings, attempt).values())[-1]
-    return [_composed(s, p, settings) for s, p in zip(sources, painted)]
-
-
-def run(
-    pipes: Pipes,
-    rows: pd.DataFrame,
-    source_of: Callable[[str], Source],
-    prior_of: Priors,
-    bank: Bank,
-    settings: EditStage,
-    verify: Verify,
-    skip: Callable[[int], bool],
-) -> Iterator[tuple[int, list[np.ndarray], pd.DataFrame]]:
-    """Edit all rows in fixed batches; yields (batch number, images, finished rows).
-
-    verify(images, rows, sources) -> DataFrame with `accepted`, `worst_margin` and other answers. A
-    rejected edit is made again until `max_attempts`; then its best attempt is kept, marked as not
-    accepted. skip(batch number) is True for batches that an earlier, interrupted run has finished.
-    """
-    size = settings.edit.batch_size
-    for number, start in enumerate(range(0, len(rows), size)):
-        if skip(number):
-            continue
-        batch = rows.iloc[start : start + size].to_dict("records")
-        sources = [source_of(r["image_id"]) for r in batch]
-        best = [_Attempt()] * len(batch)
-        pending = list(range(len(batch)))
-        for attempt in range(settings.edit.max_attempts):
-            edit = partial(
-                edit_batch, pipes, prior_of=prior_of, bank=bank, settings=settings, attempt=attempt
-            )
-            part, photographs = [batch[i] for i in pending], [sources[i] for i in pending]
-            made = oom_retry.in_parts(edit, photographs, part)
-            answers = verify(made, part, photographs).to_dict("records")
-            for i, image, answer in zip(pending, made, answers):
-                rank = answer["worst_margin"] + (1e6 if answer["accepted"] else 0)
-                if rank > best[i].rank:
-                    best[i] = _Attempt(rank, image, {**answer, "attempt": attempt})
-            pending = [i for i in pending if not best[i].answer["accepted"]]
-            if not pending:
-                break
-        done = pd.DataFrame([{**r, **b.answer} for r, b in zip(batch, best)])
-        yield number, [b.image for b in best], done
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """The best attempt at an edit so far."""
-
-    rank: float = -np.inf
-    image: Any = None
-    answer: dict[str, Any] = field(default_factory=dict)
+    return edit_batches(pipes, [(sources, rows)], prior_of, bank, settings, attempt)[0]

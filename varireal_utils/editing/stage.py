@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ..core import storage
 from ..core.stage import Run
 from ..core.study_paths import StudyPaths
 from ..models import distributed, loaders
+from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..verification import clip_verifier
 from ..verification.build import Verified, Verifier, build_verifier
-from . import batches, compositing, pipeline, sources
+from . import batches, compositing, phases, pipeline, sources
 from .slices import EditStage, GuidanceStage
 
 __all__ = ["EditStage", "GuidanceStage"]
@@ -33,7 +33,8 @@ __all__ = ["EditStage", "GuidanceStage"]
 
 @dataclass(frozen=True)
 class Job:
-    """An arm that is ready to be made: rows to edit, loaded pipelines, priors, verifier."""
+    """An arm that is ready to be made: rows to edit, pipelines, priors, verifier. One phase's
+    models are in memory at a time (models/residence.py)."""
 
     batches: batches.Batches
     rows: pd.DataFrame
@@ -45,7 +46,7 @@ class Job:
 
 
 def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | None = None) -> Job:
-    """Load models, plan the edits, draw the priors, set the verifier's thresholds.
+    """Plan the edits, set the verifier's thresholds, draw the priors: one model at a time.
 
     part: (1, 4) makes this process the second of 4 that share the arm or shard between them;
     without it, edit.processes of them make the batches before this process loads a model.
@@ -53,17 +54,19 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     settings, dataset = run.settings, run.target["dataset"]
     edit, attribute = settings.edit, settings.attribute
     if part is None and edit.processes > 1:
-        distributed.launch(_share, edit.processes, run.device, run)
+        distributed.share(_share, edit.processes, run.device, run)
     bank = storage.read_json(run.paths.phrase_bank(dataset))
     train = table[table["split"] == "train"]
     rows = pipeline.plan(train, bank, settings)
-    pipes = pipeline.load(settings, run.device, run.dtype)
+    home = Residence()
+    pipes = pipeline.load(settings, run.device, run.dtype, home)
     source_of = sources.reader(run.study, table, attribute)
     verifier = build_verifier(
         Verified(run.study, table, bank, attribute, settings.seed),
         settings.verify,
         settings.models,
         run.device,
+        home,
     )
     arm_dir = run.paths.edits(dataset, attribute, settings.feasibility)
     stamp = batches.stamp(run.rests_on(), verifier.thresholds, bank, train, rows, run.study)
@@ -78,9 +81,8 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     return Job(own, rows, bank, pipes, dict(sorted(priors.items())), verifier, source_of)
 
 
-def _share(accelerator: Accelerator, run: Run[EditStage]) -> None:
+def _share(part: tuple[int, int], run: Run[EditStage]) -> None:
     """Make the batches of one of several processes that share an arm, or its shard."""
-    part = (accelerator.process_index, accelerator.num_processes)
     run_batches(run, prepare(run, sources.read_inputs(run.paths, run.target["dataset"]), part))
 
 
@@ -103,7 +105,7 @@ def run_batches(run: Run[EditStage], job: Job) -> None:
     names = storage.to_json(loaders.describe(settings.models))
     done = sum(own.finished(i) for i in own.batch_ids)
     bar = tqdm(total=len(own.batch_ids), desc="batches", initial=done)
-    for number, pictures, rows in pipeline.run(
+    for number, pictures, rows in phases.run(
         job.pipes,
         job.rows,
         job.source_of,

@@ -1,8 +1,11 @@
 """Runs one function in several processes of this machine, each with a GPU of its own if there are
 several.
 
-The calling process starts them and waits; they meet through `accelerate`, which gives each its
-device. Which function they run, the caller says: nothing is imported from the stages.
+    launch   processes that train together: they meet through `accelerate`
+    share    processes that never meet: each makes its part of the files, however long that takes
+
+The calling process starts them and waits. Which function they run, the caller says: nothing is
+imported from the stages.
 """
 
 from __future__ import annotations
@@ -36,6 +39,24 @@ def _process(
     work(accelerator, *args)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def share(work: Callable[..., None], count: int, device: torch.device, *args: Any) -> None:
+    """Call `work((number, count), *args)` in each of `count` processes and wait for all.
+
+    There is no process group, so none waits for another's work and no limit of time ends them.
+    work: a function of a module, since it is pickled by name. Raises what a process raised, with
+    its traceback.
+    """
+    torch.multiprocessing.spawn(_alone, (count, device.type, work, args), nprocs=count)
+
+
+def _alone(rank: int, count: int, device_type: str, work: Callable[..., None], args: tuple) -> None:
+    loaders.avoid_faulty_attention()
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    if device_type == "cuda":
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+    work((rank, count), *args)
 
 
 def _free_port() -> int:

@@ -21,6 +21,7 @@ from ..core import storage
 from ..core.config_sections import ClipVerifierSettings, ModelRoles, VlmVerifierSettings
 from ..core.seeds import seed_for
 from ..models import loaders
+from ..models.residence import Residence
 from ..prompts import phrase_bank
 from . import clip_verifier, vlm_verifier
 from .features import ClipFeatures
@@ -68,19 +69,38 @@ class Verified:
 
 
 def build_verifier(
-    edits: Verified, settings: ClipVerifierSettings, models: ModelRoles, device: torch.device
+    edits: Verified,
+    settings: ClipVerifierSettings,
+    models: ModelRoles,
+    device: torch.device,
+    residence: Residence | None = None,
 ) -> Verifier:
-    """Build the verifier of the kind that models.verifier names: clip, or vlm."""
+    """Build the verifier of the kind that models.verifier names: clip, or vlm.
+
+    residence: of a caller who has other models too; the verifier's is loaded when it is asked.
+    """
+    home = residence or Residence()
     if isinstance(settings, VlmVerifierSettings):
-        return _vlm(edits, settings, models, device)
-    return _clip(edits, settings, models, device)
+        return _vlm(edits, settings, models, device, home)
+    return _clip(edits, settings, models, device, home)
 
 
 def _vlm(
-    edits: Verified, settings: VlmVerifierSettings, models: ModelRoles, device: torch.device
+    edits: Verified,
+    settings: VlmVerifierSettings,
+    models: ModelRoles,
+    device: torch.device,
+    home: Residence,
 ) -> Verifier:
     bank, names = edits.bank, sorted(edits.table["class_name"].unique())
-    ask = vlm_verifier.asker(loaders.load_vlm(models, device), settings.max_size)
+    home.add(
+        "verifier",
+        lambda: vlm_verifier.asker(loaders.load_vlm(models, device), settings.max_size),
+    )
+
+    def ask(image: np.ndarray, question: str) -> vlm_verifier.Answer:
+        return home.get("verifier")(image, question)
+
     val = edits.validation()
     lot = sorted(val["image_id"], key=lambda i: seed_for("verify", i))[: settings.calibration]
     val = val.loc[lot]
@@ -108,15 +128,20 @@ def _vlm(
 
 
 def _clip(
-    edits: Verified, settings: ClipVerifierSettings, models: ModelRoles, device: torch.device
+    edits: Verified,
+    settings: ClipVerifierSettings,
+    models: ModelRoles,
+    device: torch.device,
+    home: Residence,
 ) -> Verifier:
-    features = ClipFeatures(models, device)
-    thresholds = _clip_thresholds(edits, settings, features)
+    home.add("verifier", lambda: ClipFeatures(models, device))
+    thresholds = _clip_thresholds(edits, settings, home.get("verifier"))
     known: dict[str, np.ndarray] = {}
 
     def score(
         pictures: list[np.ndarray], rows: list[dict], sources: Sequence[Photograph]
     ) -> pd.DataFrame:
+        features = home.get("verifier")
         for name in {r["class_name"] for r in rows} - set(known):
             known[name] = features.embed_texts(edits.sentences(name))
         options = [
