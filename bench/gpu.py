@@ -3,10 +3,11 @@
     python -m bench.gpu [--parts training evaluation unet editing] [--batch 64] [--out FILE]
 
 CLIP ViT-B/16 with LoRA at full size: the plain step of bench/plain.py, ours in float32 and in bf16,
-and with `torch.compile` on each block. SDXL's inpainting UNet at 1024 x 1024, which is most of a
-VariReal edit. Random weights throughout: speed does not depend on their values. Operations are
-counted by torch's FlopCounterMode (a multiplication and an addition are two); the peak is the data
-sheet's for dense bf16, beside what a large matrix product reaches on the same card.
+with `torch.compile` on each block, and as one CUDA graph (training/captured_step.py). SDXL's
+inpainting UNet at 1024 x 1024, which is most of a VariReal edit. Random weights throughout: speed
+does not depend on their values. Operations are counted by torch's FlopCounterMode (a multiplication
+and an addition are two); the peak is the data sheet's for dense bf16, beside what a large matrix
+product reaches on the same card. bench/operations.py counts what a step launches, without a GPU.
 
 What was learnt on an H200: at batch 64 a training step in bf16 reaches 6 to 8 % of the chip's peak,
 because two towers of small products wait for their kernels to be launched; compiling the blocks one
@@ -26,6 +27,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from varireal_utils.core import storage
+from varireal_utils.training.operations import vit_b_16_step
 from varireal_utils.workflow import run_record
 from varireal_utils.workflow.plan import PEAKS
 
@@ -143,6 +145,21 @@ def training(device: torch.device, batch: int, repeats: int) -> list[dict]:
                 "bfloat16, compiled",
                 batch,
                 seconds_of(ours[1], device, repeats),
+                work,
+                count,
+            )
+        )
+        del model, other
+        step, loaded, chosen = vit_b_16_step(device, count, batch)
+        step.whole = device.type == "cuda"
+        loaded = loaded.pin_memory() if device.type == "cuda" else loaded
+        call = partial(step, 1, loaded, chosen)
+        rows.append(
+            row(
+                "training step",
+                "bfloat16, captured",
+                batch,
+                seconds_of(call, device, repeats),
                 work,
                 count,
             )

@@ -230,6 +230,9 @@ def main(words: list[str] | None = None) -> int:
         rows += report("editing, an image", pipeline.editing(timed, args.repeats))
     if "study" in args.parts:
         rows += report("make study", {"ours": pipeline.whole_study()})
+    from . import operations  # it imports this module
+
+    counted = operations.counts() if "training" in args.parts else []
     missed = judge(rows) + starved(rows, args.batch)
     storage.write_json(
         args.out,
@@ -237,6 +240,7 @@ def main(words: list[str] | None = None) -> int:
             "model": NAME,
             "batch": args.batch,
             "rows": rows,
+            "operations": counted,
             "threads": torch.get_num_threads(),
             "bfloat16": native,
             "tflops": speeds,

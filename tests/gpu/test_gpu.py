@@ -16,7 +16,8 @@ from varireal_utils.editing import pipeline
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.models import classifiers, loaders
 from varireal_utils.prompts import phrase_bank
-from varireal_utils.training import train
+from varireal_utils.training import captured_step, train
+from varireal_utils.training.operations import vit_b_16_step
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,6 +43,33 @@ def test_training_gives_the_cpus_losses(clip_folder, study, tmp_path):  # noqa: 
     )
     assert there["loss_curve"] == pytest.approx(here["loss_curve"], rel=1e-4)
     assert there["val_curve"] == here["val_curve"]
+
+
+def test_a_captured_training_is_the_plain_one(clip_folder, study, tmp_path, monkeypatch):  # noqa: F811
+    """As one CUDA graph, resumed in between, against autocast; both in bfloat16."""
+    cfg = {"dropout": 0.0, "steps": 20, "eval_every": 10}
+    runs = {}
+    for way in ("captured", "plain"):
+        if way == "plain":
+            monkeypatch.setattr(captured_step, "fits", lambda *args: False)
+        out = tmp_path / way
+        options = {"cfg": cfg, "dtype": torch.bfloat16}
+        fit(clip_folder, study, out, net=on_gpu(clip_folder), stop_after=9, **options)
+        runs[way] = fit(clip_folder, study, out, net=on_gpu(clip_folder), **options)[0]
+    assert runs["captured"]["loss_curve"] == pytest.approx(runs["plain"]["loss_curve"], rel=0.05)
+
+
+def test_dropout_of_a_captured_step_depends_on_seed_and_number_alone():
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        step, pixels, rows = vit_b_16_step(torch.device("cuda"), classes=5, batch=4)
+        step.whole = True
+        for p in step.adapters.parameters:
+            p.data.copy_(torch.ones_like(p) * 0.01)
+        losses.append([float(step(number, pixels, rows)) for number in (0, 1)])
+        assert step.graph is not None
+    assert losses[0][0] == losses[1][0] and losses[0][0] != losses[0][1]
 
 
 def test_half_precision_learns(clip_folder, study, tmp_path):  # noqa: F811

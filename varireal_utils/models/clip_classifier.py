@@ -31,6 +31,8 @@ class ClipClassifier:
         self.model, tokenizer, self.preprocess = loaders.load_clip(spec, device)
         self.tokens = class_tokens(class_names, templates, tokenizer)
         self.classes, self.learns_text = len(class_names), False
+        text, rows = clip_lora.text_tower(self.model), self.tokens.flatten(0, 1)
+        self.ends = clip_lora.end_columns(text, rows).tolist()  # where each sentence is read off
 
     @property
     def device(self) -> torch.device:

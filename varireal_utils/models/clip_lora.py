@@ -206,7 +206,7 @@ def _by_products(
     return scores.softmax(-1) @ v
 
 
-def _text_tower(model: nn.Module) -> nn.Module:
+def text_tower(model: nn.Module) -> nn.Module:
     return getattr(model, "text", model)  # CLIP holds the parts itself, CustomTextCLIP in .text
 
 
@@ -233,7 +233,7 @@ def add_lora(
     if any(isinstance(m, LoRAAttention) for m in model.modules()):
         raise ValueError("The model has LoRA adapters already: load a fresh one.")
     model.requires_grad_(False)
-    roots = {"image": model.visual, "text": _text_tower(model)}
+    roots = {"image": model.visual, "text": text_tower(model)}
     params = []
     for tower in towers:
         blocks = getattr(getattr(roots[tower], "transformer", None), "resblocks", None)
@@ -258,12 +258,12 @@ def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     noise is drawn by the caption), and the last block the end tokens alone.
     """
     device = model.logit_scale.device
-    blocks, text = _adapted_text(model), _text_tower(model)
+    blocks, text = adapted_text(model), text_tower(model)
     if not blocks:
         return F.normalize(model.encode_text(tokens.to(device)).float(), dim=-1)
     attn = blocks[0].attn
     apart = attn.noise == "caption" and attn.training and attn.dropout > 0
-    laid = prefix_tree.build_prefix_tree(tokens, _ends(text, tokens), not apart, device)
+    laid = prefix_tree.build_prefix_tree(tokens, end_columns(text, tokens), not apart, device)
     x = text.token_embedding(laid.tokens) + text.positional_embedding[laid.places]  # (N, d)
     for block in blocks[:-1]:
         x = _rest(block, x, block.attn.over(block.ln_1(x), laid))
@@ -281,9 +281,9 @@ def _rest(block: nn.Module, x: torch.Tensor, attended: torch.Tensor) -> torch.Te
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _adapted_text(model: nn.Module) -> list[nn.Module]:
+def adapted_text(model: nn.Module) -> list[nn.Module]:
     """The blocks of an adapted, causal text tower that is read off at its end token, else none."""
-    text = _text_tower(model)
+    text = text_tower(model)
     pool = getattr(text, "pool_type", getattr(text, "text_pool_type", None))
     plain = (
         hasattr(text, "token_embedding")
@@ -298,7 +298,7 @@ def _adapted_text(model: nn.Module) -> list[nn.Module]:
     return blocks if ours and not text.transformer.grad_checkpointing else []
 
 
-def _ends(text: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def end_columns(text: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """(C,) the column at which each caption is read off."""
     if getattr(text, "pool_type", getattr(text, "text_pool_type", None)) == "argmax":
         return tokens.argmax(1)
@@ -313,7 +313,7 @@ def encode_image(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     from the keys and values of all.
     """
     net = model.visual
-    if not _class_token_alone(net):
+    if not class_token_alone(net):
         return F.normalize(model.encode_image(pixels).float(), dim=-1)
     *blocks, last = net.transformer.resblocks
     x = net._embeds(pixels)  # (B, L, d)
@@ -324,7 +324,7 @@ def encode_image(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return F.normalize((x if net.proj is None else x @ net.proj).float(), dim=-1)
 
 
-def _class_token_alone(net: nn.Module) -> bool:
+def class_token_alone(net: nn.Module) -> bool:
     """Whether an image tower is open_clip's adapted ViT, read off at its class token."""
     return (
         type(net) is VisionTransformer

@@ -9,6 +9,7 @@ symbols   image       uint8 (3, H, W), any size        pixels   (B, 3, S, S), S 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,10 +45,15 @@ def resize(image: torch.Tensor, preprocess: dict) -> torch.Tensor:
 
 def normalise(pixels: torch.Tensor, preprocess: dict) -> torch.Tensor:
     """uint8 (B, 3, S, S) -> float32, (x / 255 - mean) / std by channel."""
-    mean, std = (
-        torch.tensor(preprocess[k], device=pixels.device).view(1, 3, 1, 1) for k in ("mean", "std")
-    )
+    mean, std = (_channels(tuple(preprocess[k]), pixels.device) for k in ("mean", "std"))
     return torch.div(pixels, 255).sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """(1, 3, 1, 1), copied to a device once."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def network_input(

@@ -32,8 +32,10 @@ from ..core.config_base import content
 from ..core.config_sections import ModelSpec, TrainSettings
 from ..models import classifiers, distributed, preprocess
 from ..models.classifiers import Classifier
-from . import augment
-from .train_step import Step
+from ..models.clip_classifier import ClipClassifier
+from . import augment, captured_step
+from .captured_step import CapturedStep
+from .train_step import Step, refuse_infinite
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -118,9 +120,7 @@ def train(
 
     if rows.empty:
         return _report(_zero_shot(net, validate()), 0, 0, start)
-    step = Step(
-        net, net.adapt(settings, training.seed), rows, settings, training.seed, dtype, accelerator
-    )
+    step = _step(net, rows, settings, training, accelerator)
     of = fingerprint([rows, val], training, settings, net.identity())
     state: dict[str, Any] = {"step": 0, "loss_curve": [], "val_curve": [], "best": None, "of": of}
     _resume(training.out / CHECKPOINT, state, step)
@@ -140,6 +140,21 @@ def train(
             net.save(training.out)
     net.train(False)
     return _report(state, settings.batch_size, len(rows), start)
+
+
+def _step(
+    net: Classifier,
+    rows: pd.DataFrame,
+    settings: TrainSettings,
+    training: Training,
+    accelerator: Accelerator | None,
+) -> Step | CapturedStep:
+    """The step of an adapted classifier: captured where it fits, else plain."""
+    weights, seed, dtype = net.adapt(settings, training.seed), training.seed, training.dtype
+    if accelerator is None and isinstance(net, ClipClassifier):
+        if captured_step.fits(net, settings, dtype):
+            return CapturedStep(net, weights, rows, settings, seed, dtype)
+    return Step(net, weights, rows, settings, seed, dtype, accelerator)
 
 
 def _zero_shot(net: Classifier, accuracy: float) -> dict[str, Any]:
@@ -169,7 +184,7 @@ def _report(state: dict, batch_size: int, count: int, start: float) -> dict[str,
 
 def _take_steps(
     state: dict,
-    step: Step,
+    step: Step | CapturedStep,
     loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
     validate: Callable[[], float],
     out: Path | None,
@@ -177,16 +192,29 @@ def _take_steps(
 ) -> None:
     """Train from `state` on until all is done or `stop_after`; out: where checkpoints go."""
     settings = step.settings
+    losses: list[torch.Tensor] = []  # on the device, not looked at yet
     for pixels, chosen in () if _finished(state, settings) else loader:
-        state["loss_curve"].append(step(state["step"], pixels, chosen))
+        losses.append(torch.as_tensor(step(state["step"], pixels, chosen)))
         state["step"] += 1
         last, every = state["step"] == settings.steps, settings.checkpoint_every
-        if last or state["step"] % settings.eval_every == 0:
+        look = last or state["step"] % settings.eval_every == 0
+        keep = bool(every and out and (last or state["step"] % every == 0))
+        if look or keep or state["step"] == stop_after or len(losses) == step.read_every:
+            _read(losses, state, step)
+        if look:
             _select(state, validate(), step.net)
-        if every and out and (last or state["step"] % every == 0):
+        if keep and out:
             _checkpoint(out / CHECKPOINT, state, step)
         if state["step"] == stop_after or _finished(state, settings):
             break
+
+
+def _read(losses: list[torch.Tensor], state: dict, step: Step | CapturedStep) -> None:
+    """Move losses from the device to the curve. Raises ValueError for the first that is lost."""
+    for loss in torch.stack(losses).tolist():
+        refuse_infinite(loss, len(state["loss_curve"]), step.settings, step.dtype)
+        state["loss_curve"].append(loss)
+    losses.clear()
 
 
 def _finished(state: dict, settings: TrainSettings) -> bool:
@@ -205,7 +233,11 @@ def _loader(
     order = augment.order(is_real, settings.batch_size, settings.steps, seed)
     batches = augment.Batches(images, order, net.preprocess, settings.augment, seed)
     return torch.utils.data.DataLoader(
-        batches, batch_size=None, sampler=range(first, len(order)), num_workers=training.workers
+        batches,
+        batch_size=None,
+        sampler=range(first, len(order)),
+        num_workers=training.workers,
+        pin_memory=net.device.type == "cuda",
     )
 
 
@@ -237,17 +269,11 @@ def fingerprint(
     return storage.sha256_json([parts, own, identity])
 
 
-def _checkpoint(path: Path, state: dict, step: Step) -> None:
-    value = {
-        "state": state,
-        "weights": step.net.state(),
-        "optimiser": step.optimiser.state_dict(),
-        "scaler": step.scaler.state_dict(),
-    }
-    checkpoints.write(path, value)
+def _checkpoint(path: Path, state: dict, step: Step | CapturedStep) -> None:
+    checkpoints.write(path, {"state": state, "weights": step.net.state()} | step.memory())
 
 
-def _resume(path: Path, state: dict, step: Step) -> None:
+def _resume(path: Path, state: dict, step: Step | CapturedStep) -> None:
     if not path.is_file():
         return
     saved = checkpoints.read(path)
@@ -259,8 +285,7 @@ def _resume(path: Path, state: dict, step: Step) -> None:
         return
     state.update(saved["state"])
     step.net.load_state(saved["weights"])
-    step.optimiser.load_state_dict(saved["optimiser"])
-    step.scaler.load_state_dict(saved["scaler"])
+    step.remember(saved)
 
 
 def train_shared(

@@ -47,19 +47,21 @@ def mix(
     """Mix images by Mixup or CutMix, at random; pixels (B, 3, S, S) float, labels (B,).
 
     Real images mix with real ones and edited with edited, so both halves of a mixture have the same
-    weight. Returns pixels and (B, classes) soft labels. Draws from torch's global generator.
+    weight. is_real (B,) lies on the CPU, so that nobody waits for a device.
+    Returns pixels and (B, classes) soft labels. Draws from torch's global CPU generator.
     """
     soft = F.one_hot(labels, classes).float()
     if float(torch.rand(())) >= settings.probability:
         return pixels, soft
-    kind, alpha = (
+    way, alpha = (
         (v2.MixUp, settings.mixup_alpha)
         if float(torch.rand(())) < 0.5
         else (v2.CutMix, settings.cutmix_alpha)
     )
-    blend, pixels = kind(alpha=alpha, num_classes=classes), pixels.clone()
-    for rows in (is_real, ~is_real):
-        if int(rows.sum()) > 1:
+    blend, pixels = way(alpha=alpha, num_classes=classes), pixels.clone()
+    for kind in (is_real, ~is_real):
+        if int(kind.sum()) > 1:
+            rows = kind.nonzero().flatten().to(pixels.device, non_blocking=True)
             pixels[rows], soft[rows] = blend(pixels[rows], labels[rows])
     return pixels, soft
 
@@ -71,6 +73,8 @@ class Step:
     of `accelerate`, where several processes share a training. Raises ValueError where the batch
     cannot be shared out.
     """
+
+    read_every = 1  # steps between two looks at the losses
 
     def __init__(
         self,
@@ -87,8 +91,7 @@ class Step:
         self.device = net.device
         self.labels = torch.tensor(rows["label"].to_numpy(np.int64))
         self.is_real = torch.tensor(rows["is_real"].to_numpy(bool))
-        both = 0 < int(self.is_real.sum()) < len(rows)
-        self.lambda_real = settings.lambda_real if both else 0.5  # one kind: weights would cancel
+        self.lambda_real = weight_of_real(rows["is_real"].to_numpy(bool), settings)
         self.own_parts = _own_parts(settings, accelerator)
         self.optimiser = torch.optim.AdamW(
             weights, lr=settings.lr, weight_decay=settings.weight_decay
@@ -112,13 +115,12 @@ class Step:
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, settings)
-        labels, is_real = self.labels[chosen].to(self.device), self.is_real[chosen].to(self.device)
+        labels, is_real = self.labels[chosen].to(self.device), self.is_real[chosen]
         pixels = preprocess.normalise(pixels.to(self.device), self.net.preprocess)
         if settings.mix:
             self._seed_dropout(step, "mix")
             pixels, labels = mix(pixels, labels, is_real, self.net.classes, settings.mix)
-        weight = torch.where(is_real, self.lambda_real, 1.0 - self.lambda_real)
-        weight = weight / weight.sum().clamp_min(1e-12)
+        weight = weights_of(is_real, self.lambda_real).to(self.device)
         self._seed_dropout(step, "text")
         text = self.fixed_text
         if self.net.learns_text:
@@ -129,12 +131,17 @@ class Step:
         ):
             loss, gradients = self._gradients(step, pixels, labels, weight, text)
         self._update(gradients, text)
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"The loss is {loss} at step {step + 1}: lower classify.lr "
-                f"({settings.lr}), or set precision to float32 (it is {self.dtype})."
-            )
+        refuse_infinite(loss, step, settings, self.dtype)
         return loss
+
+    def memory(self) -> dict:
+        """What the optimiser and the scaler remember, for a checkpoint."""
+        return {"optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def remember(self, memory: dict) -> None:
+        """Put back what `memory` gave."""
+        self.optimiser.load_state_dict(memory["optimiser"])
+        self.scaler.load_state_dict(memory["scaler"])
 
     def _update(self, gradients: list[torch.Tensor], text: torch.Tensor | None) -> None:
         """Apply gradients of the weights, and of the text's features through its tower."""
@@ -189,6 +196,26 @@ class Step:
             total = total + row
         pieces = total[1:].split([s.numel() for s in sources])
         return float(total[0]), [p.view_as(s) for p, s in zip(pieces, sources)]
+
+
+def weight_of_real(is_real: np.ndarray, settings: TrainSettings) -> float:
+    """lambda_real where a training set has both kinds of image, else 0.5: weights would cancel."""
+    return settings.lambda_real if 0 < int(is_real.sum()) < len(is_real) else 0.5
+
+
+def weights_of(is_real: torch.Tensor, lambda_real: float) -> torch.Tensor:
+    """(B,) weight of each image in the loss of a batch, of sum 1."""
+    weight = torch.where(is_real, lambda_real, 1.0 - lambda_real)
+    return weight / weight.sum().clamp_min(1e-12)
+
+
+def refuse_infinite(loss: float, step: int, settings: TrainSettings, dtype: torch.dtype) -> None:
+    """Raise ValueError for a loss of step `step` (0-based) that is not finite."""
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"The loss is {loss} at step {step + 1}: lower classify.lr "
+            f"({settings.lr}), or set precision to float32 (it is {dtype})."
+        )
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
