@@ -14,7 +14,7 @@ What is feasible is in feasibility.py; what captions say is in captions.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,12 +22,13 @@ import skia
 
 from . import aircraft, cars, pets, scenes, textures
 from .canvas import Ground
-from .feasibility import COLORS, FAMILIES, FEASIBLE, SCENES, SIZE, TEXTURES
+from .feasibility import ALL, COLORS, FAMILIES, FEASIBLE, SCENES, SIZE, TEXTURES, split, values
 from .parts import Part
 
 DRAWERS = {"cars": cars, "aircraft": aircraft, "pets": pets}
 SPLITS = ("train", "val", "test")
-_WIDE = 9  # the stream of wide(), apart from the splits' streams
+_WIDE, _DRAWN, _WEB = 9, 10, 11  # streams of wide(), of replicates, of web()
+COMMON = 0.9  # share of a web picture's attributes that are feasible, each by itself
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,58 @@ def photograph(family: str, split: str, index: int) -> Picture:
     )
 
 
+def photograph_of(
+    family: str, image_split: str, index: int, base: int, replicate: int
+) -> Picture:
+    """The index-th photograph of a split of a replicate: its familiar values alone, four of each
+    attribute (feasibility.split), classes in turn.
+
+    base: the study's seed. No photograph of one replicate, seed or split is another's.
+    """
+    place = (SPLITS.index(image_split), FAMILIES.index(family), index)
+    rng, names = _rng(_DRAWN, base, replicate, *place), class_names(family)
+    shown = {a: split(family, a, base, replicate).shown for a in ("color", "texture", "background")}
+    chosen = {a: str(rng.choice(v)) for a, v in shown.items()}
+    name = names[index % len(names)]
+    return render(Spec(family, name, **chosen, seed=int(rng.integers(2**62))))
+
+
+def web(index: int, stream: int = 0) -> Picture:
+    """The index-th picture of a web-like distribution: mostly feasible, some of everything.
+
+    Each attribute by itself is one of the family's six feasible values in 9 of 10 pictures, else
+    any other value that the world has, so that 73 % of pictures are feasible throughout, and what
+    is infeasible is rare, not unseen. Trains the CLIP alone; streams as in `wide`.
+    """
+    rng = _rng(_WEB, stream, index)
+    family = str(rng.choice(FAMILIES))
+    name, chosen = str(rng.choice(class_names(family))), {}
+    for attribute, known in ALL.items():
+        feasible, _ = values(family, attribute)
+        others = [v for v in known if v not in feasible]
+        chosen[attribute] = str(rng.choice(feasible if rng.random() < COMMON else others))
+    return render(Spec(family, name, **chosen, seed=int(rng.integers(2**62))))
+
+
+def edited(spec: Spec, attribute: str, value: str) -> np.ndarray:
+    """The photograph of `spec` with another value of one attribute, (128, 128, 3) uint8: a perfect
+    edit.
+
+    Colour and texture: the same rendering otherwise; what differs lies inside the object. Background:
+    the object of the photograph, its place, pose and light unchanged, in another scene with that
+    scene's shadow under it. Raises ValueError for what is no attribute.
+    """
+    if attribute in ("color", "texture"):
+        return render(replace(spec, **{attribute: value})).image
+    if attribute != "background":
+        raise ValueError(f"attribute is {attribute!r}, wanted background, color or texture")
+    ground = _backdrop(spec)[1]
+    backdrop, other = _draw_scene(value, spec.seed)
+    parts, place, feet = _placed(spec, ground)
+    layer, _ = _object(spec, parts, place)
+    return _lay(layer, ground.tint, backdrop, _shadow(feet, 0 if ground.floating else other.shadow))
+
+
 def wide(index: int, stream: int = 0) -> Picture:
     """The index-th picture of the wide distribution, where anything may meet anything.
 
@@ -111,13 +164,20 @@ def render(spec: Spec) -> Picture:
     backdrop, ground = _backdrop(spec)
     parts, place, feet = _placed(spec, ground)
     layer, paint = _object(spec, parts, place)
-    alpha = layer[..., 3:].astype(np.float32) / 255.0  # premultiplied RGBA
-    rgb = layer[..., :3].astype(np.float32) * _tint(ground.tint)
-    below = backdrop.astype(np.float32) * (1.0 - _shadow(feet, ground.shadow))[..., None]
-    image = np.clip(np.rint(below * (1.0 - alpha) + rgb), 0, 255).astype(np.uint8)
+    image = _lay(layer, ground.tint, backdrop, _shadow(feet, ground.shadow))
     mask = np.where(layer[..., 3] >= 128, 255, 0).astype(np.uint8)
     painted = np.where((paint >= 128) & (mask > 0), 255, 0).astype(np.uint8)
     return Picture(image, mask, painted, spec)
+
+
+def _lay(
+    layer: np.ndarray, tint: tuple[int, int, int], backdrop: np.ndarray, shadow: np.ndarray
+) -> np.ndarray:
+    """An object's premultiplied RGBA layer, in a scene's light, over a backdrop in its shadow."""
+    alpha = layer[..., 3:].astype(np.float32) / 255.0
+    rgb = layer[..., :3].astype(np.float32) * _tint(tint)
+    below = backdrop.astype(np.float32) * (1.0 - shadow)[..., None]
+    return np.clip(np.rint(below * (1.0 - alpha) + rgb), 0, 255).astype(np.uint8)
 
 
 def empty_scene(background: str, seed: int) -> np.ndarray:

@@ -27,11 +27,14 @@ ATTRIBUTES = {
 _CHUNK = 250
 
 
-def _draw(job: tuple[int, int]) -> tuple[int, np.ndarray, list[dict]]:
-    start, stream = job
+DRAWERS = {"wide": render.wide, "web": render.web}
+
+
+def _draw(job: tuple[int, int, str]) -> tuple[int, np.ndarray, list[dict]]:
+    start, stream, distribution = job
     pixels, specs = np.empty((_CHUNK, SIZE, SIZE, 4), np.uint8), []
     for i in range(_CHUNK):
-        picture = render.wide(start + i, stream)
+        picture = DRAWERS[distribution](start + i, stream)
         pixels[i, ..., :3] = picture.image
         pixels[i, ..., 3] = (picture.mask > 0) * np.uint8(1) + (picture.paint > 0) * np.uint8(2)
         specs.append(asdict(picture.spec))
@@ -51,18 +54,20 @@ def renderings(
     count: int,
     folder: Path,
     stream: int = 0,
+    distribution: str = "wide",
 ) -> tuple[np.ndarray, list[render.Spec]]:
-    """`count` pictures of the wide distribution; drawn on first use, then read from `folder`.
+    """`count` pictures of a distribution; drawn on first use, then read from `folder`.
 
-    Returns pixels (count, 128, 128, 4) uint8 - RGB and bits 1 = object, 2 = paintable - and specs.
+    distribution: wide, where anything meets anything, or web, mostly feasible (render.py). Returns pixels (count, 128, 128, 4) uint8 - RGB and bits 1 = object, 2 = paintable - and specs.
     """
     count = -(-count // _CHUNK) * _CHUNK
     folder.mkdir(parents=True, exist_ok=True)
-    data, index = folder / f"wide{stream}_{count}.npy", folder / f"wide{stream}_{count}.json"
+    name = f"{distribution}{stream}_{count}"
+    data, index = folder / f"{name}.npy", folder / f"{name}.json"
     if not index.exists():
         pixels = np.lib.format.open_memmap(data, "w+", np.uint8, (count, SIZE, SIZE, 4))
         specs: dict[int, list[dict]] = {}
-        jobs = [(start, stream) for start in range(0, count, _CHUNK)]
+        jobs = [(start, stream, distribution) for start in range(0, count, _CHUNK)]
         for start, chunk, rows in on_all_cores(_draw, jobs, "drawing"):
             pixels[start : start + _CHUNK], specs[start] = chunk, rows
         pixels.flush()

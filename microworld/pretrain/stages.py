@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,21 @@ from .vocabulary import build_tokenizer
 @dataclass(frozen=True)
 class PretrainConfig:
     """checkpoint_dir: checkpoints and caches (git-ignored); output_dir: models/micro; count:
-    renderings; device: cpu or cuda; scale: how many times the batches of two cores (a GPU: 8)."""
+    renderings; device: cpu or cuda; scale: how many times the batches of two cores (a GPU: 8);
+    distribution: of the renderings, wide or web (data.renderings)."""
 
     checkpoint_dir: Path
     output_dir: Path
     count: int = 24000
     device: str = "cpu"
     scale: int = 1
+    distribution: str = "wide"
 
     def pictures(self) -> tuple[np.ndarray, list]:
         """Training renderings, stream 0."""
-        return data.renderings(self.count, self.checkpoint_dir / "pictures", 0)
+        return data.renderings(
+            self.count, self.checkpoint_dir / "pictures", 0, self.distribution
+        )
 
     def held_out(self, count: int = 1000) -> tuple[np.ndarray, list]:
         """Renderings of no training, stream 1."""
@@ -178,7 +183,7 @@ def train_controlnet(config: PretrainConfig, steps: int, seconds: float) -> dict
     return report
 
 
-def train_clip(config: PretrainConfig, steps: int, seconds: float) -> dict:
+def train_clip(config: PretrainConfig, steps: int, seconds: float = math.inf) -> dict:
     """Train the micro CLIP, with its teacher if there is one, and write clip/."""
     pixels, specs = config.pictures()
     folder = config.output_dir / "clip"
@@ -203,7 +208,7 @@ def _load_teacher(config: PretrainConfig) -> AttributeClassifier | None:
     return teacher.eval()
 
 
-def train_teacher(config: PretrainConfig, steps: int, seconds: float) -> dict:
+def train_teacher(config: PretrainConfig, steps: int, seconds: float = math.inf) -> dict:
     """Train the network that CLIP's tokens imitate: an attribute classifier of the whole object."""
     pixels, specs = config.pictures()
     settings = config.fit("teacher", steps, seconds, 2e-3, 64, seed=6, ema=0.99)
