@@ -87,9 +87,7 @@ def photograph(family: str, split: str, index: int) -> Picture:
     )
 
 
-def photograph_of(
-    family: str, image_split: str, index: int, base: int, replicate: int
-) -> Picture:
+def photograph_of(family: str, image_split: str, index: int, base: int, replicate: int) -> Picture:
     """The index-th photograph of a split of a replicate: its familiar values alone, four of each
     attribute (feasibility.split), classes in turn.
 
@@ -124,12 +122,14 @@ def edited(spec: Spec, attribute: str, value: str) -> np.ndarray:
     """The photograph of `spec` with another value of one attribute, (128, 128, 3) uint8: a perfect
     edit.
 
-    Colour and texture: the same rendering otherwise; what differs lies inside the object. Background:
-    the object of the photograph, its place, pose and light unchanged, in another scene with that
-    scene's shadow under it. Raises ValueError for what is no attribute.
+    Colour and texture: the same rendering otherwise; what differs lies inside the object.
+    Background: the object of the photograph, its place, pose and light unchanged, in another scene
+    with that scene's shadow under it. Raises ValueError for what is no attribute.
     """
-    if attribute in ("color", "texture"):
-        return render(replace(spec, **{attribute: value})).image
+    if attribute == "color":
+        return render(replace(spec, color=value)).image
+    if attribute == "texture":
+        return render(replace(spec, texture=value)).image
     if attribute != "background":
         raise ValueError(f"attribute is {attribute!r}, wanted background, color or texture")
     ground = _backdrop(spec)[1]

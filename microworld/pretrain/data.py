@@ -58,7 +58,8 @@ def renderings(
 ) -> tuple[np.ndarray, list[render.Spec]]:
     """`count` pictures of a distribution; drawn on first use, then read from `folder`.
 
-    distribution: wide, where anything meets anything, or web, mostly feasible (render.py). Returns pixels (count, 128, 128, 4) uint8 - RGB and bits 1 = object, 2 = paintable - and specs.
+    distribution: wide, where anything meets anything, or web, mostly feasible (render.py). Returns
+    pixels (count, 128, 128, 4) uint8 - RGB and bits 1 = object, 2 = paintable - and specs.
     """
     count = -(-count // _CHUNK) * _CHUNK
     folder.mkdir(parents=True, exist_ok=True)

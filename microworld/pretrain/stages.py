@@ -52,9 +52,7 @@ class PretrainConfig:
 
     def pictures(self) -> tuple[np.ndarray, list]:
         """Training renderings, stream 0."""
-        return data.renderings(
-            self.count, self.checkpoint_dir / "pictures", 0, self.distribution
-        )
+        return data.renderings(self.count, self.checkpoint_dir / "pictures", 0, self.distribution)
 
     def held_out(self, count: int = 1000) -> tuple[np.ndarray, list]:
         """Renderings of no training, stream 1."""

@@ -149,10 +149,11 @@ def card(figures: dict[str, float], reports: dict[str, dict], count: int) -> str
         kind = key.rpartition("_")[0]
         wanted = f">= {TARGETS[kind]:.3g}" if kind in TARGETS else ""
         lines.append(f"| {key.replace('_', ' ')} | {value:.3f} | {wanted} |")
-    missed = faults(figures)
-    trained = [f"{k}: {r['step']} steps, {r['seconds'] / 60:.0f} minutes" for k, r in reports.items()]
-    lines += ["", "Not reached: " + "; ".join(missed) + "." if missed else "Every target is reached."]
-    return "\n".join([*lines, "", "Training: " + "; ".join(trained) + ".", ""])
+    missed, trained = faults(figures), []
+    for name, report in reports.items():
+        trained.append(f"{name}: {report['step']} steps, {report['seconds'] / 60:.0f} minutes")
+    reached = "Not reached: " + "; ".join(missed) if missed else "Every target is reached"
+    return "\n".join([*lines, "", f"{reached}.", "", f"Training: {'; '.join(trained)}.", ""])
 
 
 def main(words: list[str] | None = None) -> int:
