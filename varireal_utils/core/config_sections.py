@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from .config_base import (
@@ -26,6 +26,7 @@ from .config_base import (
     folder_files,
 )
 from .config_prompts import Dtype
+from .config_schedulers import SchedulerSettings
 
 # kind of a classifier that a study can fine-tune -> its class below varireal_utils.models
 CLASSIFIERS = {
@@ -43,7 +44,8 @@ def _known_kind(kind: str) -> str:
 class ModelSpec(Settings):
     """Where the weights of a role come from, and how they are loaded. "" means: not given.
 
-    path: a local folder or a hub id; name: of open_clip or timm; role: another role's model.
+    path: a local folder or a hub id; name: of open_clip or timm; role: another role's model;
+    scheduler: of a diffusion pipeline, None for the checkpoint's own.
     """
 
     path: str = ""
@@ -61,6 +63,7 @@ class ModelSpec(Settings):
     offload: Literal["none", "model", "sequential"] = "none"
     kind: Annotated[str, AfterValidator(_known_kind)] = "clip"
     quantization: Literal["none", "8bit"] = "none"
+    scheduler: SchedulerSettings | None = None
     licence: Annotated[str, EXECUTION] = ""  # stated in plans, archives and records
     vae_licence: Annotated[str, EXECUTION] = ""
     size_gb: Annotated[Number | None, EXECUTION] = None
@@ -80,6 +83,9 @@ class ModelSpec(Settings):
         return sorted({*super().source_files(), *inner})
 
 
+PIPELINES = ("inpaint", "prior", "refine", "instruct", "datadream")  # roles that have a scheduler
+
+
 class ModelRoles(Settings):
     """A model for each role that the study fills."""
 
@@ -95,6 +101,15 @@ class ModelRoles(Settings):
     detector: ModelSpec | None = None
     segmenter: ModelSpec | None = None
     verifier: ModelSpec | None = None
+
+    @model_validator(mode="after")
+    def _schedulers(self) -> ModelRoles:
+        for role, spec in self.present().items():
+            if spec.scheduler is not None and role not in PIPELINES:
+                text = f"has no scheduler of its own; wanted under one of {sorted(PIPELINES)}"
+                key = f"{role}.scheduler"
+                raise PydanticCustomError("said_of", "{text}", {"key": key, "text": text})
+        return self
 
     def present(self) -> dict[str, ModelSpec]:
         """role -> model, of the roles that are filled."""

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ..core import checkpoints, oom_retry, storage
 from ..core.config_sections import DataDreamSettings
 from ..core.seeds import seed_for, torch_generator
-from ..models import loaders
+from ..models import loaders, precision
 from ..models.schedule import cosine_with_warmup
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -193,7 +193,7 @@ def _loss_function(
             oom_retry.named("lower datadream.batch_size or datadream.rank"),
             loaders.short_attention(device, side),
         ):
-            with loaders.autocast(device, dtype):
+            with precision.autocast(device, dtype):
                 with contextlib.nullcontext() if settings.text_encoder else torch.no_grad():
                     states, _ = pipe.encode_prompt(texts, device, 1, False)
                 loss = loss_of(pipe, scheduler, pixels, states, rng)

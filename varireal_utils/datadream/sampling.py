@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..core.config_sections import DrawSettings, ModelRoles, ModelSpec
-from ..models import classifiers, loaders, preprocess
+from ..models import classifiers, loaders, precision, preprocess
 
 
 def generator_role(models: ModelRoles) -> str:
@@ -57,7 +57,7 @@ def draw(
             "strength": settings.img2img_strength,
         }
     generators = [torch.Generator("cpu").manual_seed(s) for s in seeds]
-    with loaders.autocast(device, dtype):
+    with precision.pipeline_autocast(pipe, device, dtype):
         made = pipe(
             prompt_embeds=states,
             negative_prompt_embeds=empty.repeat(len(seeds), 1, 1),

@@ -29,7 +29,7 @@ from ..core import oom_retry
 from ..core.attributes import ATTRIBUTES
 from ..core.config_editing import AttributeEdit
 from ..core.seeds import seed_for
-from ..models import loaders
+from ..models import loaders, precision
 from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import Bank
@@ -80,9 +80,9 @@ class Pipes:
         """The pipeline of another editor."""
         return self.residence.get("other")
 
-    def autocast(self) -> AbstractContextManager:
-        """Autocast to the compute type."""
-        return loaders.autocast(self.device, self.dtype)
+    def autocast(self, pipe: Any) -> AbstractContextManager:
+        """What one of the pipelines runs under (models/precision.py)."""
+        return precision.pipeline_autocast(pipe, self.device, self.dtype)
 
 
 def load(
@@ -167,7 +167,7 @@ def make_priors(
     own = settings.own
 
     def make(texts: list[str], seeds: list[int]) -> list[np.ndarray]:
-        with pipes.autocast():
+        with pipes.autocast(pipes.prior):
             made = pipes.prior(
                 **encode(pipes, "prior", texts),
                 height=size,
@@ -228,7 +228,7 @@ def inpaint(
 ) -> list[np.ndarray]:
     """First diffusion stage: repaint the masked part of each start towards its text."""
     height, width = starts[0].shape[:2]
-    with pipes.autocast():
+    with pipes.autocast(pipes.inpaint):
         made = pipes.inpaint(
             **encode(pipes, "inpaint", texts),
             image=[Image.fromarray(s) for s in starts],
@@ -267,7 +267,7 @@ def refine(
             pipes.refine.set_ip_adapter_scale(own.ip_scale)
             seen = np.where(sources[i].mask[..., None] > 0, starts[i], np.uint8(GREY))
             more["ip_adapter_image"] = Image.fromarray(seen)
-        with pipes.autocast():
+        with pipes.autocast(pipes.refine):
             out += pipes.refine(
                 **encode(pipes, "refine", texts[part]),
                 **more,
@@ -326,7 +326,7 @@ def first_stage(
     if editor in editors.EDITORS:
         noise, prompts = generators(seeds, "other", attempt), [r["prompt"] for r in rows]
         pictures = [s.image for s in inside]
-        with pipes.autocast():
+        with pipes.autocast(pipes.other):
             made = editors.EDITORS[editor].paint(pipes.other, pictures, prompts, noise, own)
         return {"edited": made}
     variants = settings.edit.prior_variants

@@ -57,13 +57,6 @@ def short_attention(device: torch.device, side: int = 32) -> contextlib.Abstract
     return sdpa_kernel(SDPBackend.MATH) if few else contextlib.nullcontext()
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """Autocast to the compute type; does nothing for float32."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
-
-
 def required(models: ModelRoles, role: str) -> ModelSpec:
     """The model of a role. Raises ValueError where the role is not filled, FileNotFoundError where
     its local folder is not there."""
@@ -121,7 +114,29 @@ def load_pipeline(models: ModelRoles, role: str, device: torch.device) -> Any:
     spec = required(models, role)
     with _quiet():
         pipe = DiffusionPipeline.from_pretrained(spec.path, **_parts(spec), **_kwargs(spec))
-    return _placed(pipe, spec, device)
+    return _placed(with_scheduler(pipe, spec), spec, device)
+
+
+def with_scheduler(pipe: Any, spec: ModelSpec) -> Any:
+    """The pipeline with the scheduler that its role names, made from the checkpoint's own
+    configuration; as it is where the role names none."""
+    import diffusers
+
+    if spec.scheduler is not None:
+        kind = getattr(diffusers, spec.scheduler.name)
+        pipe.scheduler = kind.from_config(pipe.scheduler.config, **spec.scheduler.options())
+    return pipe
+
+
+def _of_base_dtype(spec: ModelSpec, base: ModelSpec, name: str) -> ModelSpec:
+    """The ControlNet in the type of the pipeline that takes its outputs. Raises ValueError where
+    the parameters name another."""
+    if "dtype" in spec.model_fields_set and spec.dtype != base.dtype:
+        raise ValueError(
+            f"models.controlnet.dtype: got {spec.dtype!r}, wanted {base.dtype!r}, as models.{name} "
+            "has, whose UNet takes its outputs; give both the same"
+        )
+    return spec.model_copy(update={"dtype": base.dtype})
 
 
 def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
@@ -132,7 +147,9 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
     """
     from diffusers import AutoPipelineForInpainting, ControlNetModel
 
+    name = "refine" if models.refine else "inpaint"
     spec, base = required(models, "controlnet"), None
+    spec = _of_base_dtype(spec, required(models, name), name)
     with _quiet():
         net = ControlNetModel.from_pretrained(spec.path, **_kwargs(spec))
         if models.refine:
@@ -152,7 +169,7 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
                 image_encoder_folder=adapter.image_encoder,
             )
     if base:
-        return _placed(pipe, base, device)
+        return _placed(with_scheduler(pipe, base), base, device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
