@@ -1,4 +1,6 @@
-"""`python -m bench.operations`: what a training step asks a GPU to launch, counted without a GPU.
+"""What a training step asks a GPU to launch, counted without a GPU.
+
+    python -m bench.operations [--out results/operations.json]
 
 CLIP ViT-B/16 with LoRA on both towers, rank 16, 37 classes, bfloat16. The captured step is counted
 on fake CUDA tensors; the plain one, autograd under autocast, on this CPU with a batch of two, since
@@ -7,13 +9,17 @@ the number of operations does not depend on the batch.
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from varireal_utils.core import storage
 from varireal_utils.models import packed_linear, preprocess
 from varireal_utils.training.operations import Operations, vit_b_16_step
 
-from .run import build, captions, ours_step
+from .run import NAME, build, captions, ours_step
 
 CLASSES = 37
 
@@ -52,7 +58,12 @@ def counts() -> list[dict]:
     rows = []
     for way, count in (("plain", plain), ("captured", captured)):
         found = count()
-        row = {"way": way, "operations": found.kernels, "casts": found.casts, "reads": found.waits}
+        row = {
+            "way": way,
+            "operations": found.kernels,
+            "casts": found.casts,
+            "reads": len(found.waits),
+        }
         print(
             f"{'operations of a step':22s} {CLASSES} classes  {way:9s} {found.kernels:6,d}, "
             f"of them {found.casts} casts, {len(found.waits)} reads from the device",
@@ -62,5 +73,13 @@ def counts() -> list[dict]:
     return rows
 
 
+def write(out: Path) -> None:
+    """Count and write."""
+    facts = {"model": NAME, "classes": CLASSES, "rows": counts(), "torch": torch.__version__}
+    storage.write_json(out, facts)
+
+
 if __name__ == "__main__":
-    counts()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("results/operations.json"))
+    write(parser.parse_args().out)

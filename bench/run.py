@@ -232,7 +232,8 @@ def main(words: list[str] | None = None) -> int:
         rows += report("make study", {"ours": pipeline.whole_study()})
     from . import operations  # it imports this module
 
-    counted = operations.counts() if "training" in args.parts else []
+    if "training" in args.parts:
+        operations.write(args.out.with_name("operations.json"))
     missed = judge(rows) + starved(rows, args.batch)
     storage.write_json(
         args.out,
@@ -240,7 +241,6 @@ def main(words: list[str] | None = None) -> int:
             "model": NAME,
             "batch": args.batch,
             "rows": rows,
-            "operations": counted,
             "threads": torch.get_num_threads(),
             "bfloat16": native,
             "tflops": speeds,

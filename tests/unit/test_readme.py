@@ -319,8 +319,13 @@ GPU = {
 
 
 def test_speed_and_growth_stand_there_once_they_were_measured(tmp_path):
-    for block in (benchmark_blocks.speed, benchmark_blocks.gpu, benchmark_blocks.growth):
-        assert block(tmp_path, "").startswith("Not measured yet: `")
+    for block in ("speed", "gpu", "growth", "operations"):
+        assert readme.BLOCKS[block](tmp_path, "").startswith("Not measured yet: `")
+    row = {"way": "captured", "operations": 1792, "casts": 9, "reads": 0}
+    facts = {"model": "M", "classes": 37, "torch": "2", "rows": [row]}
+    storage.write_json(tmp_path / "results/operations.json", facts)
+    last = benchmark_blocks.operations(tmp_path, "").splitlines()[-1]
+    assert last == "| captured | 1,792 | 9 | 0 |"
     storage.write_json(tmp_path / "results/bench.json", SPEED)
     text = benchmark_blocks.speed(tmp_path, "").splitlines()
     assert text[-3] == "| training step, 37 classes | 12 s | 6 s (**2.0x**) | 2 s (**6.0x**) |"

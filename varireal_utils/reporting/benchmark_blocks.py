@@ -1,4 +1,4 @@
-"""Blocks of docs/benchmarks.md: cost of a first run, speed on CPU and GPU, growth with the data.
+"""Blocks of docs/benchmarks.md: a first run, speed on CPU and GPU, growth with the data.
 
 Every function returns Markdown made from a file that a program of bench/ wrote under results/, or
 a sentence that names the program where it has not run.
@@ -109,6 +109,26 @@ def _gpu_row(row: dict[str, Any]) -> str:
     return (
         f"| {row['what']}{classes} | {row['way']} | {row['batch']} | "
         f"{row['images_per_second']:,.0f} | {share} |"
+    )
+
+
+def operations(root: Path, up: str) -> str:
+    """What `bench.operations` counted: launches, casts and reads of a training step."""
+    path = root / "results/operations.json"
+    if not path.exists():
+        return _missing("python -m bench.operations")
+    facts = storage.read_json(path)
+    return "\n".join(
+        [
+            f"{facts['model']}, {facts['classes']} classes, bfloat16, torch {facts['torch']}.",
+            "",
+            "| step | operations | of them casts | reads from the device |",
+            "|---|---|---|---|",
+            *(
+                f"| {r['way']} | {r['operations']:,} | {r['casts']} | {r['reads']} |"
+                for r in facts["rows"]
+            ),
+        ]
     )
 
 

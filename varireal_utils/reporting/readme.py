@@ -35,6 +35,7 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "first_run": benchmark_blocks.first_run,
     "speed": benchmark_blocks.speed,
     "gpu": benchmark_blocks.gpu,
+    "operations": benchmark_blocks.operations,
     "growth": benchmark_blocks.growth,
 }
 
