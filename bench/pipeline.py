@@ -91,7 +91,9 @@ def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> d
     bank = phrase_bank.load_bank(
         ROOT / config.phrase_file, "cars", list(render.class_names("cars"))
     )
-    pipes = pipeline.load(settings, device_of(config.device), dtype_of(config.precision))
+    pipes = pipeline.load(
+        settings, device_of(config.device), dtype_of(config.precision, config.device)
+    )
     sources, rows = [], []
     for n in range(batch):
         p = render.photograph("cars", "val", n)

@@ -61,7 +61,9 @@ def _edited(
     own = {role: ModelSpec(path=str(config.output_dir / f)) for role, f in folders.items()}
     trained = study.model_copy(update={"models": study.models.model_copy(update=own)})
     settings = EditStage.of(trained, attribute=attribute, feasibility="feasible")
-    pipes = pipeline.load(settings, device_of(study.device), dtype_of(study.precision))
+    pipes = pipeline.load(
+        settings, device_of(study.device), dtype_of(study.precision, study.device)
+    )
     rng = numpy_rng("cards", attribute)
     pictures: list[Picture] = []
     rows: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from varireal_utils.core import storage
+from varireal_utils.core import cpu_precision, storage
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, merged, written
 from varireal_utils.core.config_base import flattened
 from varireal_utils.core.config_schedulers import SCHEDULERS
@@ -406,13 +406,33 @@ def test_a_record_without_a_key_is_stale(study: StudyConfig) -> None:
     assert (found.word, found.reasons) == ("stale", [status.NO_KEY])
 
 
+def test_auto_that_means_another_type_here_is_stale_by_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study resumed on a processor without a matrix unit: its jobs would compute otherwise."""
+    config = checked(base(home) | {"device": "cpu", "precision": "auto"}, "auto")
+
+    def here(name: str) -> None:
+        found = cpu_precision.Choice(name, 2.0, 1.0)
+        monkeypatch.setattr(cpu_precision, "choice", lambda: found)
+
+    here("bfloat16")
+    for job in stages.jobs(config):
+        make(job)
+    assert stale(config) == set()
+    here("float32")
+    found = {s.job.name: s for s in status.states(config)}
+    assert found["datadream/mine/dset"].reasons[0] == "precision: bfloat16 -> float32"
+    assert found["data/mine"].word == "current"  # computes with no network
+
+
 def test_another_machine_is_asked_where_jobs_run_elsewhere(
     home: Path, study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A login node without a GPU must not set aside what its nodes made with one."""
     config = checked(base(home) | {"device": "auto", "precision": "auto"}, "auto")
     monkeypatch.setattr("varireal_utils.core.stage.device_name", lambda wanted: "cuda")
-    monkeypatch.setattr("varireal_utils.core.stage.precision_name", lambda wanted: "bfloat16")
+    monkeypatch.setattr("varireal_utils.core.stage.precision_name", lambda *wanted: "bfloat16")
     for job in stages.jobs(config):
         make(job)
     monkeypatch.setattr("varireal_utils.core.stage.device_name", lambda wanted: "cpu")

@@ -22,17 +22,34 @@ def device_name(wanted: str = "auto") -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def precision_name(wanted: str = "auto") -> str:
-    """float32, bfloat16 or float16; `auto` is bfloat16 where the hardware multiplies it natively,
-    float16 on an older CUDA device, else float32."""
+def precision_name(wanted: str = "auto", device: str = "auto") -> str:
+    """float32, bfloat16 or float16. `auto`: on CUDA bfloat16 where the hardware multiplies it and
+    does not emulate it (T4, V100), else float16; on a CPU the faster of bfloat16 and float32, as
+    measured (cpu_precision.py); float32 on mps."""
     if wanted != "auto":
         return wanted
-    import torch
+    kind = device_name(device)
+    if kind == "cuda":
+        import torch
 
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bfloat16" if native else "float32"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if native else "float16"
+    if kind == "cpu":
+        from .cpu_precision import choice
+
+        return choice().precision
+    return "float32"
+
+
+def precision_reason(wanted: str = "auto", device: str = "auto") -> str:
+    """Why the compute type is what it is, in words, for records."""
+    if wanted != "auto":
+        return f"{wanted}: set in the parameters"
+    if device_name(device) == "cpu":
+        from .cpu_precision import choice
+
+        return choice().words()
+    return f"{precision_name(wanted, device)}: what this {device_name(device)} device multiplies"
 
 
 def device_of(wanted: str = "auto") -> torch.device:
@@ -42,10 +59,10 @@ def device_of(wanted: str = "auto") -> torch.device:
     return torch.device(device_name(wanted))
 
 
-def dtype_of(wanted: str = "auto") -> torch.dtype:
-    """The compute type of that name."""
+def dtype_of(wanted: str = "auto", device: str = "auto") -> torch.dtype:
+    """The compute type of that name, on a device."""
     import torch
 
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-        precision_name(wanted)
+        precision_name(wanted, device)
     ]

@@ -109,7 +109,7 @@ class Key:
             settings=flattened(content(settings)),
             sources=digests.of(settings.source_files()),
             notebook=storage.notebook_digest(notebook) if notebook.is_file() else "",
-            precision=precision_name(config.precision) if computes else "",
+            precision=precision_name(config.precision, config.device) if computes else "",
             device=device_name(config.device) if computes else "",
         )
 

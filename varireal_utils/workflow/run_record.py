@@ -23,7 +23,13 @@ from ..core import stage as core_stage
 from ..core import storage, walk
 from ..core.config import StudyConfig, load_config, written
 from ..core.cores import cores
-from ..core.device import device_name, device_of, dtype_of, precision_name
+from ..core.device import (
+    device_name,
+    device_of,
+    dtype_of,
+    precision_name,
+    precision_reason,
+)
 from ..core.seeds import seed_everything
 from ..core.stage import Key, S, SourceDigests, StageSettings
 from ..models import loaders
@@ -101,7 +107,7 @@ def begin(
         out=folder,
         seed=seed_everything(config.seed, stage, *(str(v) for v in target.values())),
         device=device_of(config.device),
-        dtype=dtype_of(config.precision),
+        dtype=dtype_of(config.precision, config.device),
         target=target,
         config=config,
         key=job.key(_notebook(stage), digests) if job else None,
@@ -111,7 +117,7 @@ def begin(
     print(
         f"{stage}  {settings}\n  parameters {config.file} ({config.digest[:12]}), "
         f"protocol {config.protocol}\n  study      {run.study}\n  device     "
-        f"{device_name(config.device)}, {precision_name(config.precision)}"
+        f"{device_name(config.device)}, {precision_name(config.precision, config.device)}"
     )
     return run
 
@@ -150,7 +156,8 @@ def finish(
         "weights": _weights(run.key),
         "metrics": metrics or {},
         "device": device_name(run.config.device),
-        "precision": precision_name(run.config.precision),
+        "precision": precision_name(run.config.precision, run.config.device),
+        "precision_reason": precision_reason(run.config.precision, run.config.device),
         "machine": f"{platform.machine()} {platform.system()}, {cores()} cores",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
