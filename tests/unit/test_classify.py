@@ -214,6 +214,23 @@ def test_resume_ends_with_the_same_bytes(clip_folder, study, tmp_path):
     assert len(other["loss_curve"]) == 6
 
 
+def test_an_evaluation_reads_each_image_once_and_sees_the_same(clip_folder, study, monkeypatch):
+    root, frame, _ = study
+    paths, net = frame["path"].tolist(), clip_of(clip_folder)
+    whole = train.evaluate(net, augment.Images(paths, root, 32), batch_size=5)
+    few = augment.Images(paths, root, 32, memory=len(paths) * 3 * 32**2)
+    assert few.kept is None  # photographs are larger than inputs
+    read, found = [], few._read
+    monkeypatch.setattr(few, "_read", lambda path: read.append(path) or found(path))
+    for _ in range(3):
+        assert np.array_equal(train.evaluate(net, few, batch_size=5), whole)
+    assert sorted(read) == sorted(paths)
+    none = augment.Images(paths, root, 32, memory=0)
+    assert np.array_equal(train.evaluate(net, none, batch_size=5), whole)
+    other = net.preprocess | {"resize_mode": "shortest"}
+    assert not torch.equal(few.inputs(range(3), other), few.inputs(range(3), net.preprocess))
+
+
 def test_workers_change_nothing(clip_folder, study, tmp_path):
     fit(clip_folder, study, tmp_path / "a", cfg={"steps": 3})
     fit(clip_folder, study, tmp_path / "b", cfg={"steps": 3}, workers=1)

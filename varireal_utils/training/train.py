@@ -76,7 +76,7 @@ def evaluate(
 
         for i in range(0, len(images), batch_size):
             rows = range(i, min(i + batch_size, len(images)))
-            pixels = torch.stack([preprocess.resize(images[j], net.preprocess) for j in rows])
+            pixels = images.inputs(rows, net.preprocess)
             out += oom_retry.in_parts(logits, pixels)
     net.train(was)
     return torch.stack(out).numpy()
