@@ -157,6 +157,82 @@ def test_drawing_goes_on_where_it_stopped(table, variant):
     assert files(run.out / "images") != pictures
 
 
+def text_gradients(monkeypatch, shots, settings, sd21, out, dtype) -> dict[str, torch.Tensor]:
+    """Gradients of the text encoder's B, as the first step clips them, of a millionth of the loss:
+    of the size that a deep model's gradients have there."""
+    whole, seen, real = adapters.loss_of, [], torch.nn.utils.clip_grad_norm_
+
+    def listen(parameters, norm):
+        seen.append([p.grad.clone() for p in parameters])
+        return real(seen[-1], norm)
+
+    monkeypatch.setattr(adapters, "loss_of", lambda *a: whole(*a) * 1e-6)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", listen)
+    models = ModelRoles(datadream=ModelSpec(path=sd21))
+    pipe = sampling.load(models, torch.device("cpu"))
+    with adapters.lora_layers(pipe, settings, 1) as weights:
+        names = list(weights)
+    adapters.adapt(pipe, shots, settings, out, 1, dtype, stop_after=1)
+    monkeypatch.undo()
+    return {
+        name: grad
+        for name, grad in zip(names, seen[0], strict=True)
+        if name.startswith("text_encoder") and "lora_B" in name
+    }
+
+
+def test_text_gradients_are_scaled_in_float16(table, sd21, tmp_path, monkeypatch):
+    """Unscaled, float16 rounds them to zero or to a few bits; scaled, they are float32's."""
+    rows, study = table
+    run = run_of(study)
+    shots, settings = shots_of(rows, study, run), run.settings.datadream
+
+    def got(name, dtype):
+        return text_gradients(monkeypatch, shots, settings, sd21, tmp_path / name, dtype)
+
+    exact, scaled = got("a", torch.float32), got("b", torch.float16)
+    monkeypatch.setattr(torch.amp, "GradScaler", Unscaled)
+    unscaled = text_gradients(monkeypatch, shots, settings, sd21, tmp_path / "c", torch.float16)
+    assert len(exact) == 12
+
+    def zeros(grads):
+        return np.mean([float((grads[n] == 0).float().mean()) for n in exact])
+
+    def error(grads):
+        apart = sum((grads[n] - exact[n]).square().sum() for n in exact)
+        return float((apart / sum(g.square().sum() for g in exact.values())) ** 0.5)
+
+    assert zeros(exact) == 0 and zeros(scaled) < 0.01 and error(scaled) < 0.02
+    assert zeros(unscaled) > 0.2 and error(unscaled) > 10 * error(scaled)
+
+
+class Unscaled(torch.amp.GradScaler):
+    """The way that it was: no factor."""
+
+    def __init__(self, device: str, enabled: bool):
+        super().__init__(device, enabled=False)
+
+
+def test_a_float16_training_resumes_with_its_factor(table, sd21, tmp_path):
+    rows, study = table
+    run = run_of(study)
+    settings, shots = run.settings.datadream, shots_of(rows, study, run)
+    pipe = sampling.load(ModelRoles(datadream=ModelSpec(path=sd21)), run.device)
+    for name, stops in (("a", [None]), ("b", [3, None])):
+        for stop in stops:
+            adapters.adapt(pipe, shots, settings, tmp_path / name, 5, torch.float16, stop)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_weights_in_a_half_type_are_not_trained(table, sd21, tmp_path):
+    rows, study = table
+    run = run_of(study)
+    models = ModelRoles(prior=ModelSpec(path=sd21, dtype="float16"))
+    pipe = sampling.load(models, run.device)
+    with pytest.raises(ValueError, match="weights are torch.float16, wanted float32.*models.prior"):
+        adapters.adapt(pipe, shots_of(rows, study, run), run.settings.datadream, tmp_path, 1)
+
+
 def test_what_cannot_be_trained_is_named(table, tmp_path):
     rows, study = table
     with pytest.raises(ValueError, match="variant is 'class'"):

@@ -99,6 +99,18 @@ def test_models_name_revision_size_and_licence():
     assert rows["inpaint"][2] == "local" and 0 < float(rows["inpaint"][3]) < 1
 
 
+def test_datadream_trains_float32_weights():
+    assert load_config("params/datadream_dtd.yaml").models.datadream.dtype == "float32"
+    half = cars(models__datadream={"path": "owner/name", "dtype": "float16"})
+    with pytest.raises(ParameterError, match="models.datadream.dtype: got 'float16', wanted 'flo"):
+        plan.report(half)
+    prior = cars("models.datadream")  # the prior's, in float16
+    with pytest.raises(ParameterError, match="models.prior.dtype.*give role datadream"):
+        plan.report(prior)
+    untuned = cars("models.datadream", classify__recipes=["zero_shot", "datadream(untuned)"])
+    assert "05_datadream" in plan.report(untuned)
+
+
 def test_numbers_of_images_and_jobs():
     config, jobs = cars(), cost.jobs(cars())
     assert cost.sizes(config, "stanford_cars")[:2] == (

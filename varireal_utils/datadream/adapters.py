@@ -3,6 +3,9 @@
 symbols   latents  (B, c, h, w) of the pipeline's autoencoder, times its scaling factor
           target   the noise, or the velocity, as the pipeline's own scheduler was trained
 
+The model's weights are float32, under autocast to the study's precision. In float16 the loss is
+scaled, or most gradients of the text encoder's adapters would be subnormal (2 ** -24 at best).
+
 Invariant (tests/unit/test_datadream.py): every random number comes from (seed, step), so a training
 that was killed resumes to the same bytes. Adapters are stored in diffusers' own format.
 """
@@ -138,24 +141,34 @@ def adapt(
     """Train LoRA layers on the shots and write them to `out`; returns the loss of every step.
 
     A checkpoint in `out` is resumed. stop_after: stop there, as if killed (for tests). Raises
-    ValueError for a loss that is not finite, or a scheduler that cannot be trained.
+    ValueError for a loss that is not finite, weights that are not float32, or a scheduler that
+    cannot be trained.
     """
+    if (own := precision.weights_dtype(pipe)) != torch.float32:
+        raise ValueError(
+            f"the generator's weights are {own}, wanted float32, which DataDream trains under "
+            "autocast; give models.datadream (without it, models.prior) dtype: float32"
+        )
     per_epoch = -(-len(shots.images) // settings.batch_size)
     steps = per_epoch * settings.epochs
     with lora_layers(pipe, settings, seed) as weights:
         optimiser = torch.optim.AdamW(
             weights.values(), lr=settings.lr, weight_decay=settings.weight_decay
         )
-        losses = _resume(out / CHECKPOINT, weights, optimiser, pipe.unet.device)
-        loss_of_step = _loss_function(pipe, shots, settings, seed, dtype)
+        device = pipe.unet.device
+        scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        losses = _resume(out / CHECKPOINT, weights, optimiser, scaler, device)
+        loss_of_step = _loss_function(pipe, shots, settings, seed, scaler, dtype)
         bar = tqdm(total=steps, initial=len(losses), desc=out.name, mininterval=5)
         for step in range(len(losses), steps):
             for group in optimiser.param_groups:
                 group["lr"] = cosine_with_warmup(step, steps, settings.lr, settings.warmup_steps)
             optimiser.zero_grad(set_to_none=True)
             losses.append(loss_of_step(*divmod(step, per_epoch), step))
+            scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
-            optimiser.step()
+            scaler.step(optimiser)  # left out where a scaled gradient was not finite
+            scaler.update()
             bar.update()
             if not math.isfinite(losses[-1]):
                 raise ValueError(
@@ -163,7 +176,7 @@ def adapt(
                     f"datadream.lr ({settings.lr}) or set precision to float32"
                 )
             if len(losses) % settings.checkpoint_every == 0:
-                _checkpoint(out / CHECKPOINT, weights, optimiser, losses)
+                _checkpoint(out / CHECKPOINT, weights, optimiser, scaler, losses)
             if len(losses) == stop_after:
                 return losses
         bar.close()
@@ -174,9 +187,15 @@ def adapt(
 
 
 def _loss_function(
-    pipe: Any, shots: Shots, settings: DataDreamSettings, seed: int, dtype: torch.dtype
+    pipe: Any,
+    shots: Shots,
+    settings: DataDreamSettings,
+    seed: int,
+    scaler: torch.amp.GradScaler,
+    dtype: torch.dtype,
 ) -> Callable[[int, int, int], float]:
-    """(epoch, batch, step) -> loss of the batch, whose gradients it leaves in the weights."""
+    """(epoch, batch, step) -> loss of the batch, whose gradients, times the scaler's factor, it
+    leaves in the weights."""
     from diffusers import DDPMScheduler
 
     device, side = pipe.unet.device, pipe.unet.config.sample_size
@@ -197,14 +216,18 @@ def _loss_function(
                 with contextlib.nullcontext() if settings.text_encoder else torch.no_grad():
                     states, _ = pipe.encode_prompt(texts, device, 1, False)
                 loss = loss_of(pipe, scheduler, pixels, states, rng)
-            loss.backward()
+            scaler.scale(loss).backward()
         return float(loss.detach())
 
     return loss_of_step
 
 
 def _resume(
-    path: Path, weights: dict, optimiser: torch.optim.Optimizer, device: torch.device
+    path: Path,
+    weights: dict,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    device: torch.device,
 ) -> list[float]:
     """Put a checkpoint back, if there is one; the losses so far."""
     if not path.exists():
@@ -213,15 +236,20 @@ def _resume(
     for name, value in saved["weights"].items():
         weights[name].data.copy_(value)
     optimiser.load_state_dict(saved["optimiser"])
+    if scaler.is_enabled():
+        scaler.load_state_dict(saved["scaler"])
     return saved["losses"]
 
 
 def _checkpoint(
-    path: Path, weights: dict, optimiser: torch.optim.Optimizer, losses: list[float]
+    path: Path,
+    weights: dict,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    losses: list[float],
 ) -> None:
-    checkpoints.write(
-        path, {"weights": dict(weights), "optimiser": optimiser.state_dict(), "losses": losses}
-    )
+    state = {"weights": dict(weights), "optimiser": optimiser.state_dict(), "losses": losses}
+    checkpoints.write(path, state | {"scaler": scaler.state_dict()})
 
 
 def _save(pipe: Any, out: Path, text_encoder: bool) -> None:

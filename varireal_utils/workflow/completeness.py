@@ -13,7 +13,7 @@ import yaml
 from ..core.attributes import ATTRIBUTES
 from ..core.config import ParameterError, StudyConfig
 from ..core.config_editing import VARIREAL
-from ..core.config_sections import ModelRoles, ModelSpec
+from ..core.config_sections import ADAPTED, ModelRoles, ModelSpec
 from ..data import registry
 from ..models import trained_with
 from ..training import recipes
@@ -74,7 +74,7 @@ def _needed(config: StudyConfig, models: dict[str, ModelSpec]) -> dict[str, str]
             needed[role] = f"edits of {attribute} need it"
         if refined(config, attribute):
             needed["controlnet"] = f"edit.{attribute}.refine_steps is above 0; or set it to 0"
-    if recipes.generators(config.classify.recipes):
+    if generators := recipes.generators(config.classify.recipes):
         if config.datadream is None:
             raise ParameterError(
                 f"{config.file}: datadream: got nothing, wanted its settings: recipes "
@@ -82,10 +82,23 @@ def _needed(config: StudyConfig, models: dict[str, ModelSpec]) -> dict[str, str]
             )
         if "datadream" not in models:
             needed.setdefault("prior", "datadream adapts it")
+        _check_trained(config, {*generators} & {*ADAPTED})
     pair = {"detector", "segmenter"} & set(models)
     for role in ({"detector", "segmenter"} - pair) if pair else ():
         needed[role] = f"models.{min(pair)} is there; name both, or neither for GrabCut"
     return needed
+
+
+def _check_trained(config: StudyConfig, adapted: set[str]) -> None:
+    """The generator that DataDream adapts has float32 weights."""
+    role = "datadream" if config.models.datadream else "prior"
+    spec = config.models.get(role)
+    if adapted and spec is not None and spec.dtype != "float32":
+        raise ParameterError(
+            f"{config.file}: models.{role}.dtype: got {spec.dtype!r}, wanted 'float32': "
+            f"datadream({min(adapted)}) trains this model, under autocast; give role datadream "
+            "its weights in float32, or take the recipes out"
+        )
 
 
 def _check_model(where: str, role: str, spec: ModelSpec, models: ModelRoles) -> None:

@@ -91,7 +91,8 @@ def _total(config: StudyConfig, todo: list[Job]) -> list[str]:
             f"  measured: results/{storage.slug(config.study)}/runs.csv, on the "
             "machine that made it"
         )
-    weights = sum(spec.size_gb or 0 for spec in config.models.present().values())
+    models = config.models.present().values()  # two roles of one repository: one download
+    weights = sum({(s.path or s.name, s.variant): s.size_gb or 0 for s in models}.values())
     disk, unknown = sum(j.gb or 0 for j in todo), sum(j.gb is None for j in todo)
     lines.append(
         f"disk: at most {disk:,.1f} GB of pictures (estimate: {BYTES} bytes a pixel of "
