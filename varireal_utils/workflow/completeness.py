@@ -13,7 +13,7 @@ import yaml
 from ..core.attributes import ATTRIBUTES
 from ..core.config import ParameterError, StudyConfig
 from ..core.config_editing import VARIREAL
-from ..core.config_sections import ADAPTED, ModelRoles, ModelSpec
+from ..core.config_sections import ModelRoles, ModelSpec
 from ..data import registry
 from ..models import trained_with
 from ..training import recipes
@@ -82,21 +82,21 @@ def _needed(config: StudyConfig, models: dict[str, ModelSpec]) -> dict[str, str]
             )
         if "datadream" not in models:
             needed.setdefault("prior", "datadream adapts it")
-        _check_trained(config, {*generators} & {*ADAPTED})
+        _check_trained(config, generators[0])
     pair = {"detector", "segmenter"} & set(models)
     for role in ({"detector", "segmenter"} - pair) if pair else ():
         needed[role] = f"models.{min(pair)} is there; name both, or neither for GrabCut"
     return needed
 
 
-def _check_trained(config: StudyConfig, adapted: set[str]) -> None:
+def _check_trained(config: StudyConfig, variant: str) -> None:
     """The generator that DataDream adapts has float32 weights."""
     role = "datadream" if config.models.datadream else "prior"
     spec = config.models.get(role)
-    if adapted and spec is not None and spec.dtype != "float32":
+    if spec is not None and spec.dtype != "float32":
         raise ParameterError(
             f"{config.file}: models.{role}.dtype: got {spec.dtype!r}, wanted 'float32': "
-            f"datadream({min(adapted)}) trains this model, under autocast; give role datadream "
+            f"datadream({variant}) trains this model, under autocast; give role datadream "
             "its weights in float32, or take the recipes out"
         )
 
