@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..core.config_sections import DrawSettings, ModelRoles, ModelSpec
 from ..models import classifiers, loaders, precision, preprocess
+from ..models.pictures import checked_pictures
 
 
 def generator_role(models: ModelRoles) -> str:
@@ -64,9 +65,10 @@ def draw(
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             generator=generators,
+            output_type="np",
             **more,
-        ).images
-    return [np.asarray(image.convert("RGB")) for image in made]
+        )
+    return checked_pictures(made, pipe)
 
 
 class ClassProbability:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..core.config_editing import AttributeEdit
 from ..core.config_sections import ModelRoles
+from ..models.pictures import checked_pictures
 
 
 class Paint(Protocol):
@@ -59,7 +60,9 @@ def painted(
             num_inference_steps=own.steps,
             guidance_scale=own.guidance_scale,
             generator=generators,
+            output_type="np",
             **arguments,
-        ).images
+        )
     height, width = pictures[0].shape[:2]
-    return [np.asarray(image.convert("RGB").resize((width, height))) for image in made]
+    made = [Image.fromarray(picture) for picture in checked_pictures(made, pipe)]
+    return [np.asarray(image.resize((width, height))) for image in made]

@@ -30,6 +30,7 @@ from ..core.attributes import ATTRIBUTES
 from ..core.config_editing import AttributeEdit
 from ..core.seeds import seed_for
 from ..models import loaders, precision
+from ..models.pictures import checked_pictures
 from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import Bank
@@ -175,8 +176,9 @@ def make_priors(
                 num_inference_steps=own.prior_steps,
                 guidance_scale=own.prior_guidance_scale,
                 generator=generators(seeds, "prior", 0),
-            ).images
-        return [np.asarray(image.convert("RGB")) for image in made]
+                output_type="np",
+            )
+        return checked_pictures(made, pipes.prior)
 
     out: list[np.ndarray] = []
     step = settings.edit.batch_size
@@ -239,8 +241,9 @@ def inpaint(
             num_inference_steps=own.steps,
             guidance_scale=own.guidance_scale,
             generator=generators(seeds, "inpaint", attempt),
-        ).images
-    return [np.asarray(image.convert("RGB")) for image in made]
+            output_type="np",
+        )
+    return checked_pictures(made, pipes.inpaint)
 
 
 @torch.no_grad()
@@ -268,7 +271,7 @@ def refine(
             seen = np.where(sources[i].mask[..., None] > 0, starts[i], np.uint8(GREY))
             more["ip_adapter_image"] = Image.fromarray(seen)
         with pipes.autocast(pipes.refine):
-            out += pipes.refine(
+            made = pipes.refine(
                 **encode(pipes, "refine", texts[part]),
                 **more,
                 image=[Image.fromarray(s) for s in starts[part]],
@@ -281,8 +284,10 @@ def refine(
                 guidance_scale=own.refine_guidance_scale,
                 controlnet_conditioning_scale=own.controlnet_scale,
                 generator=generators(seeds[part], "refine", attempt),
-            ).images
-    return [np.asarray(image.convert("RGB")) for image in out]
+                output_type="np",
+            )
+        out += checked_pictures(made, pipes.refine)
+    return out
 
 
 def paint(
@@ -325,9 +330,9 @@ def first_stage(
     seeds, editor = [r["seed"] for r in rows], settings.edit.editor
     if editor in editors.EDITORS:
         noise, prompts = generators(seeds, "other", attempt), [r["prompt"] for r in rows]
-        pictures = [s.image for s in inside]
+        shown = [s.image for s in inside]
         with pipes.autocast(pipes.other):
-            made = editors.EDITORS[editor].paint(pipes.other, pictures, prompts, noise, own)
+            made = editors.EDITORS[editor].paint(pipes.other, shown, prompts, noise, own)
         return {"edited": made}
     variants = settings.edit.prior_variants
     starts = [
@@ -367,10 +372,10 @@ def _placed(sources: list[Source], settings: EditStage) -> list[tuple]:
     return [boxed(s, settings.edit.canvas) for s in sources]
 
 
-def _unboxed(pictures: list[np.ndarray], placed: list[tuple]) -> list[np.ndarray]:
+def _unboxed(painted: list[np.ndarray], placed: list[tuple]) -> list[np.ndarray]:
     return [
         p if box is None else compositing.unletterbox(p, box)
-        for p, (_, box) in zip(pictures, placed)
+        for p, (_, box) in zip(painted, placed)
     ]
 
 

@@ -36,6 +36,8 @@ ROLES = {
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+# a safety checker returns black pictures for what it takes for unsafe, animals among them
+NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
 PREPROCESS = ("size", "mean", "std", "interpolation", "resize_mode")  # keys, as open_clip has them
 
 
@@ -113,7 +115,9 @@ def load_pipeline(models: ModelRoles, role: str, device: torch.device) -> Any:
 
     spec = required(models, role)
     with _quiet():
-        pipe = DiffusionPipeline.from_pretrained(spec.path, **_parts(spec), **_kwargs(spec))
+        pipe = DiffusionPipeline.from_pretrained(
+            spec.path, **_parts(spec), **_kwargs(spec), **NO_CHECKER
+        )
     return _placed(with_scheduler(pipe, spec), spec, device)
 
 
@@ -155,7 +159,7 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
         if models.refine:
             base = required(models, "refine")
             pipe = AutoPipelineForInpainting.from_pretrained(
-                base.path, controlnet=net, **_parts(base), **_kwargs(base)
+                base.path, controlnet=net, **_parts(base), **_kwargs(base), **NO_CHECKER
             )
         else:
             net = net.to(inpaint.unet.device, memory_format=torch.channels_last)
