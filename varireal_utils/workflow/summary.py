@@ -1,35 +1,116 @@
-"""What a study made, as text: its figures, its tables, and its claims."""
+"""What a finished study says, on one screen: accuracies, the answer, what to open and to run next.
+
+    few     fewer than ENOUGH starts or replicates: accuracies alone, no interval, no verdict, and
+            the published study's answer beside them
+    else    the claims and their verdicts
+
+Every number is read from the tables of 07_claims.
+"""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
-FIGURES, TABLES = {".png", ".pdf"}, {".csv", ".tex"}
-CLAIM = ("claim", "verdict", "ours", "low", "high", "seeds", "settle", "says")
+ENOUGH = 4  # repetitions below which nothing is decided
+PUBLISHED = Path("results/micro_full")
+CLAIM = ("claim", "verdict", "ours", "low", "high", "says")
+OPEN = {
+    "figures/pipeline_strip.png": "how an edit comes about, step by step",
+    "figures/qualitative_grid.png": "photographs beside their feasible and infeasible edits",
+    "figures/accuracy_by_arm.png": "the accuracy of every classifier",
+    "results/claims.md": "the claims, in full",
+}
+NEXT = (
+    ("make report", "all of it as one page, with every image"),
+    ("make lab", "the notebooks, to look inside and to change"),
+    ("make study PARAMS=params/micro_full.yaml", "three data sets, five starts: over an hour"),
+)
 
 
-def summary(folder: Path) -> str:
-    """The figures and tables of a study, and its claim table if it has one."""
-    lines = []
-    for title, kinds in (("figures", FIGURES), ("tables", TABLES)):
-        found = sorted(
-            p
-            for sub in ("figures", "results")
-            for p in (folder / sub).glob("*")
-            if p.suffix in kinds
-        )
-        lines += [f"{title}:", *(f"  {p}" for p in found)] if found else []
-    claims = folder / "results" / "claims.csv"
-    if claims.exists():
-        with open(claims, newline="") as file:
-            rows = list(csv.DictReader(file))
-        lines += [
-            "",
-            "claims (percentage points):",
-            *columns([list(CLAIM)] + [[_short(row.get(key, "")) for key in CLAIM] for row in rows]),
-        ]
+def summary(folder: Path, published: Path = PUBLISHED) -> str:
+    """The screen of a study's folder; without results, its figures and tables alone.
+
+    published: folder of the study that is quoted where this one is too small.
+    """
+    results = folder / "results"
+    rows = _rows(results / "main_table.csv")
+    lines: list[str] = []
+    if rows:
+        count = repetitions(rows)
+        lines += ["", f"{folder.name}:", *_accuracies(rows), ""]
+        lines += _small(count, published) if count < ENOUGH else _claims(results)
+    there = {name: why for name, why in OPEN.items() if (folder / name).is_file()}
+    if there:
+        width = max(len(str(folder / name)) for name in there)
+        lines += ["", "open:", *(f"  {str(folder / n):<{width}}  {w}" for n, w in there.items())]
+        width = max(len(command) for command, _ in NEXT)
+        lines += ["next:", *(f"  {command:<{width}}  {what}" for command, what in NEXT)]
     return "\n".join(lines)
+
+
+def repetitions(rows: list[dict[str, str]]) -> int:
+    """The least number of replicates, or else of starts, of any trained classifier."""
+    column = "replicates" if rows and rows[0].get("replicates") else "seeds"
+    found = [int(float(r[column])) for r in rows if r["arm"] != "zero-shot" and r.get(column)]
+    return min(found, default=0)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _accuracies(rows: list[dict[str, str]]) -> list[str]:
+    """A line a data set: its least and largest accuracy of each kind of training set."""
+    kinds = {
+        "zero-shot": lambda r: r["arm"] == "zero-shot",
+        "photographs": lambda r: r["arm"] == "real",
+        "edits": lambda r: r["attribute"] and r["training"] == "edited only",
+        "both": lambda r: r["attribute"] and r["training"] == "real + edited",
+        "DataDream": lambda r: r["arm"].startswith("datadream") and r["training"] == "edited only",
+    }
+    table = [["top-1 in percent", *kinds]]
+    for dataset in dict.fromkeys(r["dataset"] for r in rows):
+        own = [r for r in rows if r["dataset"] == dataset]
+        table.append([dataset, *(_span([r for r in own if kind(r)]) for kind in kinds.values())])
+    return columns(table)
+
+
+def _span(rows: list[dict[str, str]]) -> str:
+    means = sorted(float(r["mean"]) for r in rows)
+    if not means:
+        return "-"
+    low, high = f"{means[0]:.1f}", f"{means[-1]:.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _small(count: int, published: Path) -> list[str]:
+    """What stands in the place of an answer that this study cannot give."""
+    starts = "one start" if count == 1 else f"{count} starts"
+    lines = [
+        f"A demonstration, too small to decide: {starts} of each classifier on one draw of "
+        "photographs.",
+    ]
+    claim = next((r for r in _rows(published / "claims.csv") if r.get("ours")), None)
+    if claim:
+        level = f"{100 * float(claim.get('confidence') or 0.95):.3g} %"
+        lines.append(
+            f"The published study ({published}): {claim['quantity']} {float(claim['ours']):+.2f} "
+            f"[{float(claim['low']):+.2f}, {float(claim['high']):+.2f}] points ({level}); "
+            f"{claim['claim']}: {claim['verdict']}."
+        )
+    return lines
+
+
+def _claims(results: Path) -> list[str]:
+    rows = _rows(results / "claims.csv")
+    if not rows:
+        return []
+    cells = [[_short(row.get(key) or "") for key in CLAIM] for row in rows]
+    return ["claims (percentage points):", *columns([list(CLAIM), *cells])]
 
 
 def _short(text: str) -> str:
