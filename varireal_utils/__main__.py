@@ -135,6 +135,23 @@ def plan(
     raise typer.Exit(study.plan(params, settings, notebooks))
 
 
+@app.command()
+def preflight(
+    params: Params = MICRO,
+    settings: Sets = [],  # noqa: B006
+) -> None:
+    """Try each role of a study on a small, real piece of work, before a long run."""
+    from .preflight import page, stage
+    from .workflow.completeness import has_parts
+
+    config = _config(params, settings)
+    has_parts(config)
+    outcome = stage.run(config, lambda line: print(line, flush=True))
+    page.show(outcome.findings, outcome.verdict)
+    print(f"{outcome.folder / page.PAGE}")
+    raise typer.Exit(1 if outcome.failures else 0)
+
+
 @app.command("status")
 def show_status(
     params: Params = MICRO,

@@ -35,6 +35,14 @@ def refined(config: StudyConfig, attribute: str) -> bool:
 
 
 def complete(config: StudyConfig) -> None:
+    """Raise ParameterError for what the study lacks: a role, a local model, a phrase file; and for
+    a model that is not built as its weights were trained."""
+    has_parts(config)
+    if found := trained_with.faults(config.models):
+        raise ParameterError(f"{config.file}: {'; '.join(found)}")
+
+
+def has_parts(config: StudyConfig) -> None:
     """Raise ParameterError for what the study lacks: a role, a local model, a phrase file."""
     _check_recipes(config)
     models = config.models.present()
@@ -46,8 +54,6 @@ def complete(config: StudyConfig) -> None:
             )
     for role, spec in models.items():
         _check_model(config.file, role, spec, config.models)
-    if found := trained_with.faults(config.models):
-        raise ParameterError(f"{config.file}: {'; '.join(found)}")
     _check_inputs(config)
 
 

@@ -155,13 +155,7 @@ def finish(
         "outputs": digests(outputs, run.study),
         "weights": _weights(run.key),
         "metrics": metrics or {},
-        "device": device_name(run.config.device),
-        "precision": precision_name(run.config.precision, run.config.device),
-        "precision_reason": precision_reason(run.config.precision, run.config.device),
-        "machine": f"{platform.machine()} {platform.system()}, {cores()} cores",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in VERSIONS},
+        **environment(run.config),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
         "seconds": round(time.time() - run.started, 2),
         "peak_memory_mb": peak_memory_mb(),
@@ -182,6 +176,19 @@ def finish(
         f"{record['peak_memory_mb']} MB at most; record {path}"
     )
     return record
+
+
+def environment(config: StudyConfig) -> dict[str, Any]:
+    """Device, precision, machine, threads and versions, for a record."""
+    return {
+        "device": device_name(config.device),
+        "precision": precision_name(config.precision, config.device),
+        "precision_reason": precision_reason(config.precision, config.device),
+        "machine": f"{platform.machine()} {platform.system()}, {cores()} cores",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in VERSIONS},
+    }
 
 
 def digests(paths: list[Path] | tuple, study: Path) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The checks, one file each; registry.py holds their order."""
