@@ -294,6 +294,10 @@ def card(name: str, about: tuple, figures: dict, reports: dict) -> str:
     """A model card: what it is, how it was trained, what was measured against which target."""
     title, what, stages, keys = about
     lines = [
+        "---",
+        "license: apache-2.0",
+        "---",
+        "",
         f"# Micro {title}",
         "",
         f"{what}. Trained from nothing, in several sittings, by the "

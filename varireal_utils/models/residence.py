@@ -12,6 +12,7 @@ Invariant (tests/unit/test_residence.py): when a role is loaded, no role of anot
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,13 @@ import torch
 
 
 class Residence:
-    """The models of a process by role, those of one group in memory."""
+    """The models of a process by role, those of one group in memory. seconds: spent on loading."""
 
     def __init__(self) -> None:
         self._load: dict[str, Callable[[], Any]] = {}
         self._group: dict[str, str] = {}
         self._held: dict[str, Any] = {}
+        self.seconds = 0.0
 
     def add(self, role: str, load: Callable[[], Any], group: str = "") -> None:
         """Say how a role is loaded. group: what it is held with; "" for itself alone."""
@@ -35,7 +37,9 @@ class Residence:
         if role not in self._held:
             if any(self._group[other] != self._group[role] for other in self._held):
                 self.release()
+            started = time.perf_counter()
             self._held[role] = self._load[role]()
+            self.seconds += time.perf_counter() - started
         return self._held[role]
 
     @property

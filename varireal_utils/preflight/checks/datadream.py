@@ -26,7 +26,7 @@ from ..watch import lost, watch
 from ..workspace import Workspace
 from .edits import BLACK
 
-STEPS, WARMUP, DRAWS, DRAWN = 20, 2, 4, 4  # of training; batches of the fixed loss; pictures
+STEPS, WARMUP, DRAWS, DRAWN = 20, 2, 2, 4  # of training; batches of the fixed loss; pictures
 
 
 def run(bench: Workspace) -> Iterator[Finding]:

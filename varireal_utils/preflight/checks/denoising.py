@@ -151,7 +151,8 @@ def restoring(
         return dict.fromkeys(KINDS, np.inf)  # a flow, which no UNet of these pipelines learnt
     scheduler = DDPMScheduler.from_config(config)
     scheduler.alphas_cumprod = pipe.scheduler.alphas_cumprod  # the pipeline's, whatever its config
-    rng, errors = torch.Generator().manual_seed(0), {kind: [] for kind in KINDS}
+    rng = torch.Generator().manual_seed(0)
+    errors: dict[str, list[float]] = {kind: [] for kind in KINDS}
     more = _conditioning(bench, pipe, pixels, texts)
     beside = _beside(pipe, latents, pixels)
     for share in TIMES:

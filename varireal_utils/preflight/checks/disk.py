@@ -18,7 +18,7 @@ def run(bench: Workspace) -> Iterator[Finding]:
     """One finding: the study's folder and the disk below it."""
     config = bench.config
     jobs = cost.jobs(config)
-    pictures, unknown = sum(j.gb or 0 for j in jobs), sum(j.gb is None for j in jobs)
+    pictures, unknown = sum(j.gb or 0 for j in jobs), sum(j.images is None for j in jobs)
     made = sum(f.stat().st_size for f in config.paths.root.rglob("*") if f.is_file()) / 1e9
     weights = sum(
         spec.size_gb or 0
@@ -29,7 +29,7 @@ def run(bench: Workspace) -> Iterator[Finding]:
     place = next(p for p in (bench.folder, *bench.folder.parents) if p.exists())
     free = shutil.disk_usage(place).free / 1e9
     enough, tight = free >= need, free < ROOM * need or unknown > 0
-    remedy = "" if enough and not tight else _remedy(Path(config.runs_dir), need, unknown)
+    remedy = "" if enough and not tight else _remedy(Path(config.runs_dir), need, enough)
     yield Finding(
         "disk",
         f"{config.runs_dir}",
@@ -41,9 +41,9 @@ def run(bench: Workspace) -> Iterator[Finding]:
     )
 
 
-def _remedy(runs: Path, need: float, unknown: int) -> str:
-    if unknown:
-        return "run 01_data, so that the plan knows how many photographs there are"
+def _remedy(runs: Path, need: float, enough: bool) -> str:
+    if enough:
+        return f"keep {ROOM * need:,.0f} GB free; run 01_data, so that the plan counts every job"
     return (
         f"set runs_dir (now {runs}) to a disk with {ROOM * need:,.0f} GB, or lower "
         "edit.images_per_real or datadream.images_per_class"

@@ -58,28 +58,34 @@ def run(bench: Workspace) -> Iterator[Finding]:
         votes: dict[str, float] = {}
         wrong: list[str] = []
         for arm in ARMS:
-            made = make(bench, attribute, arm)
+            with watch() as seen:
+                try:
+                    made = make(bench, attribute, arm, seen)
+                except Exception:
+                    if lost(seen):  # why there is no picture
+                        yield from numbers(f"{attribute}, {arm}", seen)
+                    raise
             _show(bench, made)
-            yield from numbers(made)
+            yield from numbers(made.what, made.seen)
             yield from pixels(bench, made)
             yield from meaning(bench, made, votes)
             wrong += _strange(bench, made)
         yield arms(attribute, votes, wrong)
 
 
-def make(bench: Workspace, attribute: str, arm: str) -> Made:
-    """Make the batch through the stage."""
+def make(bench: Workspace, attribute: str, arm: str, seen: dict[str, Seen]) -> Made:
+    """Make the batch through the stage. seen: filled by `watch`."""
     config = _shortened(bench.config)
     sample, table = bench.sample(), bench.guided
     settings = EditStage.of(config, attribute=attribute, feasibility=arm)
     out = bench.paths.edits(sample.name, attribute, arm)
     target = {"dataset": sample.name, "attribute": attribute, "feasibility": arm}
     current = bench.run("04_edit", settings, out, **target)
-    with watch() as seen:
-        job = stage.prepare(current, table)
-        started = time.perf_counter()
-        rows = stage.make(current, job)
-    rate = len(rows) / (time.perf_counter() - started)
+    job = stage.prepare(current, table)
+    loading, started = job.pipes.residence.seconds, time.perf_counter()
+    rows = stage.make(current, job)
+    taken = time.perf_counter() - started - (job.pipes.residence.seconds - loading)
+    rate = len(rows) / taken
     bench.rates["04_edit", f"{attribute} {sample.name} {arm}"] = rate
     photographs = table.loc[rows["image_id"]]
     return Made(
@@ -126,23 +132,23 @@ def _show(bench: Workspace, made: Made) -> None:
         bench.show(made.what, row["phrase"], made.pictures[i])
 
 
-def numbers(made: Made) -> Iterator[Finding]:
+def numbers(what: str, seen: dict[str, Seen]) -> Iterator[Finding]:
     """Latents, networks and decoder give finite numbers, and half types are not mixed."""
-    bad = lost(made.seen)
-    calls = sum(s.calls for s in made.seen.values())
+    bad = lost(seen)
+    calls = sum(s.calls for s in seen.values())
     yield judged(
         "edits",
-        f"{made.what}, finite numbers",
+        f"{what}, finite numbers",
         not bad,
         f"not finite: {'; '.join(bad)}" if bad else f"{calls} calls of networks, all finite",
         "latents and pictures that are finite",
         "a half type overflows: set the role's dtype or precision to bfloat16 or float32, and give "
         "SDXL the float16-safe autoencoder (vae: madebyollin/sdxl-vae-fp16-fix)",
     )
-    mixed = blurred(made.seen)
+    mixed = blurred(seen)
     yield judged(
         "edits",
-        f"{made.what}, type of the guided prediction",
+        f"{what}, type of the guided prediction",
         not mixed,
         "; ".join(mixed) or "networks answer in the type of their weights, or float32's autocast",
         "no autocast over half-precision weights",
