@@ -80,7 +80,7 @@ def named(findings: list[Finding], what: str, *words: str) -> None:
     """The only failures are those of `what`, whose value and remedy hold the words."""
     failed = [f for f in findings if f.status == "fail"]
     assert failed, [f for f in findings]
-    text = " ".join(f"{f.what} {f.value} {f.remedy}" for f in failed)
+    text = " ".join(f"{f.what} {f.value} {f.wanted} {f.remedy}" for f in failed)
     assert any(what in f.what for f in failed), text
     for word in words:
         assert word in text, text
@@ -410,6 +410,9 @@ def test_watch_names_numbers_that_are_lost_and_types_that_are_mixed():
     assert watch.blurred(seen) and not watch.lost(seen)
     net = net.float()
     with watch.watch() as seen, torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        net(*asked)
+    assert not watch.blurred(seen) and not watch.lost(seen)
+    with watch.watch() as seen, torch.no_grad():
         net(*asked)
         net.conv_out.bias.fill_(float("nan"))
         net(*asked)
