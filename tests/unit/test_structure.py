@@ -37,7 +37,8 @@ ROOMS = {
 BELOW = {
     **ROOMS,
     "workflow": set(ROOMS),
-    "__main__": {*ROOMS, "workflow"},
+    "preflight": {*ROOMS, "workflow"},
+    "__main__": {*ROOMS, "workflow", "preflight"},
     "microworld": set(),
     "microworld.pretrain": {*ROOMS, "microworld", "workflow"},
 }

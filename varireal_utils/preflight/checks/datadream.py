@@ -19,7 +19,7 @@ from ...core.config import StudyConfig
 from ...core.config_sections import ADAPTED, DataDreamSettings
 from ...core.seeds import seed_for
 from ...datadream import adapters, sampling
-from ...models import loaders
+from ...models import loaders, precision
 from ...training import recipes
 from ..check import Check, Finding, judged
 from ..watch import lost, watch
@@ -117,7 +117,7 @@ def fixed_loss(bench: Workspace, pipe: Any, shots: adapters.Shots) -> float:
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     pixels = torch.stack([adapters.crop(i, size, rng) for i in shots.images]).to(bench.device)
     found = []
-    with loaders.autocast(bench.device, bench.dtype), loaders.short_attention(bench.device, side):
+    with precision.autocast(bench.device, bench.dtype), loaders.short_attention(bench.device, side):
         states, _ = pipe.encode_prompt(shots.texts, bench.device, 1, False)
         for _ in range(DRAWS):
             found.append(float(adapters.loss_of(pipe, scheduler, pixels, states, rng)))

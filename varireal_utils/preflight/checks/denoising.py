@@ -25,7 +25,7 @@ from ...core.config import StudyConfig
 from ...datadream import sampling
 from ...editing import conditioning
 from ...editing.slices import editing_roles
-from ...models import loaders
+from ...models import loaders, precision
 from ...training import recipes
 from ..check import Check, Finding, judged
 from ..workspace import Workspace
@@ -159,11 +159,7 @@ def restoring(
         noise = torch.randn(latents.shape, generator=rng).to(latents.device)
         t = torch.full((len(latents),), int(share * config["num_train_timesteps"])).to(noise.device)
         noisy = torch.cat([scheduler.add_noise(latents, noise, t), *beside], 1)
-        with (
-            loaders.autocast(bench.device, bench.dtype)
-            if pipe.unet.dtype == torch.float32
-            else (torch.no_grad())
-        ):
+        with precision.pipeline_autocast(pipe, bench.device, bench.dtype):
             made = pipe.unet(noisy.to(pipe.unet.dtype), t, **more).sample.float()
         velocity = scheduler.get_velocity(latents, noise, t)
         for kind, target in (("epsilon", noise), ("v_prediction", velocity)):
