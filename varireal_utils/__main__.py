@@ -19,7 +19,7 @@ from rich.table import Table
 
 from .core import storage
 from .core.config import ParameterError, StudyConfig
-from .workflow import runner, status, study
+from .workflow import runner, stages, status, study
 from .workflow.lock import StudyBusy, end_with_driver
 
 app = typer.Typer(
@@ -99,9 +99,12 @@ def run(
         float | None, typer.Option(metavar="SECONDS", help="limit for one cell")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="show what the cells print")] = False,
+    frozen: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="configuration that `study` has read")
+    ] = None,
 ) -> None:
     """Run one notebook and print one line with its time."""
-    job = runner.prepare(stage, params, settings, Path(notebooks))
+    job = runner.prepare(stage, params, settings, Path(notebooks), frozen)
     end_with_driver()
     started = time.monotonic()
     record = runner.run(job, timeout, show)
@@ -179,6 +182,24 @@ def _print_rows(rows: list[tuple[str, str, str]]) -> None:
     for name, word, words in rows:
         table.add_row(name, words, style=colours[word])
     Console(highlight=False, markup=False).print(table)
+
+
+@app.command("accept-code")
+def accept_code(
+    stage: Annotated[str, typer.Argument(help="04_edit; every stage without it")] = "",
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the record")] = "",
+    params: Params = MICRO,
+    settings: Sets = [],  # noqa: B006
+    notebooks: Notebooks = "notebooks",
+) -> None:
+    """Accept that a change of code alters no result: its jobs do not run again."""
+    if not why.strip():
+        raise ParameterError('--why: wanted a reason, as --why "a function was renamed"')
+    if stage and stage not in stages.STAGES:
+        raise ParameterError(f"{stage}: no such stage; known are {', '.join(stages.STAGES)}")
+    config, _ = runner.configured(params, settings)
+    jobs = study.accept_code(config, notebooks, stage, why)
+    print(f"accepted for {len(jobs)} jobs: {', '.join(jobs) or 'code alone made none stale'}")
 
 
 @app.command()

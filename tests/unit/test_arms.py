@@ -8,7 +8,7 @@ import torch
 from varireal_utils.core import storage
 from varireal_utils.core.config import load_config
 from varireal_utils.core.config_base import content
-from varireal_utils.core.stage import Run
+from varireal_utils.core.stage import Key, Run, SourceChanged, SourceDigests
 from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.editing import batches
 from varireal_utils.editing import stage as editing_stage
@@ -119,3 +119,63 @@ def test_a_batch_belongs_to_one_process_of_one_shard():
     assert batches.batch_ids(37, 4) == list(range(10))
     with pytest.raises(ValueError, match="no more shards than that"):
         batches.batch_ids(3, 4, "2/2")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """An arm with two finished batches of one edit each, and its priors."""
+    arm = tmp_path / "edits/cars/texture/feasible"
+    own = batches.Batches(arm, arm / "parts/stamp", 1, [0, 1])
+    for number, phrase in enumerate(("red", "blue")):
+        image = arm / f"images/{number}.png"
+        digest = storage.write_image(image, np.full((4, 4, 3), number, np.uint8))
+        storage.write_image(arm / batches.prior_file(phrase, 0), np.zeros((4, 4, 3), np.uint8))
+        row = {"phrase": phrase, "path": image.relative_to(tmp_path).as_posix(), "sha256": digest}
+        storage.write_table(own.file(number), pd.DataFrame([row]))
+    return tmp_path, own
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda own: (own.arm_dir / "images/1.png").unlink(),
+        lambda own: empty(own.arm_dir / "images/1.png"),
+        lambda own: storage.write_image(own.arm_dir / "images/1.png", np.ones((4, 4), np.uint8)),
+        lambda own: empty(own.file(1)),
+        lambda own: empty(own.arm_dir / batches.prior_file("blue", 0)),
+        lambda own: (own.arm_dir / batches.prior_file("blue", 0)).unlink(),
+    ],
+)
+def test_a_damaged_batch_counts_as_unfinished_and_no_other(made, damage):
+    study, own = made
+    assert own.remove_damaged(study, 1) == 0 and own.finished(0) and own.finished(1)
+    damage(own)
+    assert own.remove_damaged(study, 1) == 1
+    assert own.finished(0) and not own.finished(1)
+
+
+def test_priors_are_not_asked_of_an_arm_that_draws_none(made):
+    study, own = made
+    (own.arm_dir / batches.prior_file("blue", 0)).unlink()
+    assert own.remove_damaged(study, 0) == 0
+
+
+def test_weights_replaced_while_a_run_goes_on_stop_it(tmp_path):
+    """What was digested at the beginning is what was loaded, or nothing is made of it."""
+    weights = tmp_path / "inpaint/unet.safetensors"
+    storage.write_text(weights, "w")
+    config = load_config("params/micro.yaml", {"models.inpaint.path": str(weights.parent)})
+    settings = editing_stage.EditStage.of(config, attribute="color", feasibility="feasible")
+    sources = SourceDigests(tmp_path / "d.json").of(settings.source_files())
+    key = Key({}, sources, "", "", "", {"module": "1"})
+    cpu = torch.device("cpu")
+    where = StudyPaths(tmp_path / "runs/study")
+    run = Run("04_edit", settings, where, tmp_path, 0, cpu, torch.float32, {}, key=key)
+    assert run.rests_on()["code"] == {"module": "1"}
+    weights.write_text("other")
+    with pytest.raises(SourceChanged, match="unet.safetensors changed while 04_edit ran"):
+        run.rests_on()

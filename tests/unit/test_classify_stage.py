@@ -9,7 +9,13 @@ from varireal_utils.core.config import checked
 from varireal_utils.core.config_base import content
 from varireal_utils.core.stage import Run
 from varireal_utils.core.study_paths import StudyPaths
-from varireal_utils.training.stage import ClassifyStage, StudyImages, load_images
+from varireal_utils.training import result
+from varireal_utils.training.stage import (
+    ClassifyStage,
+    StudyImages,
+    _finished_result,
+    load_images,
+)
 
 RECIPES = ["zero_shot", "real", "real+edit(color,feasible)", "datadream(cls)"]
 
@@ -100,3 +106,20 @@ def test_only_what_the_configuration_names_is_read(tmp_path):
     ]
     found = read("real+datadream(cls)")
     assert found.edits is None and list(found.samples["v"]) == ["cls"]
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "predictions.parquet", "files.json"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "changed"])
+def test_a_training_that_lost_a_file_is_trained_again(tmp_path, name, damage):
+    for file in ("adapter_model.safetensors", "predictions.parquet"):
+        storage.write_text(tmp_path / file, file)
+    result.write_sums(tmp_path)
+    metrics = {"fingerprint": "f", "top1": 0.5}
+    storage.write_json(tmp_path / "metrics.json", metrics)
+    assert _finished_result(tmp_path, "f") == metrics
+    path = tmp_path / name
+    path.unlink() if damage == "gone" else path.write_text(
+        "" if damage == "empty" else '{"a": "b"}'
+    )
+    assert _finished_result(tmp_path, "f") is None
+    assert not (tmp_path / "metrics.json").exists()

@@ -1,6 +1,7 @@
 """Data sets from every source: one bad file never loses the rest."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -467,3 +468,16 @@ def test_real_photographs(tmp_path):
     has = index.loc[table["image_id"], "trimap_origin"].to_numpy() != "none"
     assert ((table["mask_path"] != "").to_numpy() == has).all()
     assert (table.loc[table["split"] == "test", "image_id"].map(index["split"]) == "test").all()
+
+
+def test_names_that_are_not_utf8_are_skipped_by_name(tmp_path):
+    root = folder(tmp_path / "in", count=4)
+    shutil.copy(
+        os.fsencode(next((root / "cat").iterdir())), os.fsencode(root) + b"/cat/caf\xe9.png"
+    )
+    shutil.copytree(os.fsencode(root / "dog"), os.fsencode(root) + b"/z\xfcrich")
+    table, skipped = datasets.load("own", {"source": "imagefolder", "root": str(root)}, tmp_path)
+    named = skipped[skipped["reason"].str.contains("not UTF-8; rename")]
+    assert "cat/caf\\udce9.png" in set(named["file"]) and len(named) == 5
+    assert set(table["class_name"]) == {"cat", "dog"} and len(table) == 8
+    storage.write_table(tmp_path / "skipped.csv", skipped)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from varireal_utils.data import images
 from varireal_utils.data.images import ImageProblem
@@ -213,3 +213,32 @@ def test_fitted_size_never_enlarges():
     assert images.fitted_size((400, 300), 150, "shortest") == (200, 150)
     assert images.fitted_size((40, 30), 200) == images.fitted_size((40, 30), None) == (40, 30)
     assert images.fitted_size((5000, 3), 100) == (100, 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "bits", "size"), [("I;16", 16, (13_000, 12_000)), ("RGBA", 8, (13_000, 12_000))]
+)
+def test_pixels_times_depth_is_bounded_before_anything_is_decoded(
+    tmp_path, monkeypatch, mode, bits, size
+):
+    """A PNG of 348 KB and 178 million 16-bit pixels took 4.5 GB."""
+    colour = {"I;16": 0, "RGBA": 6}[mode]
+    header = struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    (tmp_path / "big.png").write_bytes(data)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda *a: pytest.fail("decoded"))
+    with pytest.raises(images.ImageProblem, match=f"pixels of mode {mode}, .* bytes where"):
+        images.open_image(tmp_path / "big.png")
+
+
+def test_grey_of_16_bits_becomes_8_by_rows(tmp_path):
+    values = np.linspace(0, 65535, 12).reshape(3, 4).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    got = np.asarray(images.open_image(tmp_path / "grey.png"))[..., 0]
+    assert (got == np.rint(values.astype(float) * 255 / 65535)).all()

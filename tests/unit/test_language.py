@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,46 @@ def test_a_server_that_drips_is_cut_off(server):
             openai_client.ask(endpoint(server, url=url, timeout=0.5, retries=0), [], {})
         ended.set()
         thread.join(5)
+
+
+def test_a_server_that_drips_its_headers_is_cut_off(server):
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        line.listen()
+        ended = threading.Event()
+
+        def drip():
+            peer, _ = line.accept()
+            with peer:
+                while not ended.wait(0.1):
+                    try:
+                        peer.sendall(b"H")
+                    except OSError:
+                        return
+
+        threading.Thread(target=drip, daemon=True).start()
+        url = f"http://127.0.0.1:{line.getsockname()[1]}/v1"
+        began = time.monotonic()
+        with pytest.raises(LanguageError, match="took longer than 0.3 seconds"):
+            openai_client.ask(endpoint(server, url=url, timeout=0.3, retries=0), [], {})
+        ended.set()
+        assert time.monotonic() - began < 5
+
+
+def test_a_colour_of_whole_real_numbers_is_one_of_integers(server, tmp_path):
+    def colours(*values):
+        return [{"phrase": p, "rgb": v} for p, v in values]
+
+    server.answers = [
+        json.dumps(
+            {
+                "feasible": colours(("rust", [150.0, 75.0, 40.0]), ("white", [240, 240, 236])),
+                "infeasible": colours(("lime", [80, 250, 60]), ("pink", [242, 120, 182])),
+            }
+        )
+    ]
+    _, found, _ = proposal(server, tmp_path, attribute="color")
+    assert found["rust"] == [150, 75, 40] and all(type(v) is int for v in found["rust"])
 
 
 @pytest.mark.parametrize(

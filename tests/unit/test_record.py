@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
+from tests.conftest import tiny_params
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
-from varireal_utils.workflow import run_record
+from varireal_utils.core.stage import SourceChanged
+from varireal_utils.data import registry
+from varireal_utils.data.stage import DataStage
+from varireal_utils.workflow import run_record, runner, status, study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,3 +100,78 @@ def test_root_is_named_when_there_is_none(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(run_record, "__file__", str(tmp_path / "record.py"))
     with pytest.raises(FileNotFoundError, match="no pyproject.toml"):
         run_record.find_root(tmp_path)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A parameter file of a folder of photographs, and that folder."""
+    monkeypatch.chdir(ROOT)
+    for name in ("a/0.png", "a/1.png", "b/0.png"):
+        storage.write_image(tmp_path / "in" / name, np.zeros((9, 9, 3), np.uint8))
+    values = tiny_params(tmp_path / "runs")
+    values["datasets"] = {"micro_cars": {"source": "imagefolder", "root": str(tmp_path / "in")}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
+
+
+def put_back(path: Path) -> None:
+    kept = path.read_bytes()
+    path.write_bytes(b"other")
+    path.write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: (f / "in/a/1.png").write_bytes(b"other"), "in/a/1.png: changed"),
+        (lambda f: (f / "in/a/1.png").unlink(), "in/a/1.png: removed"),
+        (lambda f: storage.write_text(f / "in/a/2.png", "x"), "in/a/2.png: added"),
+        (lambda f: put_back(f / "in/a/1.png"), "in/a/1.png: written while it ran"),
+    ],
+)
+def test_a_photograph_that_changes_while_a_stage_runs_leaves_no_record(
+    photographs: Path, change: Callable[[Path], Any], words: str
+) -> None:
+    run = run_record.begin("01_data", str(photographs / "own.yaml"), dataset="micro_cars")
+    storage.write_text(run.out / "made.txt", "x")
+    change(photographs)
+    with pytest.raises(SourceChanged, match=f"its inputs changed while it ran: source .*{words}"):
+        run_record.finish(run, [run.out / "made.txt"])
+    assert not (run.out / "run.json").exists()
+
+
+def test_photographs_that_a_run_fetches_itself_are_in_its_key(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataStage, "fetches", True)
+    file = str(photographs / "own.yaml")
+    run = run_record.begin("01_data", file, dataset="micro_cars")
+    storage.write_image(photographs / "in/b/1.png", np.zeros((9, 9, 3), np.uint8))
+    storage.write_text(run.out / "made.txt", "x")
+    record = run_record.finish(run, [run.out / "made.txt"])
+    assert any(name.endswith("in/b/1.png") for name in record["key"]["sources"])
+    found = {s.job.name: s for s in status.states(run.config)}
+    assert found["data/micro_cars"].word == "current", found["data/micro_cars"].reasons
+
+
+def test_a_data_set_that_is_fetched_says_so() -> None:
+    for fetches in (True, False):
+        spec = registry.parse("d", {"source": "oxford_pets", "root": "r", "download": fetches})
+        assert DataStage(dataset="d", spec=spec, seed=1).fetches is fetches
+
+
+def test_an_edit_of_the_parameter_file_reaches_no_run_that_was_begun(
+    params_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = runner.prepare("01_data", str(params_file), ["dataset=micro_cars"])
+    frozen = runner.freeze(job.config, params_file.with_name("frozen.json"))
+    good = params_file.read_text()
+    params_file.write_text(good.replace("steps: 2", "steps: 9999"))
+    monkeypatch.setenv("VARIREAL_CONFIG", str(frozen))
+    run = run_record.begin("01_data", str(params_file), dataset="micro_cars")
+    assert run.config.classify.steps == 2 and run.config.file == str(params_file)
+    again = runner.prepare("01_data", str(params_file), ["dataset=micro_cars"], frozen=frozen)
+    assert again.config == job.config
+    assert study._edited(job.config, str(params_file), []).startswith(f"{params_file} was edited")
+    params_file.write_text(good)
+    assert study._edited(job.config, str(params_file), []) == ""

@@ -388,13 +388,49 @@ def test_lost_files_and_damaged_records_are_named_and_run_again(study: StudyConf
     (paths.results / "run.json").write_text("cut in hal")
     found = {s.job.name: s for s in status.states(study)}
     assert found["guidance/mine"].word == "missing"
-    assert found["guidance/mine"].reasons == ["1 of its files are gone, as guidance/mine/made.txt"]
+    assert found["guidance/mine"].reasons == [
+        "1 of its files are gone or changed, as guidance/mine/made.txt"
+    ]
     assert found["results"].word == "missing" and "cannot be read" in found["results"].reasons[0]
     status.settle(list(found.values()))
     assert not (paths.guidance("mine") / "run.json").exists()
     assert not (paths.results / "run.json").exists()
     assert (paths.data("mine") / "run.json").exists()
     assert stale(study) == downstream(study, {"guidance/mine", "results"})
+
+
+@pytest.mark.parametrize("text", ["", "other"])
+def test_an_output_that_is_empty_or_was_changed_since_is_made_again(
+    study: StudyConfig, text: str
+) -> None:
+    made = study.paths.guidance("mine") / "made.txt"
+    made.write_text(text)
+    line = next(x for x in status.lines(status.states(study)) if x.startswith("03_guidance"))
+    assert "1 of its files are gone or changed, as guidance/mine/made.txt" in line
+    assert stale(study) == downstream(study, {"guidance/mine"})
+    made.write_text("x")  # put back: as recorded, though its time is another
+    assert stale(study) == set()
+
+
+def test_a_cut_notebook_is_named_with_how_to_get_it_back(study: StudyConfig) -> None:
+    path = Path("notebooks/03_guidance.ipynb")
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ParameterError, match="git checkout -- notebooks/03_guidance.ipynb"):
+        status.states(study)
+
+
+def test_votes_are_a_source_of_the_phrases_also_in_a_copied_study(
+    home: Path, study: StudyConfig
+) -> None:
+    storage.write_text(study.paths.votes("mine") / "votes-ann.json", "{}")
+    assert stale(study) == downstream(study, {"attributes/mine"})
+    found = {s.job.name: s for s in status.states(study)}
+    line = "source attributes/mine/votes/votes-ann.json: added"
+    assert found["attributes/mine"].reasons == [line]
+    for job in stages.jobs(study):
+        make(job)
+    shutil.copytree(study.paths.root, home / "runs/copy")
+    assert stale(checked(base(home) | {"study": "copy"}, "copy")) == set()
 
 
 def test_a_record_without_a_key_is_stale(study: StudyConfig) -> None:

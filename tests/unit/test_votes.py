@@ -272,3 +272,12 @@ def test_what_a_browser_downloads_is_what_we_read(tmp_path, table):
         read = human_votes.read([tmp_path / name], table)
         assert set(read["voter"]) == {"J\u00f6rg 2"} and set(read["vote"]) == {"infeasible"}
         assert set(read["item"]) == set(table.loc[table["phrase"] != "lime", "item"])
+
+
+@pytest.mark.parametrize("twin", ["Ann ", "ANN", "ann\u00a0", "\uff41nn"])
+def test_one_voter_in_other_letters_votes_once(tmp_path, table, twin):
+    cast(tmp_path, table, "ann", {"red": F})
+    path = cast(tmp_path, table, "other", {"red": N})
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"voter": twin}))
+    with pytest.raises(VoteError, match="voted .* already|wanted 1 to 40 letters"):
+        human_votes.read(human_votes.files(tmp_path), table)

@@ -24,7 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from . import storage
+from . import storage, walk
+from .code import CodeDigests
 from .config_base import Settings, content, flattened
 from .device import device_name, precision_name
 
@@ -35,13 +36,22 @@ if TYPE_CHECKING:
     from .study_paths import StudyPaths
 
 SETTLED = 2.0  # seconds after which a file's time tells a later change from an earlier one
-CACHE = ".digests.json"
+CACHE, CODE_CACHE = ".digests.json", ".code.json"
+
+
+class SourceChanged(RuntimeError):
+    """A source, a cell or a module that changed while a stage ran; the message names it."""
 
 
 class StageSettings(Settings, ABC):
     """What the results of one stage depend on; a stage subclasses it with its own fields."""
 
     computes: ClassVar[bool] = True  # False: neither precision nor device changes a result
+
+    @property
+    def fetches(self) -> bool:
+        """Whether a run may bring sources that were not there when it began."""
+        return False
 
     @classmethod
     @abstractmethod
@@ -58,6 +68,7 @@ class SourceDigests:
     def __init__(self, file: Path):
         self.file, self._new = Path(file), False
         self._known: dict[str, list] = self._read()
+        self.code = CodeDigests(self.file.with_name(CODE_CACHE))
 
     def _read(self) -> dict[str, list]:
         try:
@@ -89,15 +100,16 @@ class SourceDigests:
 
 @dataclass(frozen=True)
 class Key:
-    """What makes a stage run again. settings: dotted key -> value; sources: path -> sha256;
-    notebook: sha256 of its cells; precision and device: as resolved, "" where a stage does not
-    compute with them."""
+    """What makes a stage run again. settings: dotted key -> value; sources: path -> sha256, a path
+    below the study as seen from there; notebook: sha256 of its cells; precision and device: as
+    resolved, "" where a stage does not compute with them; code: module -> digest (code.py)."""
 
     settings: dict[str, Any]
     sources: dict[str, str]
     notebook: str
     precision: str
     device: str
+    code: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -107,10 +119,11 @@ class Key:
         computes = settings.computes
         return cls(
             settings=flattened(content(settings)),
-            sources=digests.of(settings.source_files()),
+            sources=named(digests.of(settings.source_files()), config.paths.root),
             notebook=storage.notebook_digest(notebook) if notebook.is_file() else "",
             precision=precision_name(config.precision, config.device) if computes else "",
             device=device_name(config.device) if computes else "",
+            code=digests.code.of(notebook, type(settings).__module__),
         )
 
     @classmethod
@@ -140,15 +153,37 @@ class Key:
         for name in sorted({*self.sources, *old.sources}):
             before, after = old.sources.get(name), self.sources.get(name)
             if before != after:
-                how = "removed" if after is None else "added" if before is None else "changed"
-                out.append(f"source {name}: {how}")
+                out.append(f"source {name}: {_how(before, after)}")
         if self.notebook != old.notebook:
             out.append("notebook changed")
+        out += self.code_changes(old)
         for name in ("precision", "device"):
             before, after = getattr(old, name), getattr(self, name)
             if before != after:
                 out.append(f"{name}: {before} -> {after}")
         return out
+
+    def code_changes(self, old: Key) -> list[str]:
+        """The modules that differ from an older key, a line each."""
+        if self.code and not old.code:
+            return ["code: not recorded, made by an earlier version"]
+        return [
+            f"code {name}: {_how(old.code.get(name), self.code.get(name))}"
+            for name in sorted({*self.code, *old.code})
+            if self.code.get(name) != old.code.get(name)
+        ]
+
+
+def _how(before: str | None, after: str | None) -> str:
+    return "removed" if after is None else "added" if before is None else "changed"
+
+
+def named(sources: dict[str, str], root: Path) -> dict[str, str]:
+    """The sources, with those below a study's folder named as seen from there, so that a copied
+    study has the keys of the first."""
+    return {
+        (walk.inside(Path(name), root) or name): value for name, value in sorted(sources.items())
+    }
 
 
 S = TypeVar("S", bound=StageSettings)
@@ -157,7 +192,7 @@ S = TypeVar("S", bound=StageSettings)
 @dataclass(frozen=True)
 class Run(Generic[S]):
     """One run of a stage. out: the folder where run.json will be written; seed: of this
-    run, for what has no seed of its own."""
+    run, for what has no seed of its own; key: as it was when the run began."""
 
     stage: str
     settings: S
@@ -168,6 +203,7 @@ class Run(Generic[S]):
     dtype: torch.dtype
     target: dict[str, Any]
     started: float = field(default_factory=time.time)
+    key: Key | None = None  # None: a notebook that is no stage
 
     @property
     def study(self) -> Path:
@@ -178,13 +214,20 @@ class Run(Generic[S]):
         """What files of this run depend on beside those of the study: settings, the bytes of the
         sources that they name, precision and device. A file made earlier under the same is kept.
 
-        settings: those that the files depend on; None for the whole slice.
+        settings: those that the files depend on; None for the whole slice. Raises SourceChanged
+        where a source is not as it was when the run began: call it once they have been loaded.
         """
         used = self.settings if settings is None else settings
         digests = SourceDigests(self.paths.root.parent / CACHE)
+        sources = named(digests.of(used.source_files()), self.paths.root)
+        begun = self.key.sources if self.key else sources
+        other = [name for name, value in sources.items() if begun.get(name, value) != value]
+        if other:
+            raise SourceChanged(f"{other[0]} changed while {self.stage} ran; run it again")
         return {
             "settings": content(used),
-            "sources": digests.of(used.source_files()),
+            "code": self.key.code if self.key else {},
+            "sources": sources,
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
         }

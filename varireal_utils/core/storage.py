@@ -73,6 +73,20 @@ def unslug(text: str) -> str:
     return out.decode("utf-8", "surrogatepass")
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is text in UTF-8; a file's name may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    """A name as text: bytes that are no UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`; renamed over it when the block ends well, else removed."""
@@ -200,14 +214,26 @@ def sha256_json(value: Any) -> str:
     return sha256_bytes(to_json(value).encode())
 
 
+def notebook_cells(path: str | Path) -> list[dict[str, Any]]:
+    """The cells of a notebook. Raises ValueError that says how to get a damaged one back."""
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+        return [{**cell, "source": "".join(cell["source"])} for cell in cells]
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path}: no whole notebook ({type(error).__name__}: {error}); take it back from the "
+            f"repository: git checkout -- {path}"
+        ) from error
+
+
 def notebook_digest(path: str | Path) -> str:
     """sha256 of a notebook's cell types and sources; outputs and metadata do not count."""
-    cells = read_json(path)["cells"]
+    cells = notebook_cells(path)
     return sha256_json(
         [
             [
                 c["cell_type"],
-                "".join(c["source"]),
+                c["source"],
                 "parameters" in c.get("metadata", {}).get("tags", []),
             ]
             for c in cells

@@ -44,6 +44,10 @@ class StudyPaths:
         """Folder of a data set's phrases and votes."""
         return self.root / "attributes" / slug(dataset)
 
+    def votes(self, dataset: str) -> Path:
+        """Folder of the votes that people sent back."""
+        return self.attributes(dataset) / "votes"
+
     def phrase_bank(self, dataset: str) -> Path:
         """bank.json: the phrases that its edits ask for."""
         return self.attributes(dataset) / "bank.json"

@@ -73,13 +73,14 @@ def load(
     if not rows:
         raise DatasetError(
             f"datasets.{name}: no image could be read from {spec.place()}; "
-            f"{len(skipped)} files skipped, first: {skipped[:1]}; check the path "
+            f"{len(skipped)} files skipped, first: {ascii(skipped[:1])}; check the path "
             "and the *_per_class keys"
         )
     rows.sort(key=lambda r: (SPLITS.index(r["split"]), r["image_id"]))
     table = pd.DataFrame(rows)
     more = [c for c in table if c not in COLUMNS]
-    return table[[*COLUMNS, *more]], pd.DataFrame(skipped, columns=["file", "reason"])
+    rows_skipped = [{key: storage.shown(text) for key, text in row.items()} for row in skipped]
+    return table[[*COLUMNS, *more]], pd.DataFrame(rows_skipped, columns=["file", "reason"])
 
 
 def _drawn(drawing: Drawing, folder: Path, study: Path) -> dict[str, Any]:

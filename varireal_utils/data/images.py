@@ -18,6 +18,9 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
+MAX_BYTES = 4 * MAX_PIXELS  # of a picture in memory, whatever its depth
+# bytes a pixel, as decoded and as the RGB that becomes of it
+DEPTH = {"1": 4, "L": 4, "P": 4, "LA": 5, "RGB": 3, "I;16": 6, "I;16B": 6, "I;16L": 6}
 _ORIENTATION = 0x0112
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -110,8 +113,7 @@ def _decode(path: Path, load: bool = True) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data))
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+            _bound(picture)
             if load:
                 picture.load()
     except UnidentifiedImageError as error:
@@ -120,12 +122,24 @@ def _decode(path: Path, load: bool = True) -> Image.Image:
             f"(it starts with {data[:8]!r})"
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageProblem(
-            f"{path}: more than {MAX_PIXELS:,} pixels, a decompression bomb? Scale it down first"
-        ) from error
+        said = str(error) or f"more than {MAX_PIXELS:,} pixels"
+        raise ImageProblem(f"{path}: {said}, a decompression bomb? Scale it down first") from error
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise ImageProblem(f"{path}: truncated or damaged: {error}") from error
     return picture
+
+
+def _bound(picture: Image.Image) -> None:
+    """Refuse what would not fit once it is decoded. Raises DecompressionBombError."""
+    count = picture.width * picture.height
+    if count > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    size = count * DEPTH.get(picture.mode, 8)
+    if size > MAX_BYTES:
+        raise Image.DecompressionBombError(
+            f"{_by(picture.size)} pixels of mode {picture.mode}, {size:,} bytes where "
+            f"{MAX_BYTES:,} are taken"
+        )
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -183,8 +197,8 @@ def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 def _eight_bits(picture: Image.Image, path: Path) -> np.ndarray:
     """16-bit or real-valued grey as (H, W) uint8: 0..65535 and 0..1 are stretched to 0..255."""
-    values = np.asarray(picture).astype(np.float64)
-    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+    values = np.asarray(picture)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (np.isfinite([low, high]).all() and low >= 0 and high <= 65535):
         raise ImageProblem(
             f"{path}: grey values from {low:g} to {high:g} have no known scale; "
@@ -194,7 +208,10 @@ def _eight_bits(picture: Image.Image, path: Path) -> np.ndarray:
         top = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
     else:
         top = 65535.0
-    return np.rint(values * (255.0 / top)).astype(np.uint8)
+    out = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # by rows: real numbers take eight times the room
+        out[row] = np.rint(line.astype(np.float64) * (255.0 / top))
+    return out
 
 
 def _object(picture: Image.Image, path: Path) -> np.ndarray:

@@ -109,7 +109,9 @@ def entries(name: str, spec: DataSetSpec, skipped: Skipped) -> list[Entry]:
         raise DatasetError(f"datasets.{name}: source {spec.source} draws its pictures itself")
     kept: dict[str, Entry] = {}
     for entry in read(name, spec, skipped):
-        if kept.setdefault(entry.image_id, entry) is not entry:
+        if not all(map(storage.is_text, (entry.image_id, entry.class_name, str(entry.file)))):
+            skipped.append({"file": entry.image_id, "reason": "its name is not UTF-8; rename it"})
+        elif kept.setdefault(entry.image_id, entry) is not entry:
             skipped.append(
                 {"file": entry.image_id, "reason": "listed twice; its first line counts"}
             )

@@ -26,6 +26,11 @@ class DataStage(StageSettings):
         name = target["dataset"]
         return cls(dataset=name, spec=registry.of_study(config, name), seed=config.seed)
 
+    @property
+    def fetches(self) -> bool:
+        """Whether a run downloads photographs that were not there when it began."""
+        return bool(getattr(self.spec, "download", False))
+
     def source_files(self) -> list[Path]:
         """Photographs, masks and lists that the data set reads."""
         return registry.source_files(self.dataset, self.spec)

@@ -15,6 +15,7 @@ from the adapters as stored.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -82,9 +83,10 @@ def make(
     """
     settings = run.settings
     shots = few_shot(table, settings.datadream.shots, settings.seed)
-    _forget_other_settings(run, shots)
-    storage.write_table(run.out / "few_shot.csv", shots[["image_id", "class_name", "sha256"]])
     pipe = sampling.load(settings.models, run.device)
+    _forget_other_settings(run, shots)
+    _forget_damaged(run)
+    storage.write_table(run.out / "few_shot.csv", shots[["image_id", "class_name", "sha256"]])
     losses: dict[str, list[float]] = {}
     if settings.variant in BASELINES:
         samples = _baseline(run, pipe, shots)
@@ -100,7 +102,7 @@ def make(
 def _adapter(run: Run[DataDreamStage], pipe: Any, group: str, rows: pd.DataFrame) -> list[float]:
     """Train the adapter of a group of shots, unless it is there; its losses."""
     settings, out = run.settings, _adapter_dir(run, group)
-    if not (out / "losses.json").exists():
+    if not (out / "losses.json").exists() or not (out / adapters.WEIGHTS).exists():
         shots = adapters.Shots.of(
             rows, lambda p: storage.read_image(run.study / p), settings.datadream.template
         )
@@ -161,6 +163,24 @@ def _forget_other_settings(run: Run[DataDreamStage], shots: pd.DataFrame) -> Non
     for old in [*run.out.glob("adapters/*/*"), *run.out.glob("images/*.png")]:
         old.unlink()
     storage.write_json(path, stamp)
+
+
+def _forget_damaged(run: Run[DataDreamStage]) -> None:
+    """Remove images and adapters that are not as a finished run left them, to be made again."""
+    table = run.out / "samples.parquet"
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):  # no finished run, or its table is damaged
+        kept = storage.read_table(table)
+        known = dict(zip(kept["path"], kept["sha256"], strict=True))
+        digests = set(kept["adapter"])
+        for weights in run.out.glob(f"adapters/*/{adapters.WEIGHTS}"):
+            if storage.sha256_file(weights) not in digests:
+                weights.unlink()
+    for picture in sorted((run.out / "images").glob("*.png")):
+        name = picture.relative_to(run.study).as_posix()
+        empty = picture.stat().st_size == 0
+        if empty or known.get(name, "") not in ("", storage.sha256_file(picture)):
+            picture.unlink()
 
 
 def _probability(run: Run[DataDreamStage], samples: pd.DataFrame) -> np.ndarray:

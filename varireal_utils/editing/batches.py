@@ -62,6 +62,34 @@ class Batches:
             if old != self.batch_dir:
                 shutil.rmtree(old, ignore_errors=True)
 
+    def remove_damaged(self, study: Path, variants: int) -> int:
+        """Remove those finished batches that are not as they were left, so that they are made
+        again: a table that cannot be read, an image or a prior that is gone, empty or changed.
+
+        variants: priors of a phrase, 0 where the arm generates none. Returns how many.
+        """
+        removed = 0
+        for number in self.batch_ids:
+            if self.finished(number) and not self._is_whole(number, study, variants):
+                self.file(number).unlink()
+                removed += 1
+        return removed
+
+    def _is_whole(self, number: int, study: Path, variants: int) -> bool:
+        try:
+            rows = storage.read_table(self.file(number))
+            priors = {
+                self.arm_dir / prior_file(p, v) for p in rows["phrase"] for v in range(variants)
+            }
+            for prior in priors:
+                storage.read_image(prior)
+            return all(
+                storage.sha256_file(study / str(path)) == digest
+                for path, digest in zip(rows["path"], rows["sha256"], strict=True)
+            )
+        except (OSError, ValueError, KeyError):
+            return False
+
     def stored_priors(
         self, phrases: Iterable[str], variants: int
     ) -> dict[tuple[str, int], np.ndarray]:

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import re
+import unicodedata
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def read(paths: list[Path], table: pd.DataFrame) -> pd.DataFrame:
         found = _from_json(path, text) if path.suffix == ".json" else _from_csv(path, text)
         for row in found:
             _check(path, row, table)
-            key = (row["voter"], row["item"])
+            key = (_same(row["voter"]), row["item"])
             if key in where:
                 raise VoteError(
                     f"{path}: {row['voter']!r} voted on {row['item']} already, in "
@@ -141,6 +142,11 @@ def read(paths: list[Path], table: pd.DataFrame) -> pd.DataFrame:
             where[key] = path
             rows.append(row)
     return pd.DataFrame(rows, columns=["voter", "item", "vote"])
+
+
+def _same(voter: str) -> str:
+    """A voter's name as "Ann", "ann " and other Unicode forms of it have it in common."""
+    return " ".join(unicodedata.normalize("NFKC", voter).casefold().split())
 
 
 def _from_json(path: Path, text: str) -> list[dict[str, Any]]:

@@ -229,7 +229,11 @@ def propose(
         model, task, _messages(text), schema, proposal_faults, folder, attempts
     )
     lists = {arm: [_said(p) for p in answer[arm]] for arm in ARMS}
-    return lists, {_said(p): p["rgb"] for arm in ARMS for p in answer[arm] if colored}, row
+    return (
+        lists,
+        {_said(p): [int(v) for v in p["rgb"]] for arm in ARMS for p in answer[arm] if colored},
+        row,
+    )
 
 
 def proposal_faults(answer: dict[str, list]) -> list[str]:

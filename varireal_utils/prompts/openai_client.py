@@ -11,11 +11,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import re
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,7 @@ from ..data.transfer import retry_after
 Message = dict[str, str]
 AGAIN = (408, 429, 500, 502, 503, 504, 529)  # what a server may say in passing
 PATIENCE = 600  # seconds that a Retry-After may ask for
+GRACE = 0.5  # seconds in which a time-out of the socket itself comes first
 MOST = 4_000_000  # bytes of an answer
 BOUNDS = ("minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "x-pattern")
 _pause = time.sleep
@@ -76,7 +80,7 @@ def ask(spec: Endpoint, messages: list[Message], schema: dict[str, Any]) -> Repl
     for number in range(1, tries + 1):
         wait = 0.0
         try:
-            answer = _post(spec, body)
+            answer = _within(spec.timeout, _post, spec, body)
             return _read(spec, answer, time.monotonic() - began, number)
         except urllib.error.HTTPError as error:
             wait, problem = retry_after(error.headers.get("Retry-After")), _told(spec, error)
@@ -128,6 +132,27 @@ def _hide(spec: Endpoint, text: str) -> str:
     for form in {key, json.dumps(key)[1:-1], key.replace("/", "\\/")} - {""}:
         text = text.replace(form, "[key]")
     return text
+
+
+def _within(seconds: float, work: Callable[..., str], *given: Any) -> str:
+    """The answer of `work`, given up after so many seconds: a socket's own limit begins anew with
+    each byte, so a server that drips its headers would hold it for ever. Raises TimeoutError."""
+    answers: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            answers.put((work(*given), None))
+        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+            answers.put(("", error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds + GRACE)
+    except queue.Empty:
+        raise TimeoutError(f"the answer took longer than {seconds:g} seconds") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def _post(spec: Endpoint, body: dict[str, Any]) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from ..core.config import Prompts, StudyConfig
-from ..core.config_base import SOURCE_FILE
+from ..core.config_base import EXECUTION, SOURCE_FILE
 from ..core.config_prompts import LlmPrompts, LocalModel
 from ..core.stage import StageSettings
+from ..core.study_paths import StudyPaths
 from ..data import registry
+from . import human_votes
 
 
 class AttributesStage(StageSettings):
-    """prompts: a phrase file, or what a language model is asked for; family: whose phrases of the
-    file; protocol: controlled makes both arms equally long; seed: of draws and of the ballot."""
+    """root: the study's folder, where votes lie; prompts: a phrase file, or what a language model
+    is asked for; family: whose phrases of the file; protocol: controlled makes both arms equally
+    long; seed: of draws and of the ballot."""
 
+    root: Annotated[str, EXECUTION] = ""
     dataset: str
     family: str
     attributes: list[str]
@@ -29,6 +34,11 @@ class AttributesStage(StageSettings):
             isinstance(model, LocalModel) for model in (self.prompts.model, self.prompts.judge)
         )
 
+    def source_files(self) -> list[Path]:
+        """Phrase files, and the votes that people sent back."""
+        votes = human_votes.files(StudyPaths(Path(self.root)).votes(self.dataset))
+        return sorted({*super().source_files(), *votes})
+
     @property
     def controlled(self) -> bool:
         """Whether both arms draw from equally long lists."""
@@ -39,6 +49,7 @@ class AttributesStage(StageSettings):
         """The slice of data set `target["dataset"]`."""
         name = target["dataset"]
         return cls(
+            root=config.paths.root.as_posix(),
             dataset=name,
             family=registry.of_study(config, name).phrase_family(name),
             attributes=config.attributes,

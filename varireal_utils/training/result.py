@@ -10,6 +10,9 @@ import pandas as pd
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from ..core import storage
+
+SUMS = "files.json"  # name -> sha256, of a finished training
 BINS = 15  # of confidence, as Guo et al. 2017
 
 
@@ -17,6 +20,22 @@ def files(out: Path) -> list[Path]:
     """What a training left in its folder: predictions, metrics, and the adapter or network."""
     return sorted(
         p for p in Path(out).iterdir() if p.is_file() and not p.name.startswith((".", "checkpoint"))
+    )
+
+
+def write_sums(out: Path) -> None:
+    """Write the digests of what a training left in its folder, before its metrics."""
+    left = [p for p in files(out) if p.name not in (SUMS, "metrics.json")]
+    storage.write_json(out / SUMS, {p.name: storage.sha256_file(p) for p in left})
+
+
+def is_whole(out: Path) -> bool:
+    """Whether every file of a finished training is as it left it. Raises OSError, ValueError where
+    its digests cannot be read."""
+    kept = storage.read_json(out / SUMS)
+    return all(
+        (out / name).is_file() and storage.sha256_file(out / name) == digest
+        for name, digest in kept.items()
     )
 
 

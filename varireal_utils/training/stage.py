@@ -9,6 +9,7 @@ the configuration names are read, whatever else lies in the study's folder.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,18 +125,18 @@ def train_and_test(
     """
     settings, dataset = run.settings, run.target["dataset"]
     out, spec = run.paths.classify(dataset, recipe, seed), settings.classifier
+    rows = training_set(settings, recipe, data)
+    val, test = (data.images[data.images["split"] == s] for s in ("val", "test"))
+    names = data.images.drop_duplicates("label").sort_values("label")["class_name"].tolist()
+    net = classifiers.load(spec, names, settings.training.templates, run.device)
     training = Training(
         root=run.paths.root,
         out=out,
         seed=seed,
         dtype=run.dtype,
         workers=_workers(run.device, workers),
-        rests_on=storage.sha256_json(run.rests_on(spec)),
+        rests_on=storage.sha256_json(run.rests_on(spec)),  # once the weights have been loaded
     )
-    rows = training_set(settings, recipe, data)
-    val, test = (data.images[data.images["split"] == s] for s in ("val", "test"))
-    names = data.images.drop_duplicates("label").sort_values("label")["class_name"].tolist()
-    net = classifiers.load(spec, names, settings.training.templates, run.device)
     of = fingerprint([rows, val, test], training, settings.training, net.identity())
     if (old := _finished_result(out, of)) is not None:
         return old
@@ -155,17 +156,19 @@ def train_and_test(
         "fingerprint": of,
         **rows.attrs,
     }
+    result.write_sums(out)
     storage.write_json(out / "metrics.json", content)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return content
 
 
 def _finished_result(out: Path, of: str) -> dict[str, Any] | None:
-    """The metrics of an earlier training with this fingerprint; another's are removed."""
+    """The metrics of an earlier training with this fingerprint whose files are all as it left
+    them; another's are removed."""
     file = out / "metrics.json"
-    if file.is_file() and (out / "predictions.parquet").is_file():
+    with contextlib.suppress(OSError, ValueError):  # absent or damaged: trained again
         old = storage.read_json(file)
-        if old.get("fingerprint") == of:
+        if old.get("fingerprint") == of and result.is_whole(out):
             return old
     file.unlink(missing_ok=True)
     return None

@@ -7,10 +7,12 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..core.config import StudyConfig
 from . import stages
-from .runner import configured
+from .runner import configured, split_settings, thawed
 from .stages import Job
 
 JOB_THREADS = 8  # of an editing or training job on a cluster; a profile's set-threads changes it
@@ -20,11 +22,16 @@ class Graph:
     """The jobs of a study by their folder below the study's."""
 
     def __init__(self, settings: Mapping[str, Any]):
-        """settings: Snakemake's `config`: params, settings, notebooks, and threads of a job where
-        jobs run on this machine."""
+        """settings: Snakemake's `config`: params, settings, notebooks, frozen, the configuration
+        as the driver read it, and threads of a job where jobs run on this machine."""
         self.params = settings.get("params", "params/micro.yaml")
         self.notebooks = settings.get("notebooks", "notebooks")
-        self.config, self.overrides = configured(self.params, settings.get("settings", []))
+        self.frozen, words = settings.get("frozen", ""), settings.get("settings", [])
+        if self.frozen:
+            self.config = thawed(Path(self.frozen), self.params)
+            self.overrides = split_settings(words, {}, StudyConfig.model_fields, self.params)[1]
+        else:
+            self.config, self.overrides = configured(self.params, words)
         self.root = self.config.paths.root.as_posix()
         self.jobs = {job.name: job for job in stages.jobs(self.config)}
         self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
@@ -49,4 +56,4 @@ class Graph:
 
     def command(self, name: str) -> str:
         """The shell command of a job."""
-        return self.jobs[name].command(self.params, self.overrides, self.notebooks)
+        return self.jobs[name].command(self.params, self.overrides, self.notebooks, self.frozen)

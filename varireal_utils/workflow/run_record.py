@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,7 @@ import torch
 
 from ..core import stage as core_stage
 from ..core import storage, walk
-from ..core.config import StudyConfig, load_config, written
+from ..core.config import StudyConfig, checked, load_config, written
 from ..core.cores import cores
 from ..core.device import (
     device_name,
@@ -31,7 +31,7 @@ from ..core.device import (
     precision_reason,
 )
 from ..core.seeds import seed_everything
-from ..core.stage import Key, S, SourceDigests, StageSettings
+from ..core.stage import Key, S, SourceChanged, SourceDigests, StageSettings
 from ..models import loaders
 from . import provenance, seal, stages, status
 
@@ -60,11 +60,11 @@ class NoSettings(StageSettings):
 class Run(core_stage.Run[S]):
     """A run in progress, with what its record will say of its start.
 
-    key: None for a notebook that is no stage; upstream: job -> sha256 of its record.
+    upstream: job -> sha256 of its record; stamps: path -> size, time and inode of each source.
     """
 
     config: StudyConfig
-    key: Key | None = None
+    stamps: dict[str, list[int]] = field(default_factory=dict)
     upstream: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,7 +90,7 @@ def begin(
     JupyterLab and in papermill. The key and the upstream records are those of this moment.
     """
     os.chdir(find_root())
-    config = load_config(params, overrides)
+    config = _configuration(params, overrides)
     job = stages.find(stage, config, target)
     folder = job.folder if job else config.paths.root / (out or stage)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +111,7 @@ def begin(
         target=target,
         config=config,
         key=job.key(_notebook(stage), digests) if job else None,
+        stamps=_stamps(job.settings()) if job else {},
         upstream=status.upstream_digests(job) if job else {},
     )
     settings = ", ".join(f"{k}={v}" for k, v in target.items())
@@ -120,6 +121,51 @@ def begin(
         f"{device_name(config.device)}, {precision_name(config.precision, config.device)}"
     )
     return run
+
+
+def _configuration(params: str, overrides: dict | None) -> StudyConfig:
+    """The configuration as the runner read it when the run began; in JupyterLab that of the file.
+
+    A parameter file that is edited while a study runs so changes none of its runs.
+    """
+    frozen = os.environ.get("VARIREAL_CONFIG")
+    return checked(storage.read_json(frozen), params) if frozen else load_config(params, overrides)
+
+
+def _stamps(settings: StageSettings) -> dict[str, list[int]]:
+    """Path -> size, time and inode of each source: a file put back while a run went on shows."""
+    stats = {str(path): path.stat() for path in settings.source_files()}
+    return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in stats.items()}
+
+
+def _unchanged(run: Run) -> Key | None:
+    """The key at the end of a run. Raises SourceChanged where it is not that of its beginning.
+
+    Sources that the run itself fetched are added to the key.
+    """
+    job = stages.find(run.stage, run.config, run.target)
+    if job is None or run.key is None:
+        return None
+    notebook = _notebook(run.stage)
+    now = job.key(notebook, SourceDigests(Path(run.config.runs_dir) / status.DIGESTS))
+    if "VARIREAL_NOTEBOOK" not in os.environ:  # JupyterLab saves a notebook while it runs
+        now = replace(now, notebook=run.key.notebook)
+    begun = run.key
+    if run.settings.fetches:
+        begun = replace(begun, sources=now.sources | begun.sources)
+    after = _stamps(run.settings)
+    changes = now.changes(begun) or [
+        f"source {name}: written while it ran"
+        for name, stamp in run.stamps.items()
+        if after.get(name) != stamp
+    ]
+    if changes:
+        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+        raise SourceChanged(
+            f"{run.stage}: its inputs changed while it ran: {changes[0]}{more}. Nothing is "
+            "recorded; run the same command again"
+        )
+    return now
 
 
 def _notebook(stage: str) -> Path:
@@ -132,17 +178,19 @@ def finish(
 ) -> dict:
     """Check that every output is there, hash, and write run.json last. Returns the record.
 
-    Raises FileNotFoundError that names each missing output; then no record is written.
+    Raises FileNotFoundError that names each missing output, SourceChanged where an input of the
+    run is not as it was at its beginning; then no record is written.
     """
     missing = [str(p) for p in outputs if not Path(p).is_file()]
     if missing:
         raise FileNotFoundError(f"{run.stage}: promised but not written: {', '.join(missing)}")
+    key = _unchanged(run)
     record = {
         "stage": run.stage,
         "run_id": os.environ.get("VARIREAL_RUN_ID", ""),
         "finished": True,
-        "notebook": run.key.notebook if run.key else "",
-        "key": run.key.record() if run.key else None,
+        "notebook": key.notebook if key else "",
+        "key": key.record() if key else None,
         "upstream": run.upstream,
         "package": _version("varireal_utils"),
         **git_state(),
@@ -153,7 +201,7 @@ def finish(
         "seed": run.seed,
         "inputs": digests(inputs, run.study),
         "outputs": digests(outputs, run.study),
-        "weights": _weights(run.key),
+        "weights": _weights(key),
         "metrics": metrics or {},
         **environment(run.config),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),

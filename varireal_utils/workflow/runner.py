@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import storage
-from ..core.config import ParameterError, StudyConfig, load_config
+from ..core.config import ParameterError, StudyConfig, checked, load_config, written
 from ..core.config_file import Loader
 from ..core.cores import thread_limit
 from . import provenance
@@ -54,7 +54,8 @@ class RunFailed(RuntimeError):
 class Job:
     """One notebook with checked arguments. executed: where the notebook goes when it has run.
 
-    is_stage: it has a `params` parameter, so it must write a record.
+    is_stage: it has a `params` parameter, so it must write a record; config: as it was read, which
+    the notebook's kernel takes, whatever becomes of the file.
     """
 
     stage: str
@@ -62,12 +63,17 @@ class Job:
     arguments: dict[str, Any]
     executed: Path
     is_stage: bool
+    config: StudyConfig | None = None
 
 
 def find_notebook(stage: str, folder: Path = Path("notebooks")) -> Path:
     """The file of a stage ("04_edit", or a path). Raises ParameterError with the nearest name."""
     path = Path(stage) if stage.endswith(".ipynb") else folder / f"{stage}.ipynb"
     if path.is_file():
+        try:
+            storage.notebook_cells(path)
+        except ValueError as error:
+            raise ParameterError(str(error)) from error
         return path
     known = sorted(p.stem for p in path.parent.glob("*.ipynb"))
     raise ParameterError(f"{path}: no such notebook{_nearest(path.stem, known)}")
@@ -77,7 +83,7 @@ def read_signature(notebook: Path) -> dict[str, str]:
     """Parameter name -> annotation, from the cell tagged "parameters", without running it."""
     tagged = [
         c
-        for c in storage.read_json(notebook)["cells"]
+        for c in storage.notebook_cells(notebook)
         if "parameters" in c.get("metadata", {}).get("tags", [])
     ]
     if len(tagged) != 1:
@@ -163,9 +169,16 @@ def _typed(key: str, text: str, kind: str, where: str) -> Any:
 
 
 def prepare(
-    stage: str, params: str | None, settings: list[str], notebooks: Path = Path("notebooks")
+    stage: str,
+    params: str | None,
+    settings: list[str],
+    notebooks: Path = Path("notebooks"),
+    frozen: Path | None = None,
 ) -> Job:
-    """Everything that can be checked before a kernel starts. Raises ParameterError."""
+    """Everything that can be checked before a kernel starts. Raises ParameterError.
+
+    frozen: the configuration as a study's driver read it; without it the parameter file is read.
+    """
     notebook = find_notebook(stage, notebooks)
     signature = read_signature(notebook)
     is_stage = "params" in signature
@@ -176,17 +189,31 @@ def prepare(
             notebook.stem, notebook, own, folder / executed_name(notebook.stem, own), is_stage
         )
     params = params or "params/micro.yaml"
-    load_config(params)  # an error of the file comes before one of the command line
+    if frozen is None:
+        load_config(params)  # an error of the file comes before one of the command line
     own, overrides = split_settings(settings, signature, StudyConfig.model_fields, str(notebook))
     overrides = own.pop("overrides", {}) | overrides
-    executed = load_config(params, overrides).paths.notebooks / executed_name(notebook.stem, own)
+    config = thawed(frozen, params) if frozen else load_config(params, overrides)
+    executed = config.paths.notebooks / executed_name(notebook.stem, own)
     return Job(
         notebook.stem,
         notebook,
         {"params": params, "overrides": overrides, **own},
         executed,
         is_stage,
+        config,
     )
+
+
+def freeze(config: StudyConfig, path: Path) -> Path:
+    """Write a configuration as it is now, for the runs of a study."""
+    storage.write_json(path, written(config))
+    return path
+
+
+def thawed(path: Path, file: str) -> StudyConfig:
+    """A configuration that `freeze` wrote. file: the parameter file that it is of."""
+    return checked(storage.read_json(path), file)
 
 
 def executed_name(stage: str, own: Mapping[str, Any]) -> str:
@@ -216,7 +243,7 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
     if not job.is_stage:
         book.cells.append(nbformat.v4.new_code_cell(_REACHED_END))
     run_id, started = uuid.uuid4().hex, time.monotonic()
-    with _kernel(run_id, job.notebook) as (kernel, pointer):
+    with _kernel(run_id, job) as (kernel, pointer):
         try:
             papermill.execute_notebook(
                 book,
@@ -252,7 +279,7 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
 
 
 @contextlib.contextmanager
-def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
+def _kernel(run_id: str, job: Job) -> Iterator[tuple[Any, Path]]:
     """A kernel manager for this interpreter, and the file into which record.finish writes.
 
     The kernel's name on this machine may be unknown or belong to another environment, so a folder
@@ -280,7 +307,7 @@ def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
             return clients[-1]
 
     clients: list[Any] = []
-    folder = _kernel_folder(run_id, notebook)
+    folder = _kernel_folder(run_id, job)
     kernel = Manager(
         kernel_name="python3",
         connection_file=str(folder / "k.json"),
@@ -297,7 +324,7 @@ def _kernel(run_id: str, notebook: Path) -> Iterator[tuple[Any, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kernel_folder(run_id: str, notebook: Path) -> Path:
+def _kernel_folder(run_id: str, job: Job) -> Path:
     """A new folder with the description of the kernel: this interpreter, told its run."""
     base = tempfile.gettempdir()  # a socket's path has 107 characters at most
     folder = Path(tempfile.mkdtemp(prefix="vr-", dir=base if len(base) < 60 else "/tmp"))
@@ -315,7 +342,12 @@ def _kernel_folder(run_id: str, notebook: Path) -> Path:
         "env": {
             "VARIREAL_RUN_ID": run_id,
             "VARIREAL_RUN_POINTER": str(folder / POINTER),
-            "VARIREAL_NOTEBOOK": str(notebook.resolve()),
+            "VARIREAL_NOTEBOOK": str(job.notebook.resolve()),
+            **(
+                {"VARIREAL_CONFIG": str(freeze(job.config, folder / "config.json"))}
+                if job.config
+                else {}
+            ),
             **{k: v for k, v in KEEPS.items() if k not in os.environ},
             **thread_limit(),
         },

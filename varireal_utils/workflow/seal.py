@@ -22,7 +22,7 @@ from typing import Any
 
 from ..core import storage, walk
 from ..core.config import StudyConfig, written
-from . import provenance, runner, stages
+from . import code_changes, provenance, runner, stages
 
 SEAL = "seal.json"
 
@@ -61,8 +61,15 @@ def write(config: StudyConfig) -> Path | None:
             "parameters": parameters,
             "jobs": jobs,
             "notebooks": books,
+            "accepted": _accepted(root),
         },
     )
+
+
+def _accepted(root: Path) -> str:
+    """Digest of the accepted changes of code; "" where there are none."""
+    path = code_changes.path_of(root)
+    return storage.sha256_file(path) if path.is_file() else ""
 
 
 def _notebooks(config: StudyConfig) -> Iterator[Path]:

@@ -115,10 +115,13 @@ class Job:
         """What makes it run again, on this machine."""
         return Key.of(self.settings(), self.config, notebook, digests)
 
-    def command(self, params: str, overrides: Mapping[str, Any], notebooks: str) -> str:
-        """The shell command that runs it."""
+    def command(
+        self, params: str, overrides: Mapping[str, Any], notebooks: str, frozen: str = ""
+    ) -> str:
+        """The shell command that runs it. frozen: the configuration as the driver read it."""
         words = [sys.executable, "-m", "varireal_utils", "run", self.stage.name]
         words += ["--notebooks", notebooks, "--params", params]
+        words += ["--frozen", frozen] if frozen else []
         if overrides:
             words += ["--set", f"overrides={json.dumps(overrides)}"]
         for key, value in self.given().items():

@@ -22,12 +22,13 @@ from typing import Any, Literal
 from ..core import storage
 from ..core.config import StudyConfig
 from ..core.stage import Key, SourceDigests
-from . import provenance, stages
+from . import code_changes, provenance, stages
 from .runner import find_notebook
 from .stages import Job
 
 ASIDE = ".run.stale.json"  # a record that is not true any more, beside where it was
 DIGESTS = ".digests.json"  # digests of sources, in runs_dir
+EMPTY = storage.sha256_bytes(b"")
 NO_KEY = "recorded by an earlier version, without a key"
 
 
@@ -64,46 +65,68 @@ def states(
     """
     digests = SourceDigests(Path(config.runs_dir) / DIGESTS)
     found: dict[str, State] = {}
+    look = _Look(Path(notebooks), digests, here, code_changes.read(config.paths.root))
     for job in stages.jobs(config):
-        found[job.name] = _state(job, found, Path(notebooks), digests, here)
+        found[job.name] = _state(job, found, look)
     for state in list(found.values()):
         for part in state.job.parts() if state.word == "current" else ():
             found[part.name] = State(part, "current")  # what it was needed for is there
     return list(found.values())
 
 
-def _state(
-    job: Job, before: dict[str, State], notebooks: Path, digests: SourceDigests, here: bool
-) -> State:
+@dataclass(frozen=True)
+class _Look:
+    """What a state is judged by. accepted: changes of code (code_changes.read)."""
+
+    notebooks: Path
+    digests: SourceDigests
+    here: bool
+    accepted: list[dict[str, Any]]
+
+
+def _state(job: Job, before: dict[str, State], look: _Look) -> State:
     places = [p for p in (job.record, set_aside(job.record)) if p.is_file()]
     if not places:
         return State(job, "never run")
     state = State(job, "stale", [], places[0])
     try:
         record = provenance.read(places[0])
-        lost = _lost(record, job)
+        lost = _lost(record, job, places[0], look.digests)
     except (ValueError, KeyError, TypeError, OSError) as error:
         return replace(
             state, word="missing", reasons=[f"its record cannot be read ({type(error).__name__})"]
         )
     if lost:
-        return replace(
-            state, word="missing", reasons=[f"{len(lost)} of its files are gone, as {lost[0]}"]
-        )
+        reason = f"{len(lost)} of its files are gone or changed, as {lost[0]}"
+        return replace(state, word="missing", reasons=[reason])
     old = Key.from_record(record.get("key"))
     if old is None:
         return replace(state, reasons=[NO_KEY])
-    key = job.key(find_notebook(job.stage.name, notebooks), digests)
-    if not here:
+    old = code_changes.effective(look.accepted, old, job.name, places[0])
+    key = job.key(find_notebook(job.stage.name, look.notebooks), look.digests)
+    if not look.here:
         key = _elsewhere(key, old, job.config)
     reasons = [*key.changes(old), *_upstream_changes(job, record.get("upstream"), before)]
     return replace(state, word="stale" if reasons else "current", reasons=reasons)
 
 
-def _lost(record: dict[str, Any], job: Job) -> list[str]:
-    """The outputs of a record that are not there."""
-    root = job.config.paths.root
-    return [n for n in record["outputs"] if not (root / n).exists() and not Path(n).exists()]
+def _lost(record: dict[str, Any], job: Job, place: Path, digests: SourceDigests) -> list[str]:
+    """The outputs of a record that are not there, are empty, or have been written since it was and
+    hold something else."""
+    root, out, newer = job.config.paths.root, [], {}
+    written = place.stat().st_mtime_ns
+    for name, wanted in record["outputs"].items():
+        path = root / name if (root / name).exists() else Path(name)
+        stat = path.stat() if path.is_file() else None
+        if stat is None or (stat.st_size == 0 and wanted != EMPTY):
+            out.append(name)
+        elif stat.st_mtime_ns > written:
+            newer[path.as_posix()] = (name, wanted)
+    for path_name, digest in digests.of(map(Path, newer)).items():
+        name, wanted = newer[path_name]
+        if digest != wanted:
+            out.append(name)
+    return sorted(out)
 
 
 def _elsewhere(key: Key, old: Key, config: StudyConfig) -> Key:

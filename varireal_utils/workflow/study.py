@@ -9,17 +9,18 @@ has not changed and whose upstream jobs have not run again does not run again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
+import sys
 import threading
 from pathlib import Path
 
-from ..core.config import ParameterError
+from ..core.config import ParameterError, StudyConfig, written
 from ..core.cores import cores as available_cores
+from ..core.stage import SourceDigests
+from . import code_changes, runner, seal, status
 from . import plan as planning
-from . import seal, status
 from .completeness import complete
 from .lock import StudyBusy, end_with_reader, lock
 from .runner import configured
@@ -27,6 +28,8 @@ from .summary import summary
 
 __all__ = ["LOCAL", "StudyBusy", "drive", "plan"]
 LOCAL = "profiles/default"
+FROZEN = ".parameters.json"  # the configuration as the driver read it, below the study's folder
+TURNS = 3  # how often inputs may change before the driver gives up
 
 
 def drive(
@@ -48,31 +51,88 @@ def drive(
             f"--profile {profile}: no config.yaml there; the repository has "
             f"{LOCAL} and profiles/slurm"
         )
-    folder = config.paths.root
-    with contextlib.nullcontext() if dry else lock(folder):
-        found = status.states(config, notebooks, here=profile == LOCAL)
-        if not dry:
-            print("\n".join(status.lines(found)), flush=True)
-            status.settle(found)
-            seal.remove(folder)
-        words = ["--profile", profile, "--nolock"]
-        count = cores or (available_cores() if profile == LOCAL else None)
-        words += ["--cores", str(count)] if count else []
-        words += ["--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}"]
-        words += [f"notebooks={json.dumps(str(notebooks))}"]
-        words += [f"threads={count}"] if profile == LOCAL else []
-        code = _snakemake([*words, *_forced(found)] if dry else words)
-        if code == 0 and not dry:
-            seal.write(config)
-    if not dry:
-        print(
-            summary(folder)
-            if code == 0
-            else f"study {config.study} stopped before its end. What was done stays; the same "
-            "command goes on from there.",
-            flush=True,
-        )
+    words = ["--profile", profile, "--nolock"]
+    count = cores or (available_cores() if profile == LOCAL else None)
+    words += ["--cores", str(count)] if count else []
+    words += ["--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}"]
+    words += [f"notebooks={json.dumps(str(notebooks))}"]
+    words += [f"threads={count}"] if profile == LOCAL else []
+    here = profile == LOCAL
+    if dry:
+        return _snakemake([*words, *_forced(status.states(config, notebooks, here))])
+    with lock(config.paths.root):
+        frozen = runner.freeze(config, config.paths.root / FROZEN)
+        code = _run(config, notebooks, here, [*words, f"frozen={json.dumps(str(frozen))}"])
+    print(
+        summary(config.paths.root)
+        if code == 0
+        else f"study {config.study} stopped before its end. What was done stays; the same "
+        "command goes on from there.",
+        flush=True,
+    )
+    if changed := _edited(config, file, settings):
+        print(changed, flush=True)
     return code
+
+
+def _run(config: StudyConfig, notebooks: str, here: bool, words: list[str]) -> int:
+    """Run the graph until every job is current, then seal the study; Snakemake's exit code.
+
+    An input that changes while the graph runs makes the jobs stale that had read it: they run again
+    with those that follow, so that the end is the study of one state of its inputs.
+    """
+    os.environ["VARIREAL_DRIVER"] = f"{socket.gethostname()} {os.getpid()}"
+    threading.Thread(target=end_with_reader, daemon=True).start()
+    for turn in range(TURNS):
+        found = status.states(config, notebooks, here)
+        if turn:
+            stale = status.details([s for s in found if s.word != "current"])
+            print("\n".join(["inputs changed while the study ran:", *stale]), flush=True)
+        else:
+            print("\n".join(status.lines(found)), flush=True)
+        status.settle(found)
+        seal.remove(config.paths.root)
+        if code := _snakemake(words):
+            return code
+        if all(s.word == "current" for s in status.states(config, notebooks, here)):
+            seal.write(config)
+            return 0
+    print(
+        f"error: inputs of study {config.study} changed in each of {TURNS} turns; leave them as "
+        "they are and run the same command again",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _edited(config: StudyConfig, file: str, settings: list[str]) -> str:
+    """A line where the parameter file is no longer what the study was begun with."""
+    try:
+        now = configured(file, settings)[0]
+        same = written(now) == written(config)
+    except ParameterError:
+        same = False
+    return (
+        ""
+        if same
+        else f"{file} was edited while the study ran; its runs are of the file as it was when the "
+        "study began. The same command runs what the edit changes."
+    )
+
+
+def accept_code(config: StudyConfig, notebooks: str, stage: str, why: str) -> list[str]:
+    """Accept changes of code that alter no result (code_changes.accept) for a stage, or all; seal
+    the study again where it was sealed. Returns the jobs. Raises StudyBusy."""
+    root = config.paths.root
+    with lock(root):
+        found = status.states(config, notebooks)
+        chosen = [s for s in found if not stage or s.job.stage.name == stage]
+        digests = SourceDigests(Path(config.runs_dir) / status.DIGESTS)
+        jobs = code_changes.accept(config, chosen, digests, Path(notebooks), why)
+        if jobs and seal.path_of(root).is_file():
+            seal.remove(root)
+            seal.write(config)
+    return jobs
 
 
 def _forced(found: list[status.State]) -> list[str]:
@@ -85,8 +145,6 @@ def _snakemake(words: list[str]) -> int:
     """Snakemake's exit code."""
     from snakemake.cli import main
 
-    os.environ["VARIREAL_DRIVER"] = f"{socket.gethostname()} {os.getpid()}"
-    threading.Thread(target=end_with_reader, daemon=True).start()
     try:
         main(words)
     except SystemExit as end:

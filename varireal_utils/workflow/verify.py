@@ -21,8 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..core import storage, walk
+from ..core.code import CodeDigests
+from ..core.stage import CODE_CACHE
 from ..core.study_paths import StudyPaths
-from . import consistency, expected, provenance, seal
+from . import code_changes, consistency, expected, provenance, seal
 from .provenance import SUMS, Check
 
 ARCHIVE_SUMS = "SHA256SUMS"  # beside the study in an unpacked archive
@@ -147,6 +149,9 @@ def _hold_list(look: Look) -> None:
             look.fault(f"{path}: missing; the seal lists it")
         elif look.digest(path) != wanted:
             look.fault(f"{path}: not the notebook that was sealed")
+    accepted = code_changes.path_of(look.folder)
+    if (look.digest(accepted) if accepted.is_file() else "") != found.get("accepted", ""):
+        look.fault(f"{accepted}: not the acceptances that were sealed")
     more = sorted(set(look.records) - set(found.get("jobs", {})))
     if more:
         look.check.notes.append(f"{len(more)} records that the seal does not list, as {more[0]}")
@@ -258,6 +263,20 @@ def _say_code(look: Look) -> None:
     records = [r for r in look.records.values() if "commit" in r]
     commits = Counter(str(r["commit"])[:10] for r in records if r["commit"])
     look.check.notes += code_lines(commits, records)
+    try:
+        look.check.notes += code_changes.lines(look.folder)
+    except ValueError as error:
+        look.fault(str(error))
+    look.named.add(code_changes.path_of(look.folder).resolve())
+    keys = [r["key"] for r in look.records.values() if isinstance(r.get("key"), dict)]
+    made = {n: d for key in keys for n, d in dict(key.get("code") or {}).items()}
+    now = CodeDigests(look.folder.parent / CODE_CACHE).now(list(made))
+    other = sorted(n for n in made if now.get(n) != made[n])
+    if other:
+        look.check.notes.append(
+            f"{len(other)} of {len(made)} modules are not as these records were made with, as "
+            f"{other[0]}"
+        )
 
 
 def code_lines(commits: Counter[str], records: list[dict[str, Any]]) -> list[str]:
