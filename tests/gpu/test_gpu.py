@@ -147,7 +147,7 @@ def test_a_batch_that_does_not_fit_is_done_in_halves():
         return [i * int(hold.numel() > 0) for i in items]
 
     with pytest.warns(UserWarning, match="did not fit into memory"):
-        assert oom_retry.in_parts(work, list(range(8))) == list(range(8))
+        assert oom_retry.retry_in_halves(work, list(range(8))) == list(range(8))
     assert tried[0] == 8 and sorted(tried)[:4] == [2, 2, 2, 2]  # two thirds of what is free fits
 
 

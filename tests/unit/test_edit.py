@@ -10,6 +10,7 @@ from varireal_utils.core.config import load_config
 from varireal_utils.editing import guidance, phases, pipeline
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
+from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
 
 FAST = {
@@ -112,6 +113,48 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
     assert sizes == [3, 2, 1] and len(halves) == 3
     for a, b in zip(whole, halves, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 2
+
+
+def test_the_batch_size_that_fitted_is_kept_from_batch_to_batch(monkeypatch, setting):
+    settings, bank = setting
+    pipes, sizes = pipeline.load(settings, torch.device("cpu"), torch.float32), []
+
+    def tight(pipes, sources, rows, *others):
+        sizes.append(len(sources))
+        if len(sources) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"inpainted": [s.image for s in sources]}
+
+    def second(pipes, sources, rows, painted, **more):
+        return painted
+
+    monkeypatch.setattr(pipeline, "first_stage", tight)
+    monkeypatch.setattr(pipeline, "second_stage", second)
+    batch = ([source(i) for i in range(4)], [row(bank, i, "red") for i in range(4)])
+    with pytest.warns(UserWarning, match="batch of 4 did not fit"):
+        pipeline.edit_batches(pipes, [batch, batch], {}, bank, settings, 0)
+    pipeline.edit_batch(pipes, *batch, {}, bank, settings, 1)
+    assert sizes == [4, 2, 2, 2, 2, 2, 2]
+
+
+def test_slicing_the_autoencoder_changes_no_picture(monkeypatch, setting, pipes):
+    """Large canvases decode one picture at a time; the micro models', too small for it, do not."""
+    settings, bank = setting
+    batch = ([source(i) for i in range(3)], [row(bank, i, "red") for i in range(3)])
+
+    def made(pipes):
+        sizes: list[int] = []
+        pipes.inpaint.vae.decoder.register_forward_hook(lambda m, x, y: sizes.append(len(x[0])))
+        out = pipeline.first_stage(pipes, *batch, {}, bank, settings, 0)["inpainted"]
+        return out, set(sizes)
+
+    whole, sizes = made(pipes)
+    assert sizes == {3}
+    monkeypatch.setattr(loaders, "SLICED_FROM", 128)
+    sliced, sizes = made(pipeline.load(settings, torch.device("cpu"), torch.float32))
+    assert sizes == {1}
+    for a, b in zip(whole, sliced, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
 
 
 def test_noise_belongs_to_the_edit():

@@ -29,7 +29,7 @@ def test_halves_give_what_the_whole_gives(count: int, limit: int) -> None:
     a, b, seen = list(range(count)), list(range(100, 100 + count)), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert oom_retry.in_parts(small(limit, seen), a, b) == [
+        assert oom_retry.retry_in_halves(small(limit, seen), a, b) == [
             x + y for x, y in zip(a, b, strict=True)
         ]
     assert sum(n for n in seen if n <= limit) == count  # nothing is made twice
@@ -37,12 +37,30 @@ def test_halves_give_what_the_whole_gives(count: int, limit: int) -> None:
 
 def test_one_item_that_is_too_much_fails() -> None:
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="in halves"):
-        oom_retry.in_parts(small(0, []), [1, 2, 3])
+        oom_retry.retry_in_halves(small(0, []), [1, 2, 3])
+
+
+def test_the_size_that_fitted_is_remembered() -> None:
+    """From batch to batch, so that no finished denoising is thrown away twice."""
+    fit, seen = oom_retry.Fit(), []
+    work = small(2, seen)
+    with pytest.warns(UserWarning, match="batch of 8 did not fit.*all that follow"):
+        oom_retry.retry_in_halves(work, list(range(8)), fit=fit)
+    assert seen == [8, 4, 2, 2, 2, 2] and fit.size == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert oom_retry.retry_in_halves(work, list(range(5)), fit=fit) == list(range(5))
+    assert seen[6:] == [2, 2, 1]
+
+
+def test_work_that_loses_an_item_is_no_batch() -> None:
+    with pytest.raises(ValueError, match="3 items went into a batch and 2 came out"):
+        oom_retry.retry_in_halves(lambda x: x[:2], [1, 2, 3])
 
 
 def test_tensors_are_sliced_like_lists() -> None:
     with pytest.warns(UserWarning, match="batch of 5"):
-        got = oom_retry.in_parts(
+        got = oom_retry.retry_in_halves(
             lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError()) if len(x) > 2 else x * 2,
             torch.arange(5),
         )

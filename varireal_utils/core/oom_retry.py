@@ -10,33 +10,59 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 
-def in_parts(work: Callable[..., Sequence], *lists: Sequence) -> list:
-    """list(work(*lists)), or that of its halves, and theirs, as long as memory runs out.
+@dataclass
+class Fit:
+    """The batch size that one kind of work fits into memory with; 0 before it has run out."""
 
-    lists: of equal length, sliced alike. Raises torch.OutOfMemoryError where one item alone is
-    too much.
+    size: int = 0
+
+
+def retry_in_halves(
+    work: Callable[..., Sequence], *lists: Sequence, fit: Fit | None = None
+) -> list:
+    """list(work(*lists)), or that of parts of half the size, and half of that, while memory runs
+    out.
+
+    lists: of equal length, sliced alike. fit: remembers the size, so that the next batch starts
+    with it. Raises torch.OutOfMemoryError where one item alone is too much.
     """
-    count = len(lists[0])
+    fit, count = fit or Fit(), len(lists[0])
+    out: list = []
+    while len(out) < count:
+        size = min(fit.size or count, count - len(out))
+        made = _tried(work, [x[len(out) : len(out) + size] for x in lists])
+        if made is not None:
+            out += made
+            continue
+        fit.size = (size + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"a batch of {size} did not fit into memory and is done in halves; so are all that "
+            "follow: lower batch_size to save the attempt",
+            stacklevel=2,
+        )
+    return out
+
+
+def _tried(work: Callable[..., Sequence], lists: list[Sequence]) -> list | None:
+    """What the work makes; None where memory runs out. Its own function, as the traceback of a
+    handler would keep the failed batch's tensors alive."""
     try:
-        return list(work(*lists))
+        made = list(work(*lists))
     except torch.OutOfMemoryError:
-        if count < 2:
+        if len(lists[0]) < 2:
             raise
-    # outside the handler, whose traceback would keep the failed batch's tensors alive
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = (count + 1) // 2
-    warnings.warn(
-        f"a batch of {count} did not fit into memory and is done in halves; lower "
-        "batch_size to save the attempt",
-        stacklevel=2,
-    )
-    return in_parts(work, *(x[:half] for x in lists)) + in_parts(work, *(x[half:] for x in lists))
+        return None
+    if len(made) != len(lists[0]):
+        raise ValueError(f"{len(lists[0])} items went into a batch and {len(made)} came out")
+    return made
 
 
 @contextlib.contextmanager

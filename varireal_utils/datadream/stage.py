@@ -120,6 +120,7 @@ def _adapted(
 ) -> pd.DataFrame:
     """Images of every class, drawn with the stored adapter of its group."""
     rows: list[dict] = []
+    fit = oom_retry.Fit()
     labels = shots.drop_duplicates("label").set_index("class_name")["label"]
     for group in groups:
         folder = _adapter_dir(run, group)
@@ -127,7 +128,7 @@ def _adapted(
         pipe.load_lora_weights(str(folder), weight_name=adapters.WEIGHTS)
         for name in labels.index if group == ALL else [group]:
             planned = _plan(run, name, int(labels[name]), run.settings.datadream.images_per_class)
-            rows += _draw_class(run, pipe, [r | {"adapter": digest} for r in planned])
+            rows += _draw_class(run, pipe, [r | {"adapter": digest} for r in planned], fit)
         pipe.unload_lora_weights()
     return pd.DataFrame(rows)
 
@@ -135,14 +136,14 @@ def _adapted(
 def _baseline(run: Run[DataDreamStage], pipe: Any, shots: pd.DataFrame) -> pd.DataFrame:
     """Images of a model that learned nothing."""
     settings, variant = run.settings.datadream, run.settings.variant
-    count, rows = settings.images_per_class, []
+    count, rows, fit = settings.images_per_class, [], oom_retry.Fit()
     if variant == "img2img":
         pipe = sampling.image_to_image(pipe)
     else:
         count *= settings.candidates
     for (label, name), members in shots.groupby(["label", "class_name"]):
         starts = members if variant == "img2img" else None
-        rows += _draw_class(run, pipe, _plan(run, name, int(label), count, starts))
+        rows += _draw_class(run, pipe, _plan(run, name, int(label), count, starts), fit)
     samples = pd.DataFrame(rows)
     if variant == "untuned":
         samples = samples.assign(probability=_probability(run, samples))
@@ -231,8 +232,11 @@ def _plan(
     return rows
 
 
-def _draw_class(run: Run[DataDreamStage], pipe: Any, rows: list[dict]) -> list[dict]:
-    """Draw the images of rows that are not there; the rows with their images' sha256."""
+def _draw_class(
+    run: Run[DataDreamStage], pipe: Any, rows: list[dict], fit: oom_retry.Fit
+) -> list[dict]:
+    """Draw the images of rows that are not there; the rows with their images' sha256. fit: the
+    batch size that fits into memory."""
     settings = run.settings.datadream
 
     def drawn(part: list[dict]) -> list[np.ndarray]:
@@ -244,7 +248,8 @@ def _draw_class(run: Run[DataDreamStage], pipe: Any, rows: list[dict]) -> list[d
         part = rows[i : i + settings.batch_size]
         if all((run.study / r["path"]).exists() for r in part):
             continue
-        for row, image in zip(part, oom_retry.in_parts(drawn, part), strict=True):
+        images = oom_retry.retry_in_halves(drawn, part, fit=fit)
+        for row, image in zip(part, images, strict=True):
             storage.write_image(run.study / row["path"], image)
     return [r | {"sha256": storage.sha256_file(run.study / r["path"])} for r in rows]
 

@@ -50,7 +50,7 @@ class Pipes:
     roles: inpaint, prior, refine, or other: the pipeline of another editor (editors.py); drawn,
     refined: whether there is a prior to draw, a second stage; looks: whether that has an
     IP-Adapter; residence: holds the models; states: encoded prompts on the CPU, role -> text ->
-    embeddings.
+    embeddings; fits: batch sizes that fitted into memory, by stage.
     """
 
     device: torch.device
@@ -60,6 +60,7 @@ class Pipes:
     refined: bool = False
     looks: bool = False
     states: dict[str, dict] = field(default_factory=dict)
+    fits: dict[str, oom_retry.Fit] = field(default_factory=dict)
 
     @property
     def inpaint(self) -> Any:
@@ -80,6 +81,10 @@ class Pipes:
     def other(self) -> Any:
         """The pipeline of another editor."""
         return self.residence.get("other")
+
+    def fit(self, stage: str) -> oom_retry.Fit:
+        """The batch size of a stage that fits into memory."""
+        return self.fits.setdefault(stage, oom_retry.Fit())
 
     def autocast(self, pipe: Any) -> AbstractContextManager:
         """What one of the pipelines runs under (models/precision.py)."""
@@ -183,7 +188,9 @@ def make_priors(
     out: list[np.ndarray] = []
     step = settings.edit.batch_size
     for i in range(0, len(texts), step):
-        out += oom_retry.in_parts(make, texts[i : i + step], seeds[i : i + step])
+        out += oom_retry.retry_in_halves(
+            make, texts[i : i + step], seeds[i : i + step], fit=pipes.fit("prior")
+        )
     return out
 
 
@@ -411,11 +418,14 @@ def edit_batches(
         stages = first_stage(pipes, sources, rows, prior_of, bank, settings, attempt)
         return list(stages.values())[-1]
 
-    painted = [oom_retry.in_parts(first, sources, rows) for sources, rows in batches]
+    painted = [
+        oom_retry.retry_in_halves(first, sources, rows, fit=pipes.fit("first"))
+        for sources, rows in batches
+    ]
     if pipes.refined:
         second = partial(second_stage, pipes, settings=settings, attempt=attempt)
         painted = [
-            oom_retry.in_parts(second, sources, rows, pictures)
+            oom_retry.retry_in_halves(second, sources, rows, pictures, fit=pipes.fit("second"))
             for (sources, rows), pictures in zip(batches, painted)
         ]
     out = []

@@ -68,6 +68,7 @@ def evaluate(
     """Logits (N, C), float32, of all images in their order; the text is encoded once."""
     was, device = net.train(False), net.device
     out: list[torch.Tensor] = []
+    fit = oom_retry.Fit()
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         text = net.text_features()
 
@@ -77,7 +78,7 @@ def evaluate(
         for i in range(0, len(images), batch_size):
             rows = range(i, min(i + batch_size, len(images)))
             pixels = images.inputs(rows, net.preprocess)
-            out += oom_retry.in_parts(logits, pixels)
+            out += oom_retry.retry_in_halves(logits, pixels, fit=fit)
     net.train(was)
     return torch.stack(out).numpy()
 
