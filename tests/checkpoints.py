@@ -229,3 +229,18 @@ def sdxl_refiner(folder: Path) -> tuple[Path, Path, Path]:
             state[f"ip_adapter.{2 * number + 1}.{which}_ip.weight"] = torch.randn(shape) / 4
     save_file(state, home / "adapter.safetensors")
     return folder / "base", folder / "controlnet", home
+
+
+def lora(base: Path, folder: Path) -> Path:
+    """A LoRA of an SDXL UNet's attention, as diffusers stores one."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    net = UNet2DConditionModel.from_pretrained(base / "unet")
+    torch.manual_seed(5)
+    layers = ["to_q", "to_k", "to_v", "to_out.0"]
+    net.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=layers, init_lora_weights=False))
+    StableDiffusionXLInpaintPipeline.save_lora_weights(
+        folder, unet_lora_layers=get_peft_model_state_dict(net), safe_serialization=True
+    )
+    return folder

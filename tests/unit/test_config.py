@@ -115,6 +115,7 @@ def test_marked_fields_are_those_that_never_change_a_result() -> None:
         "checkpoint_every",
         "licence",
         "vae_licence",
+        "lora_licence",
         "size_gb",
         "tflop",
         "tflop_text",

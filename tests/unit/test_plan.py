@@ -239,8 +239,8 @@ def changed(tmp_path: Path, change: dict) -> Path:
             "models.verifier.dtype: got 'int4', wanted one",
         ),
         (
-            {"models": {"verifier": {"quantization": "4bit"}}},
-            "quantization: got '4bit', wanted one of",
+            {"models": {"verifier": {"quantization": "3bit"}}},
+            "quantization: got '3bit', wanted one of",
         ),
         (
             {"models": {"verifier": {"kind": "vlm", "path": ""}}},

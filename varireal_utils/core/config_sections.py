@@ -45,7 +45,9 @@ class ModelSpec(Settings):
     """Where the weights of a role come from, and how they are loaded. "" means: not given.
 
     path: a local folder or a hub id; name: of open_clip or timm; role: another role's model;
-    scheduler: of a diffusion pipeline, None for the checkpoint's own.
+    scheduler: of a diffusion pipeline, None for the checkpoint's own; lora: a few-step LoRA that is
+    fused into it (folder or hub id, with lora_file); *_revision: of the parts that come from
+    elsewhere; offload: model moves parts to the GPU as they are called, sequential layers.
     """
 
     path: str = ""
@@ -56,16 +58,21 @@ class ModelSpec(Settings):
     revision: str = ""
     variant: str = ""
     vae: str = ""
+    vae_revision: str = ""
+    lora: str = ""
+    lora_file: str = "pytorch_lora_weights.safetensors"
+    lora_revision: str = ""
     subfolder: str = ""
     weight_name: str = ""
     image_encoder: str = "image_encoder"
     dtype: Dtype = "float32"
     offload: Literal["none", "model", "sequential"] = "none"
     kind: Annotated[str, AfterValidator(_known_kind)] = "clip"
-    quantization: Literal["none", "8bit"] = "none"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
     scheduler: SchedulerSettings | None = None
     licence: Annotated[str, EXECUTION] = ""  # stated in plans, archives and records
     vae_licence: Annotated[str, EXECUTION] = ""
+    lora_licence: Annotated[str, EXECUTION] = ""
     size_gb: Annotated[Number | None, EXECUTION] = None
     tflop: Annotated[Number | None, EXECUTION] = None
     tflop_text: Annotated[Number | None, EXECUTION] = None
@@ -78,12 +85,13 @@ class ModelSpec(Settings):
 
     def source_files(self) -> list[Path]:
         """Weights and configuration on this machine; a hub's model is named by its revision."""
-        folders = [self.local(), Path(self.vae) if self.vae else None]
+        folders = [self.local(), *(Path(p) for p in (self.vae, self.lora) if p)]
         inner = {f for folder in folders if folder is not None for f in folder_files(folder)}
         return sorted({*super().source_files(), *inner})
 
 
 PIPELINES = ("inpaint", "prior", "refine", "instruct", "datadream")  # roles that have a scheduler
+QUANTISED = ("inpaint", "prior", "refine", "instruct", "controlnet", "verifier")  # may be
 
 
 class ModelRoles(Settings):
@@ -101,6 +109,24 @@ class ModelRoles(Settings):
     detector: ModelSpec | None = None
     segmenter: ModelSpec | None = None
     verifier: ModelSpec | None = None
+
+    @model_validator(mode="after")
+    def _quantised(self) -> ModelRoles:
+        for role, spec in self.present().items():
+            able = role in QUANTISED and (role != "verifier" or spec.kind == "vlm")
+            if spec.quantization != "none" and not able:
+                text = (
+                    f"got {spec.quantization!r}, wanted 'none': this model is not quantised; a "
+                    f"verifier of kind vlm may be, and {', '.join(QUANTISED[:-1])}"
+                )
+                key = f"{role}.quantization"
+                raise PydanticCustomError("said_of", "{text}", {"key": key, "text": text})
+            if spec.lora and role not in PIPELINES:
+                text = f"got {spec.lora!r}, wanted nothing: a LoRA joins one of {sorted(PIPELINES)}"
+                raise PydanticCustomError(
+                    "said_of", "{text}", {"key": f"{role}.lora", "text": text}
+                )
+        return self
 
     @model_validator(mode="after")
     def _schedulers(self) -> ModelRoles:

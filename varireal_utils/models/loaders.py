@@ -8,7 +8,6 @@ the parameters differ. Weights are read as safetensors; nothing is unpickled, no
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..core.config_sections import ModelRoles, ModelSpec
-from . import trained_with
+from . import quantize, trained_with
 
 ROLES = {
     "inpaint": "diffusion pipeline that paints under a mask",
@@ -77,13 +76,15 @@ def required(models: ModelRoles, role: str) -> ModelSpec:
     return spec
 
 
+def _revision(revision: str) -> dict[str, str]:
+    return {"revision": revision} if revision else {}
+
+
 def _kwargs(spec: ModelSpec) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"use_safetensors": True, "torch_dtype": DTYPES[spec.dtype]}
     if spec.variant:
         kwargs["variant"] = spec.variant
-    if spec.revision:
-        kwargs["revision"] = spec.revision
-    return kwargs
+    return kwargs | _revision(spec.revision)
 
 
 def _parts(spec: ModelSpec) -> dict[str, Any]:
@@ -93,7 +94,10 @@ def _parts(spec: ModelSpec) -> dict[str, Any]:
     if not spec.vae:
         return {}
     vae = AutoencoderKL.from_pretrained(
-        spec.vae, use_safetensors=True, torch_dtype=DTYPES[spec.dtype]
+        spec.vae,
+        use_safetensors=True,
+        torch_dtype=DTYPES[spec.dtype],
+        **_revision(spec.vae_revision),
     )
     return {"vae": vae}
 
@@ -115,11 +119,22 @@ def load_pipeline(models: ModelRoles, role: str, device: torch.device) -> Any:
     from diffusers import DiffusionPipeline
 
     spec = required(models, role)
+    more = quantize.of_pipeline(role, spec, DTYPES[spec.dtype], device)
     with _quiet():
-        pipe = DiffusionPipeline.from_pretrained(
-            spec.path, **_parts(spec), **_kwargs(spec), **NO_CHECKER
+        more |= _parts(spec) | _kwargs(spec) | NO_CHECKER
+        pipe = DiffusionPipeline.from_pretrained(spec.path, **more)
+    return _placed(with_lora(with_scheduler(pipe, spec), spec), spec, device)
+
+
+def with_lora(pipe: Any, spec: ModelSpec) -> Any:
+    """The pipeline with its role's LoRA added to the weights; as it is where there is none."""
+    if spec.lora:
+        pipe.load_lora_weights(
+            spec.lora, weight_name=spec.lora_file, **_revision(spec.lora_revision)
         )
-    return _placed(with_scheduler(pipe, spec), spec, device)
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()  # the adapter; what was added stays
+    return pipe
 
 
 def with_scheduler(pipe: Any, spec: ModelSpec) -> Any:
@@ -156,14 +171,16 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
     spec, base = required(models, "controlnet"), None
     spec = _of_base_dtype(spec, required(models, name), name)
     with _quiet():
-        net = ControlNetModel.from_pretrained(spec.path, **_kwargs(spec))
+        more = quantize.of_network("controlnet", spec, DTYPES[spec.dtype], device)
+        net = ControlNetModel.from_pretrained(spec.path, **_kwargs(spec), **more)
         if models.refine:
             base = required(models, "refine")
-            pipe = AutoPipelineForInpainting.from_pretrained(
-                base.path, controlnet=net, **_parts(base), **_kwargs(base), **NO_CHECKER
-            )
+            more = quantize.of_pipeline("refine", base, DTYPES[base.dtype], device)
+            more |= _parts(base) | _kwargs(base) | NO_CHECKER
+            pipe = AutoPipelineForInpainting.from_pretrained(base.path, controlnet=net, **more)
         else:
-            net = net.to(inpaint.unet.device, memory_format=torch.channels_last)
+            if spec.quantization == "none":
+                net = net.to(inpaint.unet.device, memory_format=torch.channels_last)
             pipe = AutoPipelineForInpainting.from_pipe(inpaint, controlnet=net)
         if models.ip_adapter:
             adapter = required(models, "ip_adapter")
@@ -172,9 +189,10 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
                 subfolder=adapter.subfolder,
                 weight_name=adapter.weight_name,
                 image_encoder_folder=adapter.image_encoder,
+                **_revision(adapter.revision),
             )
     if base:
-        return _placed(with_scheduler(pipe, base), base, device)
+        return _placed(with_lora(with_scheduler(pipe, base), base), base, device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -208,9 +226,32 @@ def load_clip(spec: ModelSpec, device: str | torch.device = "cpu") -> tuple[Any,
         if config:
             open_clip.add_model_config(Path(config))
             name = Path(config).stem
-        model = open_clip.create_model(name, pretrained=weights or None, require_pretrained=True)
+        model = open_clip.create_model(
+            name, pretrained=_weights_file(spec) or None, require_pretrained=True
+        )
     preprocess = {k: model.visual.preprocess_cfg[k] for k in PREPROCESS}
     return model.float().eval().to(device), open_clip.get_tokenizer(name), preprocess
+
+
+def clip_repository(spec: ModelSpec) -> tuple[str, str] | None:
+    """(repository, file) on the hub of a tag that open_clip knows; None for anything else."""
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(spec.name, spec.weights) if spec.weights else {}
+    repository = (known or {}).get("hf_hub", "")
+    owner, _, rest = repository.partition("/")
+    name, _, file = rest.partition("/")
+    return (f"{owner}/{name}", file or "open_clip_model.safetensors") if repository else None
+
+
+def _weights_file(spec: ModelSpec) -> str:
+    """The weights that open_clip loads: the pinned commit's file where a revision is given."""
+    found = clip_repository(spec) if spec.revision else None
+    if not found:
+        return spec.weights
+    import huggingface_hub
+
+    return huggingface_hub.hf_hub_download(*found, revision=spec.revision)
 
 
 def load_language(
@@ -285,14 +326,13 @@ def load_segmenter(models: ModelRoles, device: torch.device) -> tuple[Any, Any]:
 def load_vlm(models: ModelRoles, device: torch.device, role: str = "verifier") -> tuple[Any, Any]:
     """(model, processor) of a vision-language model: LLaVA-1.6, Qwen-VL, InternVL (its -hf kind).
 
-    `quantization: 8bit` needs bitsandbytes and a CUDA device. Raises ValueError without them, or
-    for a model without a chat template.
+    Quantised and offloaded as the role says. Raises ValueError where a quantization cannot be had
+    here, or for a model without a chat template.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    spec, more = required(models, role), {}
-    if spec.quantization != "none":
-        more = _eight_bit(role, device)
+    spec = required(models, role)
+    more = quantize.of_transformers(role, spec, DTYPES[spec.dtype], device)
     model, processor = _vision_model(
         models, role, device, AutoModelForImageTextToText, AutoProcessor, more
     )
@@ -302,25 +342,6 @@ def load_vlm(models: ModelRoles, device: torch.device, role: str = "verifier") -
             "template, so nobody knows how to ask it; name an instruction-tuned one"
         )
     return model, processor
-
-
-def _eight_bit(role: str, device: torch.device) -> dict[str, Any]:
-    remedy = f"set models.{role}.quantization: none and dtype: bfloat16"
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(
-            f"models.{role}.quantization: 8bit needs bitsandbytes, which is not "
-            f"installed and not in requirements.lock; install it, or {remedy}"
-        )
-    if device.type != "cuda":
-        raise ValueError(
-            f"models.{role}.quantization: 8bit needs a CUDA device, this is {device}; {remedy}"
-        )
-    from transformers import BitsAndBytesConfig
-
-    return {
-        "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
-        "device_map": {"": device},
-    }
 
 
 def _vision_model(
@@ -335,10 +356,23 @@ def _vision_model(
     spec = required(models, role)
     kwargs = _kwargs(spec) | (more or {}) | {"trust_remote_code": False}
     kwargs["dtype"] = kwargs.pop("torch_dtype")  # transformers' new name
-    revision = {"revision": spec.revision} if spec.revision else {}
-    processor = processor_class.from_pretrained(spec.path, trust_remote_code=False, **revision)
+    processor = processor_class.from_pretrained(
+        spec.path, trust_remote_code=False, **_revision(spec.revision)
+    )
     model = model_class.from_pretrained(spec.path, **kwargs).eval()
-    return (model if more else model.to(device)), processor
+    return (model if more else _offloaded(model, spec, device)), processor
+
+
+def _offloaded(model: Any, spec: ModelSpec, device: torch.device) -> Any:
+    """A model of transformers on its device, or with its weights on the host until they are used:
+    all of them at a call (model), or a layer's (sequential)."""
+    import accelerate
+
+    if spec.offload == "model":
+        return accelerate.cpu_offload_with_hook(model, device)[0]
+    if spec.offload == "sequential":
+        return accelerate.cpu_offload(model, device)
+    return model.to(device)
 
 
 def describe(models: ModelRoles) -> dict[str, str]:

@@ -95,7 +95,7 @@ def _vlm(
     bank, names = edits.bank, sorted(edits.table["class_name"].unique())
     home.add(
         "verifier",
-        lambda: vlm_verifier.asker(loaders.load_vlm(models, device), settings.max_size),
+        lambda: vlm_verifier.asker(loaders.load_vlm(models, device), settings.max_size, device),
     )
 
     def ask(image: np.ndarray, question: str) -> vlm_verifier.Answer:

@@ -92,10 +92,11 @@ def yes_no(logits: torch.Tensor, yes: list[int], no: list[int]) -> tuple[float, 
     return float(p), mass
 
 
-def asker(loaded: tuple[Any, Any], max_size: int = 672) -> Ask:
+def asker(loaded: tuple[Any, Any], max_size: int = 672, device: torch.device | None = None) -> Ask:
     """ask(image (H, W, 3) uint8, question) -> Answer, by a loaded (model, processor).
 
-    Pictures are shrunk to `max_size` pixels. Raises ValueError for a vocabulary without yes or no.
+    Pictures are shrunk to `max_size` pixels. device: where it computes; None for where its weights
+    are, which is elsewhere for an offloaded one. Raises ValueError for a vocabulary without yes or no.
     """
     model, processor = loaded
     vocabulary = processor.tokenizer.get_vocab()
@@ -117,7 +118,8 @@ def asker(loaded: tuple[Any, Any], max_size: int = 672) -> Ask:
             {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
         ]
         text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        inputs = processor(images=[picture], text=[text], return_tensors="pt").to(model.device)
+        inputs = processor(images=[picture], text=[text], return_tensors="pt")
+        inputs = inputs.to(device or model.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         logits = model(**inputs, logits_to_keep=1).logits[0, -1].float().cpu()
         return Answer(question, *yes_no(logits, *ids))
