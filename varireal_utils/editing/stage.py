@@ -73,7 +73,7 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     ids = batches.batch_ids(len(rows), edit.batch_size, run.target.get("shard", ""), part or (0, 1))
     own = batches.Batches(arm_dir, arm_dir / "parts" / stamp, edit.batch_size, ids)
     batches.reuse_batches(edit.reuse, run.study, own.batch_dir)
-    own.remove_damaged(run.study, edit.prior_variants if pipes.prior is not None else 0)
+    own.remove_damaged(run.study, edit.prior_variants if pipes.drawn else 0)
     todo = own.phrases(rows, finished=False)
     stored = set(own.phrases(rows, finished=True)) - set(todo)
     size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
@@ -121,6 +121,7 @@ def run_batches(run: Run[EditStage], job: Job) -> None:
             storage.write_image(run.study / p, picture) for p, picture in zip(paths, pictures)
         ]
         rows = rows.assign(path=[p.as_posix() for p in paths], sha256=digests, models=names)
+        run.rests_on()  # models are loaded late: raises where their weights have changed since
         storage.write_table(own.file(number), rows)
         bar.update(1)
     bar.close()
