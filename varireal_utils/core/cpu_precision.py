@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,7 @@ def _work() -> Callable[[str], float]:
     return once
 
 
+@cache
 def _machine() -> str:
     """The processor's model and torch's version: what the answer depends on."""
     from importlib.metadata import version
