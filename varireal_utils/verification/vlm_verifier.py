@@ -96,7 +96,8 @@ def asker(loaded: tuple[Any, Any], max_size: int = 672, device: torch.device | N
     """ask(image (H, W, 3) uint8, question) -> Answer, by a loaded (model, processor).
 
     Pictures are shrunk to `max_size` pixels. device: where it computes; None for where its weights
-    are, which is elsewhere for an offloaded one. Raises ValueError for a vocabulary without yes or no.
+    are, which is elsewhere for an offloaded one. Raises ValueError for a vocabulary without yes or
+    no.
     """
     model, processor = loaded
     vocabulary = processor.tokenizer.get_vocab()

@@ -20,6 +20,7 @@ from ...core.config_sections import ADAPTED, DataDreamSettings
 from ...core.seeds import seed_for
 from ...datadream import adapters, sampling
 from ...models import loaders, precision
+from ...models.pictures import BlackPicture
 from ...training import recipes
 from ..check import Check, Finding, judged
 from ..watch import lost, watch
@@ -49,10 +50,14 @@ def _untuned(
     prompts = [own.template.replace("{class}", n) for n in names]
     seeds = [seed_for(bench.config.seed, "preflight", i) for i in range(len(names))]
     started = time.perf_counter()
+    fault = ""
     with watch() as seen:
-        pictures = sampling.draw(pipe, prompts, seeds, own, bench.dtype)
+        try:
+            pictures = sampling.draw(pipe, prompts, seeds, own, bench.dtype)
+        except BlackPicture as error:  # at which the stage would stop
+            pictures, fault = [], str(error)
     rate = len(pictures) / (time.perf_counter() - started)
-    for variant in recipes.generators(bench.config.classify.recipes):
+    for variant in recipes.generators(bench.config.classify.recipes) if pictures else []:
         bench.rates["05_datadream", f"{bench.dataset} {variant}"] = rate
     for prompt, picture in zip(prompts, pictures):
         bench.show("datadream, untuned", prompt, picture)
@@ -69,8 +74,8 @@ def _untuned(
     yield judged(
         "datadream",
         "untuned pictures, not black",
-        not flat,
-        f"{flat} of {len(pictures)} are black or of one colour",
+        not flat and not fault,
+        fault or f"{flat} of {len(pictures)} are black or of one colour",
         "none",
         "see scheduler and precision of the text-to-image model; take its safety checker out",
     )
