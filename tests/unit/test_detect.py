@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests import tiny_vision_models
 from varireal_utils.core import storage
-from varireal_utils.core.config_editing import GuidanceSettings
+from varireal_utils.core.config_editing import GuidanceOnCanvas
 from varireal_utils.core.config_sections import ModelRoles, ModelSpec
 from varireal_utils.data import datasets
 from varireal_utils.editing import guidance, segmentation
@@ -45,8 +45,8 @@ def models(tmp_path_factory) -> ModelRoles:
     )
 
 
-def settings(noun: str = "", box_threshold: float = 0.4) -> GuidanceSettings:
-    return GuidanceSettings(
+def settings(noun: str = "", box_threshold: float = 0.4) -> GuidanceOnCanvas:
+    return GuidanceOnCanvas(
         canny_low=0.7, canny_high=255, canny_blur=5, noun=noun, box_threshold=box_threshold
     )
 

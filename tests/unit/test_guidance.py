@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from varireal_utils.core import storage
-from varireal_utils.core.config_editing import GuidanceSettings
+from varireal_utils.core.config_editing import CanvasSettings, GuidanceOnCanvas
 from varireal_utils.data import datasets
-from varireal_utils.editing import compositing, guidance, priors
+from varireal_utils.editing import canvas, compositing, guidance, priors
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
@@ -22,7 +22,7 @@ needs_pets = pytest.mark.skipif(
     reason=f"{PETS} is not there; VARIREAL_SHARED "
     "names the folder that holds data/oxford_pets_mini",
 )
-SETTINGS = GuidanceSettings(canny_low=0.7, canny_high=255, canny_blur=5)
+SETTINGS = GuidanceOnCanvas(canny_low=0.7, canny_high=255, canny_blur=5)
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 4, 9, -1, -4])
@@ -225,6 +225,6 @@ def test_priors_of_real_photographs_change_nothing_outside(pets):
             assert (made != image).any()
         made, editable = priors.background_prior(image, mask, tile, 12)
         assert compositing.changed_outside(image, made, editable) == 0
-        boxed, box = compositing.letterbox(image, 512)
-        back = compositing.compose(image, compositing.unletterbox(boxed, box), editable)
+        boxed, box = canvas.place(image, CanvasSettings(canvas=512))
+        back = compositing.compose(image, canvas.take_back(boxed, box), editable)
         assert compositing.changed_outside(image, back, editable) == 0

@@ -7,9 +7,10 @@ import torch
 from microworld import render
 from tests import checkpoints
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
+from varireal_utils.core.config_editing import CanvasSettings, GuidanceOnCanvas
 from varireal_utils.editing import conditioning, guidance, pipeline
 from varireal_utils.editing.slices import EditStage
-from varireal_utils.editing.sources import Source, boxed, editable_mask
+from varireal_utils.editing.sources import Source, editable_mask, placed
 from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
 
@@ -68,8 +69,12 @@ def bank():
     )
 
 
-def sources(attribute: str) -> list[Source]:
-    """A portrait and a landscape cut out of renderings."""
+CANVAS = CanvasSettings(canvas=32)
+LINES = GuidanceOnCanvas(canny_low=0.7, canny_high=255, canny_blur=5)
+
+
+def sources(attribute: str, settings: CanvasSettings = CANVAS) -> list[Source]:
+    """A portrait and a landscape cut out of renderings, with lines on the canvas."""
     out = []
     for index, cut in enumerate((np.s_[8:120, 24:104], np.s_[30:110, 4:124])):
         p = render.photograph("cars", "val", index)
@@ -79,7 +84,7 @@ def sources(attribute: str) -> list[Source]:
                 image,
                 mask,
                 editable_mask(attribute, mask, paint),
-                guidance.canny(image, mask),
+                guidance.lines_of(image, mask, LINES.model_copy(update={"canvas": settings})),
             )
         )
     return out
@@ -121,7 +126,7 @@ def test_edits_of_any_shape_change_only_what_they_may(config, bank, attribute):
 def test_refinement_hears_lines_and_sees_its_own_object(config, bank):
     settings = settings_of(config, "color")
     pipes = pipes_of(settings)
-    these, asked = [boxed(s, 32)[0] for s in sources("color")], rows(bank, "color")
+    these, asked = [placed(s, CANVAS, "color")[0] for s in sources("color")], rows(bank, "color")
     starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
 
     def refined(starts=starts, these=these, **changes):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from varireal_utils.editing import compositing, guidance, priors
+from varireal_utils.core.config_editing import CanvasSettings
+from varireal_utils.editing import canvas, compositing, guidance, priors
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -28,10 +29,9 @@ def test_a_texture_keeps_its_scale_on_every_object():
     assert (out[inside] == priors.fit(tile, *IMAGE.shape[:2])[inside]).all()
     assert (out[~inside] == IMAGE[~inside]).all()
     assert (priors.texture_prior(IMAGE, np.zeros_like(MASK), tile, 0.5) == IMAGE).all()
-    part = priors.texture_prior(IMAGE, MASK, tile, 1.0, crop=32)
-    assert (part == priors.texture_prior(IMAGE, MASK, tile[16:48, 16:48], 1.0)).all()
+    assert (priors.cut(tile, 32) == tile[16:48, 16:48]).all() and priors.cut(tile, 0) is tile
     with pytest.raises(ValueError, match="prior_crop"):
-        priors.texture_prior(IMAGE, MASK, tile, 1.0, crop=65)
+        priors.cut(tile, 65)
 
 
 def test_background_prior_keeps_the_object_and_a_rim():
@@ -66,15 +66,46 @@ def test_compose_changes_nothing_outside(feather):
         compositing.compose(IMAGE, edited[:-1], MASK)
 
 
-@pytest.mark.parametrize("shape", [(97, 41), (41, 97), (64, 64), (3, 200)])
-def test_letterbox_returns_to_size(shape):
+SHAPES = [(97, 41), (41, 97), (64, 64), (3, 200)]
+CANVASES = [
+    CanvasSettings(canvas=64),
+    CanvasSettings(canvas=64, resize="lanczos4"),
+    CanvasSettings(canvas=64, canvas_shape="photograph"),
+]
+
+
+@pytest.mark.parametrize("settings", CANVASES, ids=lambda s: f"{s.canvas_shape}-{s.resize}")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_canvas_gives_a_picture_back_in_its_size(shape, settings):
     picture = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    boxed, box = compositing.letterbox(picture, 64)
-    assert boxed.shape[0] % 8 == boxed.shape[1] % 8 == 0 and max(boxed.shape) == 64
-    assert compositing.unletterbox(boxed, box).shape == picture.shape
-    mask, mask_box = compositing.letterbox(np.full(shape, 255, np.uint8), 64)
-    assert set(np.unique(mask)) <= {0, 255}
-    assert (compositing.unletterbox(mask, mask_box) == 255).all()
+    placed, box = canvas.place(picture, settings)
+    assert placed.shape[0] % 8 == placed.shape[1] % 8 == 0 and max(placed.shape) == 64
+    assert canvas.take_back(placed, box).shape == picture.shape
+    mask, mask_box = canvas.place(np.full(shape, 255, np.uint8), settings)
+    assert set(np.unique(mask)) <= {0, 255} and mask_box == box
+    assert (canvas.take_back(mask, mask_box) == 255).all()
+    if settings.canvas_shape == "photograph":
+        assert (mask == 255).all()  # nothing beside the photograph, whatever its shape
+    lines = np.zeros_like(mask)
+    lines[box.inner_height // 2] = 255
+    assert canvas.lines_back(lines, box).any()
+
+
+def test_a_canvas_of_the_photographs_shape_goes_on_with_its_pixels():
+    settings = CanvasSettings(canvas=1024, canvas_shape="photograph")
+    ramp = np.tile(np.arange(300, dtype=np.uint8)[:, None, None] // 2, (1, 500, 3))
+    placed, box = canvas.place(ramp, settings)
+    assert placed.shape == (640, 1024, 3) and box.inner_height == 614
+    assert (placed[614:] == placed[588:614][::-1]).all()
+
+
+def test_a_mask_is_smooth_on_a_larger_canvas():
+    yy, xx = np.mgrid[:60, :60]
+    disc = np.where((yy - 30) ** 2 + (xx - 30) ** 2 < 400, 255, 0).astype(np.uint8)
+    large, _ = canvas.place(disc, CanvasSettings(canvas=480))
+    steps = np.kron(disc, np.ones((8, 8), np.uint8))
+    jumps = [np.abs(np.diff((m[130:350] > 0).argmax(axis=1))).max() for m in (large, steps)]
+    assert jumps[0] < jumps[1] / 2 and (large.shape, jumps[1]) == (steps.shape, 8)
 
 
 def test_canny_sees_the_object_only():

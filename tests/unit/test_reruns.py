@@ -41,16 +41,17 @@ RULES = [  # (keys, folders of the jobs whose key they change); the first that m
     (r"prompts", "attributes"),
     (r"models\.\w+\.(licence|vae_licence|size_gb|tflop|tflop_text)", ""),
     (r"models\.inpaint\..*", "edits"),
-    (r"models\.prior\..*", "edits/mine/background edits/mine/texture datadream"),
+    (r"models\.prior\..*", "edits/mine/background edits/mine/texture"),  # datadream has its own
     (r"models\.(controlnet|refine|ip_adapter)\..*", "edits/mine/color edits/mine/texture"),
     (r"models\.instruct", ""),  # no arm of this study is edited by it
-    (r"models\.datadream", "datadream"),
+    (r"models\.datadream(\..*)?", "datadream"),
     (r"models\.clip\..*", "datadream classify quality"),
     (r"models\.classifier", "classify"),
     (r"models\.(detector|segmenter)\..*", "guidance"),
     (r"models\.verifier\..*", "edits datadream quality"),
     (r"guidance\..*", "guidance"),
     (r"edit\.(shards|processes|pool|reuse)", ""),
+    (r"edit\.(canvas|canvas_shape|resize)", "guidance edits"),  # lines are drawn on the canvas
     (r"edit\.(\w+)\.arms\.(\w+)\..*", r"edits/mine/\1/\2"),
     (r"edit\.(background|color|texture)\..*", r"edits/mine/\1"),
     (r"edit\..*", "edits"),
@@ -77,6 +78,8 @@ OTHER: list[Any] = [
     "faithful",
 ]
 OTHER += ["controlled", "prefix", "img2img", "shortest", "all", "seed", "cuda"]
+OTHER += ["picture", "found", "photograph", "canvas", "lanczos4", "random", "cubic", "own"]
+OTHER += ["square", "noise", "edit", "given", "lanczos", "middle", "disc", "object"]
 OTHER += [{"path": "owner/other"}, {"probability": 0.5}, {"a": ["runs/a"]}]
 OTHER += [True, {"name": "DDIMScheduler"}, "DDIMScheduler", "trailing", "v_prediction", "zero"]
 PRIOR_SCHEDULER = {"name", *SCHEDULERS["DPMSolverMultistepScheduler"]}
@@ -143,7 +146,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
-        return [value + 8, value / 2 + 0.13]
+        return [value + 8, value / 2 + 0.13, value + 9]
     if isinstance(value, list):
         return [value[:-1], ["other {class}"], [v for v in ("image", "text") if v not in value]]
     return [other for other in OTHER if other != value]

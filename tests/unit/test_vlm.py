@@ -419,7 +419,7 @@ def test_a_tiny_model_judges_real_photographs(loaded):
 @pytest.fixture
 def study(tmp_path):
     """A study of three renderings, with what 04_edit reads; (folder, images with guidance)."""
-    from varireal_utils.core.config_editing import GuidanceSettings
+    from varireal_utils.core.config_editing import GuidanceOnCanvas
     from varireal_utils.core.study_paths import StudyPaths
     from varireal_utils.data import datasets
     from varireal_utils.editing import guidance, sources
@@ -438,7 +438,7 @@ def study(tmp_path):
             r,
             tmp_path,
             tmp_path / "guidance/pets",
-            GuidanceSettings(canny_low=0.7, canny_high=255, canny_blur=5),
+            GuidanceOnCanvas(canny_low=0.7, canny_high=255, canny_blur=5),
         )
         for r in table.to_dict("records")
     ]

@@ -98,10 +98,30 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> StudyConfig:
-        for text in (self._data_sets(), self._arms(), self._rule(), self._attributes()):
-            if text:
+        checks = (self._data_sets, self._arms, self._rule, self._attributes)
+        for check in (*checks, self._canvas, self._refinement):  # later ones rest on earlier ones
+            if text := check():
                 raise PydanticCustomError("said", "{text}", {"text": text})
         return self
+
+    def _canvas(self) -> str:
+        for key, there, wanted in (
+            ("guidance.find_on", self.guidance.find_on, "photograph"),
+            ("edit.compose_on", self.edit.compose_on, "photograph"),
+        ):
+            if there == "canvas" and not self.edit.canvas:
+                return f"{key}: got 'canvas' without edit.canvas; give its pixels, or {wanted!r}"
+        return ""
+
+    def _refinement(self) -> str:
+        for name in self.attributes if self.edit.editor == VARIREAL else []:
+            own = self.edit.attributes[name]
+            if own.refine_steps and own.refine_from == "noise" and not self.models.refine:
+                return (
+                    f"edit.{name}.refine_from: got 'noise' without models.refine; an inpainting "
+                    "model cannot draw from noise alone; name a text-to-image model, or 'edit'"
+                )
+        return ""
 
     def _data_sets(self) -> str:
         return "" if self.datasets else "datasets: name at least one data set"

@@ -150,6 +150,11 @@ def odd(value: int) -> int:
     return value
 
 
+def odd_or_none(value: int) -> int:
+    """Validator: refuse an even number but 0."""
+    return odd(value) if value else value
+
+
 TOP = 2**31
 Count = Annotated[int, Field(ge=1, lt=TOP), wanted("an int of at least 1")]
 Whole = Annotated[int, Field(ge=0, lt=TOP), wanted("an int of at least 0")]

@@ -7,7 +7,7 @@ symbols   share   a number from 0 to 1
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,7 @@ from .config_base import (
     Share,
     Whole,
     odd,
+    odd_or_none,
     unknown,
     wanted,
 )
@@ -33,16 +34,50 @@ Canvas = Annotated[
 ]
 
 
+Resize = Literal["lanczos", "lanczos4"]  # Pillow's, antialiased; OpenCV's 8 x 8, which is not
+
+
+class CanvasSettings(Settings):
+    """The canvas that photographs are edited on, and their lines are drawn on.
+
+    canvas: pixels of its longest side, 0 for the photograph itself; canvas_shape: square, black
+    beside the photograph, or the photograph's own, its sides rounded up by mirrored pixels.
+    """
+
+    canvas: Canvas = 0
+    canvas_shape: Literal["square", "photograph"] = "square"
+    resize: Resize = "lanczos"
+
+    def own(self) -> CanvasSettings:
+        """These settings alone; all defaults where nothing is resized."""
+        fields = CanvasSettings.model_fields
+        return CanvasSettings(**({k: getattr(self, k) for k in fields} if self.canvas else {}))
+
+
 class GuidanceSettings(Settings):
-    """Edge maps and masks. canny_low: a share of the upper threshold; noun: "" names the class;
-    compare: given masks that the finder is measured against."""
+    """Edge maps and masks.
+
+    canny_low: a share of the median that canny_median takes: of the blurred grey `object`, or of
+    the `picture`, the blurred object over white, of which Canny then sees the unblurred one;
+    masks: `given` ones first, or always `found` ones; find_on: what the detector sees; noun: ""
+    names the class; compare: given masks that the finder is measured against.
+    """
 
     canny_low: Number
     canny_high: Number
     canny_blur: Annotated[Count, AfterValidator(odd)]
+    canny_median: Literal["object", "picture"] = "object"
+    masks: Literal["given", "found"] = "given"
+    find_on: Literal["photograph", "canvas"] = "photograph"
     noun: str = ""
     box_threshold: Share = 0.4
     compare: Whole = 8
+
+
+class GuidanceOnCanvas(GuidanceSettings):
+    """Guidance with the canvas of `edit`, on which lines are drawn: what 03_guidance reads."""
+
+    canvas: CanvasSettings = CanvasSettings()
 
 
 class EditStep(Settings):
@@ -80,19 +115,34 @@ class AttributeEdit(Settings):
     """Settings of one attribute's edits. Those that VariReal's pipeline cannot do without for an
     attribute must stand in the file (`needed`).
 
-    prior_size: None takes edit.canvas, or the photograph's size. prior_crop 0: the whole surface.
+    prior_size: None takes edit.canvas, or the photograph's size. prior_prompt_weight: of the
+    phrase; prior_negative: prompt that guidance leads away from. Of a surface: prior_crop, pixels
+    of the square that is cut out, 0 for all of it, at crop_at (random: by the edit's seed); enlarge
+    and sharpen, on its way to the canvas; surface_color, its own or the mean colour of the object.
+    dilate: radius of a disc, or width of a square kernel, in pixels; mask_blur: width of the
+    Gaussian that rounds the inpainting mask, 0 for none; refine_from: the first stage's picture at
+    refine_strength, or noise, with lines and IP-Adapter alone.
     """
 
     prior_steps: Whole = 0
     prior_guidance_scale: Number = 1.0
+    prior_prompt_weight: Number = 1.0
+    prior_negative: str = ""
     prior_size: Count | None = None
     prior_crop: Whole = 0
+    crop_at: Literal["middle", "random"] = "middle"
+    enlarge: Literal["lanczos", "cubic"] = "lanczos"
+    sharpen: bool = False
+    surface_color: Literal["object", "own"] = "object"
     steps: Count
     guidance_scale: Number
     strength: Share = 1.0
     dilate: Whole = 0
+    dilate_shape: Literal["disc", "square"] = "disc"
+    mask_blur: Annotated[Whole, AfterValidator(odd_or_none)] = 0
     alpha: Share = 1.0
     refine_steps: Whole = 0
+    refine_from: Literal["edit", "noise"] = "edit"
     refine_strength: Share = 1.0
     refine_guidance_scale: Number = 1.0
     controlnet_scale: Number = 1.0
@@ -115,7 +165,8 @@ class AttributeEdit(Settings):
         """
         names = ["strength", *PRIOR_NEEDS[prior]]
         if self.refine_steps:
-            names += ["refine_strength", "refine_guidance_scale", "controlnet_scale"]
+            names += ["refine_strength"] if self.refine_from == "edit" else []
+            names += ["refine_guidance_scale", "controlnet_scale"]
             names += ["ip_scale"] if appearance else []
         return [name for name in names if name not in self.model_fields_set]
 
@@ -143,15 +194,19 @@ def _known_editor(name: str) -> str:
     return name
 
 
-class EditSettings(Settings):
-    """Editing. Beside these keys the file has a section for each attribute (`attributes` here)."""
+class EditSettings(CanvasSettings):
+    """Editing. Beside these keys the file has a section for each attribute (`attributes` here).
+
+    compose: lay the edit into the photograph where it may change; compose_on: the photograph
+    itself, or the canvas, which then is resized back as a whole.
+    """
 
     images_per_real: Count
     batch_size: Count
     max_attempts: Count
     prior_variants: Count
-    canvas: Canvas = 0
     compose: bool = True
+    compose_on: Literal["photograph", "canvas"] = "photograph"
     editor: Annotated[str, AfterValidator(_known_editor)] = VARIREAL
     shards: Annotated[Count, EXECUTION] = 1
     processes: Annotated[Count, EXECUTION] = 1

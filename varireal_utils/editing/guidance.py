@@ -1,6 +1,7 @@
 """Guidance maps of a photograph: object mask and canny lines (VariReal's method figure).
 
-symbols   image  (H, W, 3) uint8 RGB;  mask (H, W) uint8 0 | 255;  lines (H, W) uint8 0 | 255
+symbols   image  (H, W, 3) uint8 RGB;  mask (H, W) uint8 0 | 255
+          lines  uint8 0 | 255, of the canvas's size
 
 Masks are the data set's own where it has them; editing/segmentation.py finds the others.
 """
@@ -9,31 +10,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from ..core import storage
-from ..core.config_editing import GuidanceSettings
+from ..core.config_editing import GuidanceOnCanvas
 from ..core.seeds import seed_for
+from . import canvas
 
 VERDICTS = ("ok", "empty", "tiny", "huge", "in pieces")
 
 
 def canny(
-    image: np.ndarray, mask: np.ndarray, blur: int = 5, low: float = 0.7, high: float = 255
+    image: np.ndarray,
+    mask: np.ndarray,
+    blur: int = 5,
+    low: float = 0.7,
+    high: float = 255,
+    median: Literal["object", "picture"] = "object",
 ) -> np.ndarray:
-    """Lines of the object over white, by the paper's rule (docs/protocol.md, C1).
+    """Lines of the object over white; (H, W) uint8 0 | 255.
 
-    Grey values are blurred with a `blur` x `blur` Gaussian; the lower threshold is `low` times
-    their median, the upper one `high`. Returns (H, W) uint8 0 | 255.
+    The lower threshold is `low` times a median, the upper one `high`. median "object": of the
+    object's grey values after a `blur` x `blur` Gaussian, and Canny sees the blurred picture, so
+    thresholds depend on the object alone. "picture", the reference's rule (docs/protocol.md, C1):
+    of the whole picture over white after a mean blur, and Canny sees the unblurred colours.
     """
     over_white = np.where(mask[..., None] > 0, image, 255).astype(np.uint8)
+    if median == "picture":
+        middle = float(np.median(cv2.blur(over_white, (blur, blur))))
+        bgr = np.ascontiguousarray(over_white[..., ::-1])  # of equal channels, the first one counts
+        return cv2.Canny(bgr, int(max(0.0, low * middle)), high)
     grey = cv2.GaussianBlur(cv2.cvtColor(over_white, cv2.COLOR_RGB2GRAY), (blur, blur), 0)
     inside = grey[mask > 0]
-    median = float(np.median(inside)) if inside.size else 255.0
-    return cv2.Canny(grey, min(low * median, high), high)
+    middle = float(np.median(inside)) if inside.size else 255.0
+    return cv2.Canny(grey, min(low * middle, high), high)
+
+
+def lines_of(image: np.ndarray, mask: np.ndarray, settings: GuidanceOnCanvas) -> np.ndarray:
+    """Lines of a photograph's object, drawn on the canvas that it is edited on."""
+    if settings.canvas.canvas:
+        image, mask = (canvas.place(a, settings.canvas)[0] for a in (image, mask))
+    own = settings
+    return canny(image, mask, own.canny_blur, own.canny_low, own.canny_high, own.canny_median)
 
 
 def grabcut_mask(
@@ -121,16 +143,16 @@ def mask_quality(mask: np.ndarray) -> dict[str, float | int | str]:
 
 
 def guide(
-    row: dict, study: Path, out: Path, settings: GuidanceSettings, find: Callable | None = None
+    row: dict, study: Path, out: Path, settings: GuidanceOnCanvas, find: Callable | None = None
 ) -> dict:
     """Mask and lines of one image, written to out/mask and out/canny; returns its row.
 
     row: of images.parquet. The data set's own mask is used where there is one (origin "given"),
-    else what find(image, class name) -> segmentation.Found finds ("sam2" or "grabcut", with its box
-    and score), else GrabCut's.
+    unless guidance.masks is "found", else what find(image, class name) -> segmentation.Found finds
+    ("sam2" or "grabcut", with its box and score), else GrabCut's.
     """
     image = storage.read_image(study / row["path"])
-    has, facts = has_mask(row), {}
+    has, facts = has_mask(row) and settings.masks == "given", {}
     if has:
         mask, origin = storage.read_mask(study / row["mask_path"]), "given"
     elif find is None:
@@ -138,7 +160,7 @@ def guide(
     else:
         found = find(image, row["class_name"])
         mask, origin, facts = found.mask, found.origin, found.facts()
-    lines = canny(image, mask, settings.canny_blur, settings.canny_low, settings.canny_high)
+    lines = lines_of(image, mask, settings)
     name, paths = f"{storage.slug(row['image_id'])}.png", {}
     for kind, picture in (("mask", mask), ("canny", lines)):
         storage.write_image(out / kind / name, picture)

@@ -14,7 +14,7 @@ their noise: arms are paired (docs/differences.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,15 +28,15 @@ from PIL import Image
 from ..core import oom_retry
 from ..core.attributes import ATTRIBUTES
 from ..core.config_editing import AttributeEdit
-from ..core.seeds import seed_for
+from ..core.seeds import numpy_rng, seed_for
 from ..models import loaders, precision
 from ..models.pictures import checked_pictures
 from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import Bank
-from . import compositing, conditioning, editors, priors
+from . import canvas, compositing, conditioning, editors, priors
 from .slices import EditStage
-from .sources import Source, boxed
+from .sources import Source, placed
 
 Priors = dict[tuple[str, int], np.ndarray]  # (phrase, variant) -> (H, W, 3) uint8
 GREY = 100  # behind the object that an IP-Adapter sees
@@ -103,14 +103,15 @@ def load(
     if editor in editors.EDITORS:
         home.add("other", lambda: editors.EDITORS[editor].load(models, device))
         return Pipes(device, dtype, home)
-    own_base = models.refine is not None
+    own_base, from_noise = models.refine is not None, settings.own.refine_from == "noise"
     home.add("inpaint", lambda: loaders.load_pipeline(models, "inpaint", device), "paint")
     home.add("prior", lambda: loaders.load_pipeline(models, "prior", device))
-    home.add(
-        "refine",
-        lambda: loaders.load_refiner(models, None if own_base else home.get("inpaint"), device),
-        "" if own_base else "paint",
-    )
+
+    def refiner() -> Any:
+        base = None if own_base else home.get("inpaint")
+        return loaders.load_refiner(models, base, device, from_noise)
+
+    home.add("refine", refiner, "" if own_base else "paint")
     drawn = ATTRIBUTES[settings.attribute].generates_prior
     refined = settings.own.refine_steps > 0
     return Pipes(device, dtype, home, drawn, refined, looks=models.ip_adapter is not None)
@@ -152,30 +153,32 @@ def encode(
     pipes: Pipes,
     role: str,
     texts: Sequence[str | conditioning.Fragments],
+    negative: str = "",
 ) -> dict[str, torch.Tensor]:
-    """The arguments of a role's pipeline for prompts; each text is encoded once."""
-    known = pipes.states.setdefault(role, {})
-    for text in dict.fromkeys((None, *texts)):
+    """The arguments of a role's pipeline for prompts; each text is encoded once. negative: what
+    guidance leads away from, "" for nothing in particular."""
+    known, away = pipes.states.setdefault(role, {}), negative or None
+    for text in dict.fromkeys((away, *texts)):
         if text not in known:
             pipe = pipes.residence.get(role)
             empty = text is None
             new = conditioning.unconditional(pipe) if empty else conditioning.encode(pipe, text)
             known[text] = {name: value.cpu() for name, value in new.items()}
-    found = conditioning.arguments([known[t] for t in texts], known[None])
+    found = conditioning.arguments([known[t] for t in texts], known[away])
     return {name: value.to(pipes.device) for name, value in found.items()}
 
 
 @torch.no_grad()
 def make_priors(
-    pipes: Pipes, texts: list[str], seeds: list[int], settings: EditStage, size: int
+    pipes: Pipes, texts: list, seeds: list[int], settings: EditStage, size: int
 ) -> list[np.ndarray]:
     """Draw backgrounds or surfaces from text alone, (size, size, 3) uint8 each."""
     own = settings.own
 
-    def make(texts: list[str], seeds: list[int]) -> list[np.ndarray]:
+    def make(texts: list, seeds: list[int]) -> list[np.ndarray]:
         with pipes.autocast(pipes.prior):
             made = pipes.prior(
-                **encode(pipes, "prior", texts),
+                **encode(pipes, "prior", texts, own.prior_negative),
                 height=size,
                 width=size,
                 num_inference_steps=own.prior_steps,
@@ -202,27 +205,34 @@ def prior_bank(
         return {}
     attribute, edit = settings.attribute, settings.edit
     keys = [(p, v) for p in sorted(set(phrases)) for v in range(edit.prior_variants)]
-    texts = [phrase_bank.prior_prompt(bank, attribute, p) for p, _ in keys]
+    weight = settings.own.prior_prompt_weight
+    texts = [
+        phrase_bank.weighted(phrase_bank.prior_prompt(bank, attribute, p), p, weight)
+        for p, _ in keys
+    ]
     seeds = [seed_for(settings.seed, "prior", attribute, p, v) for p, v in keys]
     size = settings.own.prior_size or edit.canvas or size
     return dict(zip(keys, make_priors(pipes, texts, seeds, settings, size)))
 
 
 def blend(
-    source: Source, phrase: str, prior: np.ndarray | None, bank: Bank, settings: EditStage
+    source: Source, row: dict, prior_of: Priors, bank: Bank, settings: EditStage, attempt: int = 0
 ) -> np.ndarray:
-    """The picture that inpainting starts from, (H, W, 3) uint8. Raises ValueError where a drawn
-    prior is needed and not given."""
-    own, kind = settings.own, ATTRIBUTES[settings.attribute].prior
+    """The picture that inpainting starts from, (H, W, 3) uint8. row: of the plan. Raises ValueError
+    where a drawn prior is needed and not given."""
+    own, kind, phrase = settings.own, ATTRIBUTES[settings.attribute].prior, row["phrase"]
     if kind == "flat":
         rgb = phrase_bank.rgb(bank, phrase)
         return priors.color_prior(source.image, source.editable, rgb, own.alpha)
+    prior = prior_of.get((phrase, (row["seed"] + attempt) % settings.edit.prior_variants))
     if prior is None:
         raise ValueError(f"no prior was drawn for {settings.attribute} {phrase!r}")
     if kind == "scene":
-        return priors.background_prior(source.image, source.mask, prior, own.dilate)[0]
-    surface = priors.keep_mean(prior, source.image, source.editable)
-    return priors.texture_prior(source.image, source.editable, surface, own.alpha, own.prior_crop)
+        shape = own.dilate_shape
+        return priors.background_prior(source.image, source.mask, prior, own.dilate, shape)[0]
+    rng = numpy_rng(row["seed"], "crop", attempt)
+    drawn = priors.surface(prior, source.image, source.editable, own, rng)
+    return priors.texture_prior(source.image, source.editable, drawn, own.alpha)
 
 
 @torch.no_grad()
@@ -266,13 +276,14 @@ def refine(
     """Second stage, for colour and texture: the object's own lines through the ControlNet, and,
     where there is an IP-Adapter, the look of the object that the first stage painted.
 
+    From noise there is neither an initial picture nor a mask: lines and look alone hold the object.
     With an IP-Adapter one by one: diffusers shows every picture of a batch to every image of it.
     """
     height, width = starts[0].shape[:2]
     size, out = 1 if pipes.looks else len(starts), []
     for i in range(0, len(starts), size):
         part = slice(i, i + size)
-        more = {}
+        more: dict[str, Any] = {}
         if pipes.looks:
             pipes.refine.set_ip_adapter_scale(own.ip_scale)
             seen = np.where(sources[i].mask[..., None] > 0, starts[i], np.uint8(GREY))
@@ -281,12 +292,9 @@ def refine(
             made = pipes.refine(
                 **encode(pipes, "refine", texts[part]),
                 **more,
-                image=[Image.fromarray(s) for s in starts[part]],
-                mask_image=[Image.fromarray(s.editable) for s in sources[part]],
-                control_image=[Image.fromarray(s.lines).convert("RGB") for s in sources[part]],
+                **_refined_from(starts[part], sources[part], own),
                 height=height,
                 width=width,
-                strength=own.refine_strength,
                 num_inference_steps=own.refine_steps,
                 guidance_scale=own.refine_guidance_scale,
                 controlnet_conditioning_scale=own.controlnet_scale,
@@ -295,6 +303,21 @@ def refine(
             )
         out += checked_pictures(made, pipes.refine)
     return out
+
+
+def _refined_from(
+    starts: list[np.ndarray], sources: list[Source], own: AttributeEdit
+) -> dict[str, Any]:
+    """The refinement's arguments that say where it starts."""
+    lines = [Image.fromarray(s.lines).convert("RGB") for s in sources]
+    if own.refine_from == "noise":
+        return {"image": lines}
+    return {
+        "image": [Image.fromarray(s) for s in starts],
+        "mask_image": [Image.fromarray(s.editable) for s in sources],
+        "control_image": lines,
+        "strength": own.refine_strength,
+    }
 
 
 def paint(
@@ -307,13 +330,19 @@ def paint(
     attempt: int,
 ) -> dict[str, list[np.ndarray]]:
     """Every stage of a batch of edits of one attribute and arm, in the sources' own sizes:
-    "prior", "inpainted", perhaps "refined". Raises ValueError for sizes that make no batch."""
+    "prior", "inpainted", perhaps "refined", and "result", composed onto the sources. Raises
+    ValueError for sizes that make no batch."""
     stages = first_stage(pipes, sources, rows, prior_of, bank, settings, attempt)
     if pipes.refined:
         painted = stages["inpainted"]
         stages["refined"] = second_stage(pipes, sources, rows, painted, settings, attempt)
-    placed = _placed(sources, settings)
-    return {name: _unboxed(pictures, placed) for name, pictures in stages.items()}
+    boxes = [box for _, box in _placed(sources, settings)]
+    last = list(stages.values())[-1]
+    own = {
+        name: [p if box is None else canvas.take_back(p, box) for p, box in zip(pictures, boxes)]
+        for name, pictures in stages.items()
+    }
+    return own | {"result": [_composed(s, p, settings) for s, p in zip(sources, last)]}
 
 
 def first_stage(
@@ -329,32 +358,30 @@ def first_stage(
     "inpainted", or "edited". Raises ValueError for sizes that make no batch."""
     own, inside = settings.own, [s for s, _ in _placed(sources, settings)]
     sizes = sorted({s.image.shape[:2] for s in inside})
-    if len(sizes) > 1:
+    if len(sizes) > 1 and not settings.edit.canvas:
         raise ValueError(
             f"photographs of different sizes {sizes} in one batch: set edit.canvas to "
             "the pixels of a square to edit on"
         )
-    seeds, editor = [r["seed"] for r in rows], settings.edit.editor
-    if editor in editors.EDITORS:
-        noise, prompts = generators(seeds, "other", attempt), [r["prompt"] for r in rows]
-        shown = [s.image for s in inside]
+    editor = settings.edit.editor
+
+    def edited(at: list[int]) -> list[np.ndarray]:
+        noise = generators([rows[i]["seed"] for i in at], "other", attempt)
+        pictures, prompts = [inside[i].image for i in at], [rows[i]["prompt"] for i in at]
         with pipes.autocast(pipes.other):
-            made = editors.EDITORS[editor].paint(pipes.other, shown, prompts, noise, own)
-        return {"edited": made}
-    variants = settings.edit.prior_variants
-    starts = [
-        blend(
-            s,
-            r["phrase"],
-            prior_of.get((r["phrase"], (r["seed"] + attempt) % variants)),
-            bank,
-            settings,
-        )
-        for s, r in zip(inside, rows)
-    ]
-    masks = [s.editable for s in inside]
-    painted = inpaint(pipes, starts, masks, _texts(rows, own), seeds, own, attempt)
-    return {"prior": starts, "inpainted": painted}
+            return editors.EDITORS[editor].paint(pipes.other, pictures, prompts, noise, own)
+
+    if editor in editors.EDITORS:
+        return {"edited": _by_size(inside, edited)}
+    starts = [blend(s, r, prior_of, bank, settings, attempt) for s, r in zip(inside, rows)]
+    masks = [priors.rounded_mask(s.editable, own.mask_blur) for s in inside]
+    texts, seeds = _texts(rows, own), [r["seed"] for r in rows]
+
+    def painted(at: list[int]) -> list[np.ndarray]:
+        parts = ([of[i] for i in at] for of in (starts, masks, texts, seeds))
+        return inpaint(pipes, *parts, own, attempt)
+
+    return {"prior": starts, "inpainted": _by_size(inside, painted)}
 
 
 def second_stage(
@@ -368,22 +395,32 @@ def second_stage(
     """Refinement of what the first stage painted, on the canvas."""
     inside = [s for s, _ in _placed(sources, settings)]
     texts, seeds = _texts(rows, settings.own), [r["seed"] for r in rows]
-    return refine(pipes, painted, inside, texts, seeds, settings.own, attempt)
+
+    def refined(at: list[int]) -> list[np.ndarray]:
+        parts = ([of[i] for i in at] for of in (painted, inside, texts, seeds))
+        return refine(pipes, *parts, settings.own, attempt)
+
+    return _by_size(inside, refined)
+
+
+def _by_size(
+    inside: list[Source], made: Callable[[list[int]], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """Pictures of a batch, made for canvases of one size at a time, in the batch's order."""
+    shapes = [s.image.shape[:2] for s in inside]
+    found: dict[int, np.ndarray] = {}
+    for shape in dict.fromkeys(shapes):
+        at = [i for i, other in enumerate(shapes) if other == shape]
+        found |= dict(zip(at, made(at)))
+    return [found[i] for i in range(len(inside))]
 
 
 def _texts(rows: list[dict], own: AttributeEdit) -> list:
     return [phrase_bank.weighted(r["prompt"], r["phrase"], own.prompt_weight) for r in rows]
 
 
-def _placed(sources: list[Source], settings: EditStage) -> list[tuple]:
-    return [boxed(s, settings.edit.canvas) for s in sources]
-
-
-def _unboxed(painted: list[np.ndarray], placed: list[tuple]) -> list[np.ndarray]:
-    return [
-        p if box is None else compositing.unletterbox(p, box)
-        for p, (_, box) in zip(painted, placed)
-    ]
+def _placed(sources: list[Source], settings: EditStage) -> list[tuple[Source, canvas.Box | None]]:
+    return [placed(s, settings.edit, settings.attribute) for s in sources]
 
 
 def trace_edit(
@@ -391,16 +428,26 @@ def trace_edit(
 ) -> dict[str, np.ndarray]:
     """Every step of one edit, for the pipeline figure: name -> (H, W, 3) or (H, W) uint8."""
     stages = paint(pipes, [source], [row], prior_of, bank, settings, 0)
-    steps = {"source": source.image, "mask": source.mask, "canny": source.lines}
-    steps |= {name: pictures[0] for name, pictures in stages.items()}
-    return steps | {"result": _composed(source, list(stages.values())[-1][0], settings)}
+    _, box = placed(source, settings.edit, settings.attribute)
+    lines = source.lines if box is None else canvas.lines_back(source.lines, box)
+    steps = {"source": source.image, "mask": source.mask, "canny": lines}
+    return steps | {name: pictures[0] for name, pictures in stages.items()}
 
 
 def _composed(source: Source, painted: np.ndarray, settings: EditStage) -> np.ndarray:
-    """What was painted, where it may change; all of it under `edit.compose: false`."""
-    if not settings.edit.compose:
-        return painted
-    return compositing.compose(source.image, painted, source.editable)
+    """A canvas that was painted, in the photograph's size, laid into the photograph where it may
+    change; all of it under `edit.compose: false`."""
+    inside, box = placed(source, settings.edit, settings.attribute)
+    if box is None:
+        whole, compose_here = painted, settings.edit.compose
+    elif settings.edit.compose and settings.edit.compose_on == "canvas":
+        laid = compositing.compose(inside.image, painted, inside.editable)
+        whole, compose_here = canvas.take_back(laid, box), False
+    else:
+        whole, compose_here = canvas.take_back(painted, box), settings.edit.compose
+    if not compose_here:
+        return whole
+    return compositing.compose(source.image, whole, source.editable)
 
 
 def edit_batches(
@@ -428,11 +475,10 @@ def edit_batches(
             oom_retry.retry_in_halves(second, sources, rows, pictures, fit=pipes.fit("second"))
             for (sources, rows), pictures in zip(batches, painted)
         ]
-    out = []
-    for (sources, _), pictures in zip(batches, painted):
-        whole = _unboxed(pictures, _placed(sources, settings))
-        out.append([_composed(s, p, settings) for s, p in zip(sources, whole)])
-    return out
+    return [
+        [_composed(s, p, settings) for s, p in zip(sources, pictures)]
+        for (sources, _), pictures in zip(batches, painted)
+    ]
 
 
 def edit_batch(

@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..core.config_editing import GuidanceSettings
+from ..core.config_editing import GuidanceOnCanvas, GuidanceSettings
 from ..core.config_sections import ModelRoles
 from ..models import loaders
+from . import canvas
 from .guidance import grabcut_mask, largest
 
 Box = tuple[float, float, float, float]
@@ -167,12 +168,42 @@ def find(
 
 
 def build_finder(
-    settings: GuidanceSettings, models: ModelRoles, device: torch.device
+    settings: GuidanceOnCanvas, models: ModelRoles, device: torch.device
 ) -> Callable[[np.ndarray, str], Found]:
-    """(image, class name) -> Found, by the detector and the segmenter; GrabCut without any.
+    """(image, class name) -> Found, by the detector and the segmenter; GrabCut without any. They
+    see the photograph, or, with find_on "canvas", the canvas.
 
     Raises ValueError where one of the two is named and not the other.
     """
+    look = _finder(settings, models, device)
+    if settings.find_on == "photograph":
+        return look
+    return lambda image, class_name: _found_on_canvas(image, class_name, settings, look)
+
+
+def _found_on_canvas(
+    image: np.ndarray,
+    class_name: str,
+    settings: GuidanceOnCanvas,
+    look: Callable[[np.ndarray, str], Found],
+) -> Found:
+    """What is found on the canvas, in pixels of the photograph."""
+    placed, box = canvas.place(image, settings.canvas)
+    found = look(placed, class_name)
+    mask = canvas.take_back(found.mask, box)
+    if not mask.any():  # found beside the photograph alone
+        mask = grabcut_mask(image)
+        return Found(mask, "grabcut", asked=found.asked)
+    if found.box is None:
+        return replace(found, mask=mask)
+    x, y = box.width / box.inner_width, box.height / box.inner_height
+    x0, y0, x1, y1 = found.box
+    return replace(found, mask=mask, box=(x0 * x, y0 * y, x1 * x, y1 * y))
+
+
+def _finder(
+    settings: GuidanceSettings, models: ModelRoles, device: torch.device
+) -> Callable[[np.ndarray, str], Found]:
     there = [r for r in ("detector", "segmenter") if models.get(r)]
     if not there:
         return lambda image, class_name: Found(grabcut_mask(image), "grabcut")

@@ -10,7 +10,12 @@ from typing import Any, Literal, Self
 
 from ..core.attributes import attribute as registered
 from ..core.config import StudyConfig
-from ..core.config_editing import AttributeEdit, EditSettings, GuidanceSettings
+from ..core.config_editing import (
+    AttributeEdit,
+    EditSettings,
+    GuidanceOnCanvas,
+    GuidanceSettings,
+)
 from ..core.config_sections import ClipVerifierSettings, ModelRoles
 from ..core.stage import StageSettings
 from . import editors
@@ -19,13 +24,15 @@ from . import editors
 class GuidanceStage(StageSettings):
     """What one run of 03_guidance depends on. models: detector and segmenter, or none."""
 
-    guidance: GuidanceSettings
+    guidance: GuidanceOnCanvas
     models: ModelRoles
 
     @classmethod
     def of(cls, config: StudyConfig, **target: Any) -> Self:
         """The slice of a run; it is the same for each data set."""
-        return cls(guidance=config.guidance, models=config.models.only("detector", "segmenter"))
+        own = {name: getattr(config.guidance, name) for name in GuidanceSettings.model_fields}
+        guidance = GuidanceOnCanvas(**own, canvas=config.edit.own())
+        return cls(guidance=guidance, models=config.models.only("detector", "segmenter"))
 
 
 class EditStage(StageSettings):

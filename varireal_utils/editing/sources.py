@@ -1,6 +1,7 @@
 """Photographs with their guidance, as an edit reads them.
 
-symbols   image     (H, W, 3) uint8 RGB;  mask, lines (H, W) uint8 0 | 255
+symbols   image     (H, W, 3) uint8 RGB;  mask (H, W) uint8 0 | 255
+          lines     uint8 0 | 255, of the canvas's size
           editable  (H, W) uint8 0 | 255, what an edit may change
 """
 
@@ -10,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from ..core import storage
 from ..core.attributes import ATTRIBUTES
+from ..core.config_editing import CanvasSettings, EditSettings
 from ..core.study_paths import StudyPaths
-from . import compositing
+from . import canvas
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,43 @@ def editable_mask(attribute: str, mask: np.ndarray, paint: np.ndarray | None) ->
     return mask if paint is None else np.where(paint > 0, 255, 0).astype(np.uint8)
 
 
-def boxed(source: Source, size: int) -> tuple[Source, compositing.Box | None]:
-    """A photograph and its guidance on a square canvas of `size` pixels; 0 leaves it as it is."""
-    if not size:
+def placed(
+    source: Source, settings: CanvasSettings, attribute: str
+) -> tuple[Source, canvas.Box | None]:
+    """A photograph and its guidance on the canvas; without one, as they are.
+
+    Its lines were drawn there by 03_guidance. What is beside the photograph may be painted where an
+    edit changes the background. Raises ValueError for lines of another canvas.
+    """
+    if not settings.canvas:
         return source, None
-    parts = [
-        compositing.letterbox(a, size, size)
-        for a in (source.image, source.mask, source.editable, source.lines)
-    ]
-    return Source(*(canvas for canvas, _ in parts)), parts[0][1]
+    image, box = canvas.place(source.image, settings)
+    mask, _ = canvas.place(source.mask, settings)
+    if source.lines.shape != mask.shape:
+        raise ValueError(
+            f"lines of {source.lines.shape} pixels for a canvas of {mask.shape}: edit.canvas, "
+            "canvas_shape or resize changed; run 03_guidance again"
+        )
+    if ATTRIBUTES[attribute].region == "background":
+        return Source(image, mask, editable_mask(attribute, mask, None), source.lines), box
+    return Source(image, mask, canvas.place(source.editable, settings)[0], source.lines), box
+
+
+def untouched(
+    source: Source, settings: EditSettings, attribute: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an edit leaves as it is: the picture that it must equal, and where it may differ.
+
+    Composed on the canvas, the whole picture is resized there and back, so that pixels within the
+    filter's reach of the edited region differ too.
+    """
+    if settings.compose_on == "photograph" or not settings.canvas:
+        return source.image, source.editable
+    inside, box = placed(source, settings, attribute)
+    assert box is not None
+    near = np.ones((2 * box.reach + 1,) * 2, np.uint8)
+    region = canvas.take_back(inside.editable, box)
+    return canvas.take_back(inside.image, box), cv2.dilate(region, near)
 
 
 def input_files(paths: StudyPaths, dataset: str) -> list[Path]:

@@ -152,13 +152,15 @@ def trace_edit(run: Run[EditStage], job: Job, row: pd.Series) -> dict[str, np.nd
 
 
 def changed_outside(run: Run[EditStage], table: pd.DataFrame, edits: pd.DataFrame) -> int:
-    """Count the pixels, over all edits, that differ from the source where nothing may change."""
+    """Count the pixels, over all edits, that differ from the source where nothing may change
+    (sources.untouched)."""
     read = sources.reader(run.study, table, run.settings.attribute)
     total = 0
     for row in edits.itertuples():
         source = read(str(row.image_id))
         made = storage.read_image(run.study / str(row.path))
-        total += compositing.changed_outside(source.image, made, source.editable)
+        kept, region = sources.untouched(source, run.settings.edit, run.settings.attribute)
+        total += compositing.changed_outside(kept, made, region)
     return total
 
 

@@ -159,15 +159,19 @@ def _of_base_dtype(spec: ModelSpec, base: ModelSpec, name: str) -> ModelSpec:
     return spec.model_copy(update={"dtype": base.dtype})
 
 
-def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
-    """Load an inpainting pipeline with the ControlNet of role "controlnet" beside its UNet.
+def load_refiner(
+    models: ModelRoles, inpaint: Any, device: torch.device, from_noise: bool = False
+) -> Any:
+    """Load a pipeline with the ControlNet of role "controlnet" beside its UNet.
 
-    Its base is role "refine" where there is one, else the inpainting pipeline itself; with role
-    "ip_adapter" it also takes images.
+    It inpaints, or, `from_noise`, draws from text and lines alone. Its base is role "refine" where
+    there is one, else the inpainting pipeline itself; with role "ip_adapter" it also takes images.
+    Raises ValueError for drawing from noise without role "refine": an inpainting UNet cannot.
     """
-    from diffusers import AutoPipelineForInpainting, ControlNetModel
+    from diffusers import AutoPipelineForInpainting, AutoPipelineForText2Image, ControlNetModel
 
-    name = "refine" if models.refine else "inpaint"
+    kind: Any = AutoPipelineForText2Image if from_noise else AutoPipelineForInpainting
+    name = "refine" if models.refine or from_noise else "inpaint"
     spec, base = required(models, "controlnet"), None
     spec = _of_base_dtype(spec, required(models, name), name)
     with _quiet():
@@ -177,11 +181,11 @@ def load_refiner(models: ModelRoles, inpaint: Any, device: torch.device) -> Any:
             base = required(models, "refine")
             more = quantize.of_pipeline("refine", base, DTYPES[base.dtype], device)
             more |= _parts(base) | _kwargs(base) | NO_CHECKER
-            pipe = AutoPipelineForInpainting.from_pretrained(base.path, controlnet=net, **more)
+            pipe = kind.from_pretrained(base.path, controlnet=net, **more)
         else:
             if spec.quantization == "none":
                 net = net.to(inpaint.unet.device, memory_format=torch.channels_last)
-            pipe = AutoPipelineForInpainting.from_pipe(inpaint, controlnet=net)
+            pipe = kind.from_pipe(inpaint, controlnet=net)
         if models.ip_adapter:
             adapter = required(models, "ip_adapter")
             pipe.load_ip_adapter(

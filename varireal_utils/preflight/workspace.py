@@ -21,6 +21,7 @@ import torch
 
 from ..core import storage
 from ..core.config import StudyConfig
+from ..core.config_editing import GuidanceOnCanvas
 from ..core.config_sections import ModelSpec
 from ..core.device import device_of, dtype_of
 from ..core.seeds import seed_for
@@ -29,6 +30,7 @@ from ..core.study_paths import StudyPaths
 from ..data import datasets, registry
 from ..data.data_set import DataSetSpec
 from ..editing import guidance, segmentation, sources
+from ..editing.slices import GuidanceStage
 from ..models import classifiers, loaders, preprocess
 from ..prompts import phrase_bank
 from ..verification.features import BATCH, ClipFeatures
@@ -104,10 +106,15 @@ class Workspace:
         """The study's CLIP, for similarities."""
         return ClipFeatures(self.config.models, self.device)
 
+    @property
+    def guidance(self) -> GuidanceOnCanvas:
+        """Settings of masks and lines, with the canvas, as 03_guidance reads them."""
+        return GuidanceStage.of(self.config).guidance
+
     @cached_property
     def find(self) -> Callable[[np.ndarray, str], Any]:
         """Finds masks where a data set has none."""
-        return segmentation.build_finder(self.config.guidance, self.config.models, self.device)
+        return segmentation.build_finder(self.guidance, self.config.models, self.device)
 
     def sample(self, dataset: str = "") -> Sample:
         """The sample of a data set, the first one without a name."""
@@ -178,7 +185,7 @@ class Workspace:
                 sample.split("val").head(GUIDED),
             ]
         )
-        out, settings = self.paths.guidance(sample.name), self.config.guidance
+        out, settings = self.paths.guidance(sample.name), self.guidance
         maps = [
             guidance.guide(row, self.paths.root, out, settings, self._finder(row))
             for row in rows.to_dict("records")
@@ -188,7 +195,8 @@ class Workspace:
         return sources.read_inputs(self.paths, sample.name)
 
     def _finder(self, row: dict) -> Callable | None:
-        return None if guidance.has_mask(row) else self.find
+        given = guidance.has_mask(row) and self.guidance.masks == "given"
+        return None if given else self.find
 
     @property
     def classifier(self) -> ModelSpec:
