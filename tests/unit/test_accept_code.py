@@ -14,6 +14,7 @@ from varireal_utils.__main__ import main
 from varireal_utils.core import code, storage
 from varireal_utils.core.config import StudyConfig
 from varireal_utils.workflow import code_changes, seal, status, verify
+from varireal_utils.workflow import study as driver
 
 home = reruns.home
 
@@ -99,3 +100,44 @@ def test_records_without_code_say_so_and_can_be_accepted(home: Path, study: Stud
     assert all("code: not recorded, made by an earlier version" in s.reasons for s in found)
     assert main(["accept-code", "--params", str(home / "study.yaml"), "--why", "by hand"]) == 0
     assert reruns.stale(study) == set()
+
+
+def test_code_that_changes_while_a_study_runs_is_named_and_nothing_runs_again(
+    home: Path,
+    study: StudyConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls: list[int] = []
+
+    def snakemake(words: list[str]) -> int:
+        calls.append(1)
+        change("training/train_step")
+        return 0
+
+    monkeypatch.setattr(driver, "_snakemake", snakemake)
+    assert driver._run(study, "notebooks", True, []) == 1 and len(calls) == 1
+    said = capsys.readouterr().err
+    assert "code changed while the study ran" in said and "accept-code" in said
+    assert "code varireal_utils.training.train_step: changed" in said
+    assert not seal.path_of(study.paths.root).exists()
+
+
+def test_an_input_that_changes_while_a_study_runs_gives_another_turn(
+    home: Path, study: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def snakemake(words: list[str]) -> int:
+        if not calls:
+            reruns.replace_photograph(home)
+        else:
+            for job in reruns.stages.jobs(study):
+                if not job.record.exists():
+                    reruns.make(job, "again")
+        calls.append(1)
+        return 0
+
+    monkeypatch.setattr(driver, "_snakemake", snakemake)
+    assert driver._run(study, "notebooks", True, []) == 0 and len(calls) == 2
+    assert seal.path_of(study.paths.root).exists() and reruns.stale(study) == set()

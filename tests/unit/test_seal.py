@@ -9,11 +9,12 @@ from typing import Any
 
 import nbformat
 import pytest
+import yaml
 
 from tests.unit import test_reruns as reruns
 from varireal_utils.core import storage
 from varireal_utils.core.config import StudyConfig, checked
-from varireal_utils.workflow import provenance, recompute, seal, stages, status, verify
+from varireal_utils.workflow import provenance, recompute, run_record, seal, stages, status, verify
 
 home, study = reruns.home, reruns.study
 
@@ -208,3 +209,34 @@ def test_unknown_commits_and_changed_trees_are_said(study: StudyConfig) -> None:
     assert "made by commit aaaaaaaaaa (1), bbbbbbbbbb (1)" in notes
     assert "1 records were made with uncommitted changes" in notes
     assert "1 records without a known commit: git rev-parse: dubious ownership" in notes
+
+
+def test_what_is_taken_out_of_the_file_counts_nowhere_and_comes_back(
+    home: Path, sealed: StudyConfig
+) -> None:
+    fewer = reruns.base(home)
+    fewer["classify"]["recipes"] = ["zero_shot", "real"]
+    fewer["attributes"] = ["color", "texture"]
+    config = checked(fewer, "fewer")
+    gone = ["datadream/mine/dset", *(f"edits/mine/background/{a}" for a in stages.ARMS)]
+    status.settle(status.states(config))
+    assert status.settle_others(config) == sorted(gone)
+    names = {p.parent.relative_to(config.paths.root).as_posix() for p in config.paths.records()}
+    assert not names & set(gone) and "data/mine" in names
+    status.settle(status.states(sealed))
+    assert status.settle_others(sealed) == [] and reruns.stale(sealed) == set()
+
+
+def test_figures_and_tables_of_earlier_settings_go_when_their_stage_begins(
+    home: Path, sealed: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "study.yaml").write_text(yaml.safe_dump(reruns.base(home)))
+    monkeypatch.setattr(run_record, "find_root", lambda: home)
+    for name in ("figures/learning_curves_gone.png", "results/quality_sets.csv"):
+        storage.write_text(sealed.paths.root / name, "x")
+    storage.write_text(sealed.paths.pictures / "grid0.png", "x")
+    for stage in ("07_claims", "08_figures"):
+        run_record.begin(stage, str(home / "study.yaml"), source="")
+    assert [p.name for p in sealed.paths.figures.iterdir()] == []
+    assert [p.name for p in sealed.paths.results.iterdir()] == ["pictures"]
+    assert not seal.path_of(sealed.paths.root).exists()

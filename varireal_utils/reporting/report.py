@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def build(study: Path) -> Path:
                 f"{needed}: not there; run the study first (make study, with "
                 "PARAMS for another one than params/micro.yaml)"
             )
-    books = notebook_pages.executed(paths)
+    books = [book for book in notebook_pages.executed(paths) if _is_of_a_run(paths, book)]
     for book in books:
         notebook_pages.export(book, paths.report / "notebooks")
     page = paths.report / "index.html"
@@ -284,6 +285,19 @@ def _thumbnail(path: Path) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "PNG")
     return _data(buffer.getvalue(), "image/png")
+
+
+def _is_of_a_run(paths: StudyPaths, book: Path) -> bool:
+    """Whether an executed notebook is of a run that counts: not of an attribute or data set that
+    was taken out of the parameter file. 08_figures, which lists the runs, counts too."""
+    file = paths.results / "runs.csv"
+    if not file.is_file() or not re.match(r"0[1-7]_", book.stem):
+        return True
+    runs = storage.read_table(file).fillna("").to_dict("records")
+    return book.stem in {
+        storage.slug("-".join([r["stage"], *str(r["what"] or "").split(" ")]).rstrip("-"))
+        for r in runs
+    }
 
 
 def _runs(paths: StudyPaths, books: list[Path]) -> list[dict[str, Any]]:

@@ -95,6 +95,12 @@ def accept(
     return sorted(records)
 
 
+def alone(stale: list[Any]) -> bool:
+    """Whether nothing but code made these states stale, and what follows from it."""
+    reasons = [r for state in stale for r in state.reasons if not r.startswith("upstream ")]
+    return bool(reasons) and all(r.startswith("code ") for r in reasons)
+
+
 def _who() -> str:
     try:
         return getpass.getuser()

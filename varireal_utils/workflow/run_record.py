@@ -98,6 +98,9 @@ def begin(
         (folder / name).unlink(missing_ok=True)  # from here on the old record is not true
     if job:
         seal.remove(config.paths.root)
+        for old in folder.iterdir() if job.stage.clears else ():
+            if old.is_file():  # a table or figure of earlier settings
+                old.unlink()
     loaders.avoid_faulty_attention()
     digests = SourceDigests(Path(config.runs_dir) / status.DIGESTS)
     run = Run(
@@ -151,6 +154,7 @@ def _unchanged(run: Run) -> Key | None:
     if "VARIREAL_NOTEBOOK" not in os.environ:  # JupyterLab saves a notebook while it runs
         now = replace(now, notebook=run.key.notebook)
     begun = run.key
+    now = replace(now, code=begun.code)  # the modules that were loaded; status names newer ones
     if run.settings.fetches:
         begun = replace(begun, sources=now.sources | begun.sources)
     after = _stamps(run.settings)

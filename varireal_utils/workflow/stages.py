@@ -43,7 +43,8 @@ class Stage:
     name: of its notebook; rule: in the Snakefile; settings: "module:class" of its slice; targets:
     what a study wants of it; folder: where a target's files lie; upstream: (stage, target) that it
     reads; parts: targets that several jobs make it from; variant: end of the rule's name for a
-    target; parallel: whether a job takes all threads of a job; priority: begun first among equals.
+    target; parallel: whether a job takes all threads of a job; priority: begun first among equals;
+    clears: a run begins with an empty folder, so that nothing of earlier settings stays in it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Stage:
     variant: Callable[[Target], str] = lambda target: ""
     parallel: bool = False
     priority: int = 0
+    clears: bool = False
 
     def slice_class(self) -> type[StageSettings]:
         """The class of its slice, imported now."""
@@ -332,6 +334,7 @@ STAGES = {
             "07_claims",
             "claims",
             "analysis.stage:ClaimsStage",
+            clears=True,
             targets=lambda c: [{"source": ""}],
             folder=lambda p, t: p.recomputed if t.get("source") else p.results,
             upstream=_before_claims,
@@ -340,6 +343,7 @@ STAGES = {
             "08_figures",
             "figures",
             "reporting.stage:FiguresStage",
+            clears=True,
             targets=lambda c: [{"source": "", "publish": False}],
             folder=lambda p, t: p.redrawn if t.get("source") else p.figures,
             upstream=lambda c, t: [] if t.get("source") else [("07_claims", {"source": ""})],

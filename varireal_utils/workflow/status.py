@@ -168,6 +168,26 @@ def settle(found: Iterable[State]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def settle_others(config: StudyConfig) -> list[str]:
+    """Set aside the records of jobs that the configuration does not name any more, as those of an
+    attribute taken out of the file, so that no table, figure or report counts them; returns the
+    jobs. They come back with the attribute. What was made by hand from `source` stays."""
+    named = {job.name for job in stages.jobs(config)}
+    others = []
+    for record in config.paths.records():
+        job = record.parent.relative_to(config.paths.root).as_posix()
+        try:
+            stage = provenance.read(record).get("stage")
+        except ValueError:
+            continue  # of a named job: settle removes it; of another one: verify names it
+        drawn = record.parent in (config.paths.recomputed, config.paths.redrawn)
+        if job not in named and stage in stages.STAGES and not drawn:
+            record.replace(set_aside(record))
+            record.with_suffix(provenance.SUMS).unlink(missing_ok=True)
+            others.append(job)
+    return others
+
+
 def lines(found: Iterable[State]) -> list[str]:
     """One line a stage: how many of its jobs are current, or what changed."""
     return [f"{name:<14} {words}" for name, _, words in rows(found)]

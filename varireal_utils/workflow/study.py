@@ -29,6 +29,10 @@ from .summary import summary
 __all__ = ["LOCAL", "StudyBusy", "drive", "plan"]
 LOCAL = "profiles/default"
 FROZEN = ".parameters.json"  # the configuration as the driver read it, below the study's folder
+CODE = (
+    "error: code changed while the study ran, so stages are of two states of it. Where the change "
+    "alters no result, accept-code keeps them; else the same command runs again what it changes:"
+)
 TURNS = 3  # how often inputs may change before the driver gives up
 
 
@@ -79,18 +83,24 @@ def _run(config: StudyConfig, notebooks: str, here: bool, words: list[str]) -> i
     """Run the graph until every job is current, then seal the study; Snakemake's exit code.
 
     An input that changes while the graph runs makes the jobs stale that had read it: they run again
-    with those that follow, so that the end is the study of one state of its inputs.
+    with those that follow, so that the end is the study of one state of its inputs. Where only code
+    changed, nothing runs again by itself: people pull and edit while long studies run.
     """
     os.environ["VARIREAL_DRIVER"] = f"{socket.gethostname()} {os.getpid()}"
     threading.Thread(target=end_with_reader, daemon=True).start()
     for turn in range(TURNS):
         found = status.states(config, notebooks, here)
+        stale = [s for s in found if s.word != "current"]
+        if turn and code_changes.alone(stale):
+            print("\n".join([CODE, *status.details(stale)]), file=sys.stderr)
+            return 1
         if turn:
-            stale = status.details([s for s in found if s.word != "current"])
-            print("\n".join(["inputs changed while the study ran:", *stale]), flush=True)
+            lines = status.details(stale)
+            print("\n".join(["inputs changed while the study ran:", *lines]), flush=True)
         else:
             print("\n".join(status.lines(found)), flush=True)
         status.settle(found)
+        status.settle_others(config)
         seal.remove(config.paths.root)
         if code := _snakemake(words):
             return code
