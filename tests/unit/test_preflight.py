@@ -166,6 +166,8 @@ def test_missing_licence(bench, tmp_path):
     bench = with_clip(bench, tmp_path / "clip")
     (tmp_path / "clip/README.md").unlink()
     named(found(bench, "licence", tmp_path), "clip", "models.clip.licence")
+    bench.config = load_config("params/paper_oxford_pets.yaml", {"models.refine.vae_licence": ""})
+    named(found(bench, "licence", tmp_path), "refine.vae", "models.refine.vae_licence")
 
 
 def test_too_little_disk(bench, tmp_path, monkeypatch):
@@ -493,7 +495,7 @@ def test_a_text_to_image_model_that_draws_black(bench, tmp_path, monkeypatch):
 
     with torch.no_grad():
         with_unet(monkeypatch, blind)
-        named(found(bench, "datadream", tmp_path), "untuned pictures, not black", "scheduler")
+        named(found(bench, "datadream", tmp_path), "a black picture", "all black", "dtype")
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ import torch
 from ..core import storage
 from ..core.config import StudyConfig, written
 from ..core.seeds import seed_everything
-from ..models import loaders
+from ..models import loaders, pictures
 from ..workflow import run_record
 from . import page
 from .check import Check, Finding
@@ -34,6 +34,10 @@ from .workspace import Workspace
 
 RECORD = "preflight.json"
 MEMORY = "out of memory"
+LIGHT = (
+    "set the role's dtype or precision to bfloat16 or float32, name a `vae` made for float16, or "
+    "fetch the weights again"
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def _of_error(check: Check, error: Exception) -> Finding:
     full = isinstance(error, torch.OutOfMemoryError) or MEMORY in str(error).lower()
     what = "memory of the device" if full else type(error).__name__
     words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, pictures.BlackPicture):
+        return Finding(check.name, "a black picture", "fail", words[:400], check.asks, LIGHT)
     return Finding(check.name, what, "fail", words[:400], check.asks, check.remedy)
 
 

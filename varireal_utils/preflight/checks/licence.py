@@ -14,11 +14,7 @@ def run(bench: Workspace) -> Iterator[Finding]:
     for role, name, _, _, licence in model_table.rows(bench.config.models)[1:]:
         if licence == "-" or role == "fallback":
             continue
-        key = (
-            f"models.{role}.licence"
-            if "." not in role
-            else f"models.{role.replace('.', '_')}_licence"
-        )
+        key = f"models.{role}_licence" if "." in role else f"models.{role}.licence"
         remedy = (
             f"read the terms of {name} and state them at {key} (or `license:` in its README.md)"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...core.config_sections import ModelSpec
 from ...core.stage import CACHE, SourceDigests
+from ...models import loaders
 from ...workflow import provenance
 from ..check import Check, Finding
 from ..workspace import Workspace
@@ -71,12 +72,20 @@ def places(role: str, spec: ModelSpec) -> Iterator[tuple[str, Path | None]]:
         yield role, Path(spec.weights)
     elif spec.local() is not None:
         yield role, spec.local()
-    elif spec.path:
-        yield role, _snapshot(spec.path, spec.revision)
+    elif spec.path or spec.name.startswith("hf-hub:"):
+        yield role, _snapshot(spec.path or spec.name.removeprefix("hf-hub:"), spec.revision)
     else:
         yield role, _named(spec)
     if spec.vae:
-        yield f"{role}.vae", Path(spec.vae) if Path(spec.vae).is_dir() else _snapshot(spec.vae, "")
+        yield f"{role}.vae", _folder(spec.vae, spec.vae_revision)
+    if spec.lora:
+        folder = _folder(spec.lora, spec.lora_revision)
+        yield f"{role}.lora", None if folder is None else folder / spec.lora_file
+
+
+def _folder(name: str, revision: str) -> Path | None:
+    """A part's folder: local, or in the hub's cache."""
+    return Path(name) if Path(name).is_dir() else _snapshot(name, revision)
 
 
 def _snapshot(name: str, revision: str) -> Path | None:
@@ -97,15 +106,11 @@ def _named(spec: ModelSpec) -> Path | None:
     if spec.kind == "timm":
         import timm
 
-        found = timm.get_pretrained_cfg(spec.name)
-        hub, file = getattr(found, "hf_hub_id", "") or "", "model.safetensors"
+        hub = getattr(timm.get_pretrained_cfg(spec.name), "hf_hub_id", "") or ""
+        found = (hub, "model.safetensors") if hub else None
     else:
-        from open_clip import pretrained
-
-        row = pretrained.get_pretrained_cfg(spec.name.replace("/", "-"), spec.weights)
-        hub = row.get("hf_hub", "").strip("/") or spec.name.removeprefix("hf-hub:")
-        file = "open_clip_model.safetensors"
-    path = try_to_load_from_cache(hub, file) if hub.count("/") == 1 else None
+        found = loaders.clip_repository(spec)
+    path = try_to_load_from_cache(*found, revision=spec.revision or None) if found else None
     return Path(path) if isinstance(path, str) else None
 
 
