@@ -495,7 +495,12 @@ def test_a_text_to_image_model_that_draws_black(bench, tmp_path, monkeypatch):
 
     with torch.no_grad():
         with_unet(monkeypatch, blind)
-        named(found(bench, "datadream", tmp_path), "a black picture", "all black", "dtype")
+        named(
+            found(bench, "datadream", tmp_path),
+            "untuned pictures, not black",
+            "all black",
+            "scheduler",
+        )
 
 
 @pytest.mark.slow
