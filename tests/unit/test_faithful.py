@@ -27,7 +27,7 @@ from tests import checkpoints
 from tests.reference import varireal_arithmetic as plain
 from tests.reference import varireal_settings as wanted
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
-from varireal_utils.core.config_base import content
+from varireal_utils.core.config_base import content, flattened
 from varireal_utils.core.config_sections import AugmentSettings
 from varireal_utils.core.seeds import numpy_rng
 from varireal_utils.editing import canvas, compositing, guidance, pipeline, priors, segmentation
@@ -106,11 +106,12 @@ def bank_of(dataset: str) -> phrase_bank.Bank:
 
 
 def config_of(dataset: str, folders: dict, protocol: str = "faithful") -> StudyConfig:
-    """A shipped file with small models, and nothing else changed."""
+    """A shipped file with small models and two priors a phrase, and nothing else changed."""
     values = merged(f"params/{protocol}_{dataset}.yaml", {"precision": "float32", "device": "cpu"})
     kept = {k: v for k, v in values["models"]["prior"].items() if k == "scheduler"}
     values["models"] = values["models"] | folders
     values["models"]["prior"] = folders["prior"] | kept
+    values["edit"]["prior_variants"] = 2
     return checked(values, dataset)
 
 
@@ -155,7 +156,7 @@ def recorded(monkeypatch, folders, loaded):
             rng = np.random.default_rng(len(calls))
             made = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
             calls.append((role, arguments, made))
-            return SimpleNamespace(images=[m / 255 for m in made])
+            return SimpleNamespace(images=[m / np.float32(255) for m in made])
 
         monkeypatch.setattr(kind, "__call__", call)
 
@@ -385,6 +386,19 @@ def test_photographs_of_any_shape_share_a_batch_without_black_bars(folders, reco
     for source, result in zip(sources, results, strict=True):
         assert compositing.changed_outside(source.image, result, source.editable) == 0
     assert settings.own.surface_color == "object"  # of a scene it is not read
+
+
+@pytest.mark.parametrize("dataset", wanted.DATA_SETS)
+def test_every_setting_that_differs_is_named_in_the_docs(dataset):
+    """By its dotted key; arms with settings of their own by edit.<attribute>.arms."""
+    page = Path("docs/differences.md").read_text()
+    section = page.split("## Controlled against faithful", 1)[1].split("\n## ", 1)[0]
+    files = [f"params/{protocol}_{dataset}.yaml" for protocol in ("paper", "faithful")]
+    ours, theirs = (flattened(content(load_config(file))) for file in files)
+    named = set(re.findall(r"`([\w.]+)`", section))
+    differ = {k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k)}
+    differ = {re.sub(r"(\.arms)\..*", r"\1", key) for key in differ}
+    assert len(differ) > 25 and differ <= named
 
 
 def test_settings_that_need_another_are_named():
