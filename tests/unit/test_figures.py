@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
+from varireal_utils.analysis.verdict import VERDICTS
 from varireal_utils.core import storage
 from varireal_utils.reporting import check_figures, figures, image_grids, marks, style
 
@@ -60,10 +61,30 @@ EFFECTS = pd.DataFrame(
             "high": 0.7,
             "low90": -0.2,
             "high90": 0.28,
-            "verdict": "equivalent",
             "cells": cells,
         }
         for d, low, cells in (("d", -0.5, 1), ("e", -90.0, 1), ("pooled", -0.4, 2))
+    ]
+)
+CLAIMS = pd.DataFrame(
+    [
+        {
+            "claim": claim,
+            "estimand": "feasible minus infeasible",
+            "ours": ours,
+            "low": ours - wide,
+            "high": ours + wide,
+            "low90": ours - 0.8 * wide,
+            "high90": ours + 0.8 * wide,
+            "margin": 0.3,
+            "verdict": verdict,
+        }
+        for claim, ours, wide, verdict in (
+            ("A1", 0.1, 0.2, "reproduced"),
+            ("A2", 0.4, 0.5, "inconclusive"),
+            ("D1", -26.0, 4.0, "not valid"),
+            ("E1", float("nan"), 1.0, "not run"),
+        )
     ]
 )
 ACCEPTED = pd.DataFrame(
@@ -208,6 +229,7 @@ DRAW = {
     "accuracy, seeds": lambda: figures.accuracy_by_arm(MAIN, SEEDS),
     "accuracy, pairs": lambda: figures.accuracy_by_arm(MAIN, SEEDS, EFFECTS),
     "forest": lambda: figures.effect_forest(EFFECTS, 0.3),
+    "claims": lambda: figures.claim_forest(CLAIMS),
     "grid": lambda: image_grids.qualitative_grid(grid()),
     "strip": lambda: image_grids.pipeline_strip(STRIPS),
     "acceptance": lambda: figures.acceptance(ACCEPTED),
@@ -412,9 +434,21 @@ def test_forest_by_protocol_has_a_line_and_a_mark_for_each():
     words = [t.get_text() for t in fig.axes[0].texts]
     assert words.count("faithful") == (table["protocol"] == "faithful").sum() > 0
     shown = [t.get_text() for t in fig.legends[0].get_texts()]
-    assert shown == ["controlled", "faithful", "filtered", "equivalence: ±0.3 points"]
+    assert shown == ["controlled", "faithful", "filtered", "margin: ±0.3 points"]
     marks = {line.get_marker() for line in fig.axes[0].lines}
     assert {"o", "^"} <= marks and "D" not in marks
+
+
+def test_verdicts_are_shown_of_claims_alone():
+    """One number, one verdict: the forest of effects has none, that of claims the column's."""
+    shown = words(figures.effect_forest(EFFECTS, 0.3)[0])
+    assert "verdict" not in shown and not set(VERDICTS) & shown
+    fig, table = figures.claim_forest(CLAIMS)
+    listed = [t.get_text() for t in fig.axes[0].texts]
+    assert [t for t in listed if t in VERDICTS] == ["reproduced", "inconclusive", "not valid"]
+    assert list(table["claim"]) == ["A1", "A2", "D1"]  # E1 has no number
+    held = figures.effect_forest(EFFECTS.assign(verdict="reproduced"), 0.3)[0]
+    assert "reproduced" not in words(held)
 
 
 def test_forest_drops_what_pooling_one_cell_would_repeat():
@@ -465,6 +499,7 @@ def test_sample_size_for_captions():
     "draw, table, column",
     [
         (lambda t: figures.effect_forest(t, 0.3), EFFECTS, "low90"),
+        (figures.claim_forest, CLAIMS, "verdict"),
         (figures.accuracy_by_arm, MAIN, "mean"),
         (lambda t: figures.accuracy_by_arm(t, SEEDS), MAIN, "recipe"),
         (lambda t: figures.accuracy_by_arm(MAIN, t), SEEDS, "seed"),

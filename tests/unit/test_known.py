@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.unit.test_simulations import studies
+from tests.unit.test_stats import study as two_arms
 from tests.unit.test_tables import arms, study
 from varireal_utils.analysis import bootstrap, effects, published, robustness, tables
 from varireal_utils.core.config_errors import ParameterError
@@ -62,40 +62,26 @@ def test_a_wrong_file_is_refused_by_row_and_key(tmp_path, text, message):
 def test_all_methods_agree_on_the_pooled_effect():
     df = study(arms("color", 0.05, 0.0) | arms("texture", 0.05, 0.0), seeds=5)
     model = robustness.mixed_model(df)
-    got = robustness.compare(df, effects.effects(df, 0.3, resamples=300), model)
+    got = robustness.compare(df, effects.effects(df, resamples=300), model)
     assert set(got["method"]) == {"two-level bootstrap", "clustered regression", "mixed model"}
-    other = got["method"] != "two-level bootstrap"
-    assert got.loc[other, "agrees"].all() and got.loc[~other, "agrees"].isna().all()
     for _, rows in got.groupby("attribute"):
         assert np.ptp(rows["estimate"]) < 1e-6
     alone = study(arms("color", 0.05, 0.0), seeds=1)
     one = robustness.compare(
-        alone, effects.effects(alone, 0.3, resamples=50), robustness.mixed_model(alone)
+        alone, effects.effects(alone, resamples=50), robustness.mixed_model(alone)
     )
     assert one.loc[one["method"] != "two-level bootstrap", "note"].str.contains("one seed").any()
 
 
-def test_methods_that_conclude_otherwise_do_not_agree():
-    """Of one estimate, as a balanced study gives, with other intervals."""
-    df = study(arms("color", 0.03, 0.0), seeds=4)
-    table = effects.effects(df, 0.3, resamples=50)
-    table.loc[table["attribute"] == "color", ["low", "high"]] = 1.0, 5.0
-    fields = {"term": "mean", "estimate": 3.0, "low": 2.0, "high": 4.0, "note": ""}
-    for low, high, agrees in ((2.0, 4.0, True), (-1.0, 7.0, False), (-5.0, -1.0, False)):
-        model = pd.DataFrame([fields | {"low": low, "high": high}])
-        table.loc[table["attribute"] == "pooled", ["low", "high"]] = 1.0, 5.0
-        got = robustness.compare(df, table, model).set_index(["attribute", "method"])
-        assert got.loc[("pooled", "mixed model"), "agrees"] == agrees
-
-
-def test_clustered_regression_and_bootstrap_have_the_same_error():
-    """Two estimates of one standard error, over simulated studies of eight seeds."""
-    ratios = []
-    for a, b in studies(8, 300, 0.04, 0.02, 3, count=40):
+def test_the_bootstrap_of_one_draw_is_no_shorter_than_clustered_regression():
+    """Two estimates of one standard error, over simulated studies of eight seeds; the bootstrap's
+    counts the residual twice."""
+    ratios, rng = [], np.random.default_rng(3)
+    for a, b in (two_arms(rng, 8, 300, 0.02, 0.04) for _ in range(40)):
         d = a.astype(float) - b
         table = pd.DataFrame(d, index=range(8), columns=[f"i{k}" for k in range(300)])
         fit = robustness.clustered({("pets", "color"): table})
         want = bootstrap.interval(d, resamples=200)
         assert fit["estimate"] == pytest.approx(want.mean)
         ratios.append((fit["high"] - fit["low"]) / (want.high - want.low))
-    assert 0.8 < np.median(ratios) < 1.25
+    assert 0.6 < np.median(ratios) < 1.05

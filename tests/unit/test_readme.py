@@ -19,7 +19,7 @@ REMEDY = "run: python -m varireal_utils.reporting.readme"
 ROW = {
     "claim": "A1",
     "says": "s",
-    "quantity": "q",
+    "estimand": "q",
     "reported": "below 0.3",
     "source": "abstract [V]",
     "ours": 0.5,
@@ -29,12 +29,16 @@ ROW = {
     "high90": 1.0,
     "confidence": 0.95,
     "margin": 0.3,
-    "seeds": 5.0,
+    "population": "replicates of the study",
+    "unit": "replicates",
+    "units": 20.0,
+    "p_holm": 0.2,
+    "share": 0.5,
+    "family": "paper",
     "datasets": 3,
     "cells": 6,
     "verdict": "inconclusive",
-    "not_valid_because": "",
-    "settle": "3 more seeds would settle it",
+    "because": "",
     "detail": "",
 }
 
@@ -187,26 +191,39 @@ def test_a_section_says_what_came_out_and_how_sure_it_is():
     facts = dict(result_blocks._facts(ROW))
     assert facts["this study"] == "+0.50 pp, 95 % interval -0.10 to +1.10"
     assert facts["the paper"] == "below 0.3 (abstract [V])"
-    assert (
-        facts["verdict"] == "**inconclusive**" and "3 more seeds" in facts["what would settle it"]
-    )
+    assert facts["verdict"] == "**inconclusive**" and facts["from"].startswith("20 replicates")
+    assert facts["p, after Holm in the family paper"] == "0.200"
     assert (
         "98.3 % interval"
         in dict(result_blocks._facts(ROW | {"confidence": 1 - 0.05 / 3}))["this study"]
     )
-    empty = ROW | {"ours": float("nan"), "settle": float("nan"), "source": "", "verdict": "not run"}
+    nothing = {"ours": float("nan"), "p_holm": float("nan"), "source": ""}
+    empty = ROW | nothing | {"verdict": "not run"}
     facts = dict(result_blocks._facts(empty))
     assert "this study" not in facts and facts["verdict"] == "**not run**"
-    facts = dict(result_blocks._facts(ROW | {"verdict": "not valid", "not_valid_because": "x"}))
+    facts = dict(result_blocks._facts(ROW | {"verdict": "not valid", "because": "x"}))
     assert facts["verdict"] == "**not valid**" and facts["why"] == "x"
 
 
 def test_what_is_not_valid_reads_not_valid(tmp_path):
-    s4 = ROW | {"claim": "S4", "verdict": "not valid", "not_valid_because": "poor images"}
+    s4 = ROW | {"claim": "S4", "verdict": "not valid", "because": "poor images"}
     path = tmp_path / "results" / result_blocks.SHOWN / "claims.csv"
     storage.write_table(path, pd.DataFrame([ROW, s4]))
     table = first_page.claims(tmp_path, "")
     assert table.count("**undecided**") == 1 and table.count("**not&nbsp;valid**") == 1
+    one = ROW | {
+        "verdict": "no verdict",
+        "because": "one draw: its seeds",
+        "unit": "seeds of one draw",
+    }
+    idle = ROW | {"claim": "E1", "verdict": "not run", "ours": float("nan")}
+    drawn = tmp_path / "drawn"
+    storage.write_table(
+        drawn / "results" / result_blocks.SHOWN / "claims.csv", pd.DataFrame([one, idle])
+    )
+    shown = first_page.claims(drawn, "")
+    assert "**no&nbsp;verdict:&nbsp;one&nbsp;draw**" in shown and "Not run yet: [E1]" in shown
+    assert "say nothing of another draw" in shown and "*Undecided*" not in shown
     said = first_page.answer(tmp_path, "")
     assert "one stays undecided (A1)" in said and "one is not valid (S4)" in said
 
@@ -215,10 +232,13 @@ def test_what_is_not_valid_reads_not_valid(tmp_path):
     "change, said",
     [
         ({}, "too uncertain to tell whether it stays within the paper's 0.3 pp."),
-        ({"low": 0.1}, "above zero, but too uncertain"),
-        ({"high": -0.01, "low": -1.0, "ours": -0.5}, "below zero, but too uncertain"),
+        ({"low": 0.1}, "20 replicates): too uncertain"),  # no second verdict beside the registered
         ({"verdict": "reproduced"}, "mostly within the paper's 0.3 pp."),
-        ({"verdict": "different", "low": 0.4}, "above zero, but mostly beyond the paper's 0.3 pp."),
+        ({"verdict": "different", "low": 0.4}, "20 replicates): mostly beyond the paper's 0.3 pp."),
+        (
+            {"verdict": "no verdict", "because": "one draw: x", "unit": "seeds of one draw"},
+            "20 seeds of one draw): no verdict on the paper's 0.3 pp, because this is one draw.",
+        ),
         ({"verdict": "not valid"}, "not valid, because a condition of the study does not hold."),
         ({"ours": float("nan")}, "The effect of feasibility has not been measured."),
     ],

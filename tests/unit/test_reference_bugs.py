@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from varireal_utils.analysis import bootstrap
-from varireal_utils.analysis.verdict import of_interval
+from varireal_utils.analysis.verdict import Finding, decide
 from varireal_utils.data.shots import few_shot
 from varireal_utils.training import recipes
 
@@ -160,9 +160,10 @@ def test_24_one_seed_is_not_taken_for_many():
         b = b.copy()
         b[np.flatnonzero(~b)[: round(0.003 * images)]] = True
         found = bootstrap.difference(b[None], a[None], resamples=300)
-        bounds = found.low, found.high, found.low90, found.high90
-        assert of_interval(*bounds, 0.3) == "inconclusive"
+        assert found.low < 0 < found.high and found.high90 - found.low90 > 0.6
         assert found.se > 0.3
+    alone = Finding("A1", "paper", p_holds=0.0, cells=3, of=3)
+    assert decide([alone])["A1"].word == "no verdict"
 
 
 def test_d5_fewer_photographs_than_shots_are_all_taken():

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from varireal_utils.analysis.verdict import VERDICTS
 from varireal_utils.core import storage
 from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.reporting import notebook_pages, report
@@ -46,7 +47,7 @@ def study(tmp_path):
     row = {
         "claim": "A1",
         "says": HOSTILE,
-        "quantity": "q",
+        "estimand": "q",
         "reported": HOSTILE,
         "source": "",
         "ours": 0.5,
@@ -55,11 +56,12 @@ def study(tmp_path):
         "low90": 0.0,
         "high90": 1.0,
         "margin": 0.3,
-        "seeds": 5,
+        "unit": "replicates",
+        "units": 5,
         "datasets": 1,
         "cells": 2,
         "verdict": "inconclusive",
-        "settle": "3 more seeds",
+        "because": "",
         "detail": HOSTILE,
     }
     folder = tmp_path / "study"
@@ -67,8 +69,8 @@ def study(tmp_path):
         folder / "results/claims.csv",
         pd.DataFrame(
             [
-                row | {"confidence": 0.983, "not_valid_because": HOSTILE},
-                row | {"claim": "S1", "ours": np.nan, "verdict": "not run", "settle": ""},
+                row | {"confidence": 0.983, "because": HOSTILE},
+                row | {"claim": "S1", "ours": np.nan, "verdict": "not run"},
             ]
         ),
     )
@@ -165,7 +167,7 @@ def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
     assert all(x[1:] in page.ids for x in page.links if x.startswith("#"))
     assert not re.search(r"(src|href)=\"https?:", text)
     assert page.levels[0] == 1 and all(b - a <= 1 for a, b in zip(page.levels, page.levels[1:]))
-    assert "+0.50 points, 98.3 % interval -0.10 to +1.10" in text and "3 more seeds" in text
+    assert "+0.50 points, 98.3 % interval -0.10 to +1.10" in text and "(5 replicates, " in text
     assert "61.25" in text and "3.50" in text and text.count("not run") >= 1
     assert "(5 seeds, 1 data set, 2 cells)" in text
     assert "were asked for before the runs" in text and "of DataDream&#39;s" in text  # warnings
@@ -248,7 +250,7 @@ def test_the_look_of_a_verdict_is_never_that_of_a_warning():
             part.strip() in (".warning", ".warning::before") for part in selector.split(",")
         )
     kinds = set(re.findall(r'\[data-verdict="([^"]+)"\]', source))
-    assert kinds == {"reproduced", "equivalent", "different", "not valid", "not run"}
+    assert kinds == set(VERDICTS) - {"inconclusive"}
 
 
 def test_a_figure_links_to_the_cell_that_drew_it(study):

@@ -1,179 +1,129 @@
-"""The statistics on simulated studies whose truth is known: 1000 of each kind, binomial limits.
+"""Simulated studies whose truth is known: coverage and false verdicts, within binomial limits.
 
-A study draws its seeds and its test images from the model that stats.variance describes,
-d = truth + seed + image + seed x image, and then only right and wrong answers are kept, so that
-nothing is normal but everything is known: the truth is the mean of d over all studies.
+Every study has draw effects: another draw of photographs, phrases and edits moves the difference by
+1 point (SD), whatever the number of starts and test images.
 """
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats as sps
 
-from tests.unit.test_stats import decided
-from tests.unit.test_tables import asked_for
-from varireal_utils.analysis import bootstrap, effects, load, sample_size
-from varireal_utils.analysis.contrasts import ATTRIBUTES
-from varireal_utils.core import storage
-from varireal_utils.core.study_paths import StudyPaths
-from varireal_utils.training import recipes
+from varireal_utils.analysis import bootstrap, claim_file, inference, operating
+from varireal_utils.analysis.verdict import decide
 
-STUDIES = 1000
+STUDIES = 2000
 SURE = 1e-4  # a correct program fails one of these tests this seldom
-SHAPES = [(3, 200, 0.02), (5, 150, 0.0), (10, 100, 0.03)]  # seeds, test images, sd between seeds
+COUNTS = (4, 6, 10, 20, 40)
 
 
-def studies(
-    seeds: int, images: int, between: float, truth: float, start: int, count: int = STUDIES
-):
-    """`count` pairs of (seeds, images) bool answers; truth: mean of first minus second, 0..1.
-
-    For each image and seed one uniform number is compared with both arms' chances, so arms agree
-    mostly, as two classifiers of one seed do. Chances stay inside 0..1: nothing is clipped.
-    """
-    rng = np.random.default_rng(start)
-    for _ in range(count):
-        ease = rng.uniform(0.3, 0.7, images)
-        suits = rng.uniform(-0.15, 0.15, images)  # what an image gives to one arm
-        luck = np.clip(rng.normal(0, between, (seeds, 1)), -0.1, 0.1)  # symmetric: mean 0
-        same = rng.random((seeds, images))
-        own = rng.random((2, seeds, images)) < 0.3  # answers that the other arm does not share
-        fresh = rng.random((2, seeds, images))
-        gain = (truth + suits + luck) / 2
-        yield (
-            np.where(own[0], fresh[0], same) < ease + gain,
-            np.where(own[1], fresh[1], same) < ease - gain,
-        )
+def replicates(count, truth, start, draw=1.0, starts=1.0, images=300, studies=STUDIES):
+    """(studies, R) estimates in points: draw and start effects, then the right and wrong answers
+    of two arms on `images` test images, one in ten of which they answer otherwise."""
+    rng = np.random.default_rng([start, count])
+    shift = truth + draw * rng.standard_normal((studies, count))
+    shift += starts * rng.standard_normal((studies, count))
+    share = 0.1 * np.ones_like(shift)
+    gain = np.clip(0.5 + shift / 100 / share / 2, 0, 1)  # of the images on which the arms differ
+    differ = rng.binomial(images, share)
+    return 100 * (2 * rng.binomial(differ, gain) - differ) / images
 
 
-def within(count: int, rate: float, total: int = STUDIES) -> bool:
+def within(count, rate, total=STUDIES):
     """Is `count` of `total` compatible with `rate`?"""
-    return sps.binomtest(count, total, rate).pvalue > SURE
+    return sps.binomtest(int(count), total, rate).pvalue > SURE
 
 
-def no_more_than(count: int, rate: float, total: int = STUDIES) -> bool:
-    return sps.binomtest(count, total, rate, alternative="greater").pvalue > SURE
+def no_more_than(count, rate, total=STUDIES):
+    return sps.binomtest(int(count), total, rate, alternative="greater").pvalue > SURE
 
 
-def estimates(seeds, images, between, truth, start, count=STUDIES):
-    return [
-        bootstrap.difference(a, b, resamples=200, seed=i)
-        for i, (a, b) in enumerate(studies(seeds, images, between, truth, start, count))
-    ]
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("starts", [0.0, 1.0])  # 0: no variance but the draw's and the images'
+def test_intervals_cover_the_truth_and_errors_are_as_stated(count, starts):
+    found = inference.estimate(replicates(count, 0.3, 1, starts=starts), 0.3)
+    assert within(((found.low <= 0.3) & (found.high >= 0.3)).sum(), 0.95)
+    assert within(((found.low90 <= 0.3) & (found.high90 >= 0.3)).sum(), 0.90)
+    assert no_more_than((found.p_within < 0.05).sum(), 0.05)  # at the margin, the hardest case
+    assert no_more_than((found.p_beyond < 0.05).sum(), 0.05)
+    null = inference.estimate(replicates(count, 0.0, 2, starts=starts), 0.3)
+    assert within((null.p < 0.05).sum(), 0.05)
 
 
-@pytest.mark.parametrize(("seeds", "images", "between"), SHAPES)
-def test_intervals_cover_the_truth_and_equivalence_errs_in_five_percent(seeds, images, between):
-    """At a true difference equal to the margin, the hardest case for "equivalent"."""
-    found = estimates(seeds, images, between, 0.04, start=seeds)
-    for level, low, high in ((0.95, "low", "high"), (0.90, "low90", "high90")):
-        inside = sum(getattr(d, low) <= 4.0 <= getattr(d, high) for d in found)
-        # A t approximation with few seeds is a little too wide, never too narrow.
-        assert no_more_than(STUDIES - inside, 1 - level), (level, inside)
-        assert inside <= STUDIES * (level + (1 - level) * 0.8), (level, inside)
-    wrong = sum(decided(d, 4.0) == "equivalent" for d in found)
-    assert no_more_than(wrong, 0.05), wrong
-    right = sum(decided(d, 40.0) == "equivalent" for d in found)
-    assert right == STUDIES  # and the test does say "equivalent" where the margin is wide
-
-
-@pytest.mark.parametrize(("seeds", "images", "between"), SHAPES)
-def test_no_difference_is_called_different_in_five_percent(seeds, images, between):
-    found = estimates(seeds, images, between, 0.0, start=10 + seeds)
-    wrong = sum(decided(d, 0.01) == "different" for d in found)
-    assert no_more_than(wrong, 0.05), wrong
-    assert wrong >= 1  # the error rate is a rate, not a refusal to answer
-    far = estimates(seeds, images, 0.0, 0.2, start=20 + seeds, count=100)
-    assert sum(decided(d, 0.01) == "different" for d in far) >= 95
-
-
-def components(between, seed=0):
-    """A large first study, whose variance components are as good as known."""
-    a, b = next(studies(60, 4000, between, 0.0, start=seed))
-    return a.astype(float) - b
-
-
-def test_the_size_needed_for_equivalence_has_the_power_promised():
-    first, margin = components(0.01), 4.0
-    images = sample_size.least(
-        lambda n: sample_size.chance(*sample_size.expected(first, 5, n), margin) >= 0.8
-    )
-    assert 150 < images < 3000
-    found = estimates(5, images, 0.01, 0.0, start=31)
-    said = sum(decided(d, margin) == "equivalent" for d in found)
-    assert 0.76 * STUDIES <= said <= 0.87 * STUDIES, said
-    half = estimates(5, images // 2, 0.01, 0.0, start=32, count=300)
-    assert sum(decided(d, margin) == "equivalent" for d in half) < 0.7 * 300
-
-
-def test_the_size_needed_to_find_a_difference_has_the_power_promised():
-    first = components(0.02)
-    seeds = sample_size.least(
-        lambda s: (
-            sample_size.chance(*sample_size.expected(first, s, 400), 0.3, "different", 6.0) >= 0.8
+def test_seeds_of_one_draw_find_differences_that_are_not_there():
+    """Why they get no verdict: 20 seeds on one draw, true difference 0, draws of SD 1 point."""
+    rng, wrong = np.random.default_rng(3), 0
+    for _ in range(100):
+        shift = 0.01 * rng.standard_normal()  # one draw of photographs, phrases and edits
+        answers = rng.choice(
+            [-1.0, 0.0, 1.0], (20, 800), p=[0.05 - shift / 2, 0.9, 0.05 + shift / 2]
         )
-    )
-    assert 2 <= seeds <= 20
-    found = estimates(seeds, 400, 0.02, 0.06, start=41)
-    said = sum(decided(d, 0.3) == "different" for d in found)
-    assert 0.74 * STUDIES <= said <= 0.93 * STUDIES, (seeds, said)  # seeds are whole numbers
+        got = bootstrap.interval(answers, resamples=100)
+        wrong += got.low > 0 or got.high < 0
+    assert wrong > 0.3 * 100, wrong
 
 
-def test_expected_error_is_that_of_the_study_itself():
-    """At a study's own size the forecast is the analysis; components below zero count as zero."""
-    for cells in (
-        [x - y.astype(float) for x, y in studies(4, 300, 0.03, 0.0, 3, count=3)],
-        [components(0.02)],
-    ):
-        got = bootstrap.interval(cells, resamples=50)
-        assert sample_size.expected(cells)[0] == pytest.approx(got.se, rel=0.02)
+def test_no_spread_between_few_replicates_is_not_certainty():
+    """Truncation: where replicates happen to agree, the interval shrinks but its errors do not."""
+    values = replicates(4, 0.3, 4, draw=0.0, starts=0.0, images=400)
+    found = inference.estimate(values, 0.3)
+    small = found.se < np.quantile(found.se, 0.05)
+    assert no_more_than((found.p_within < 0.05).sum(), 0.05)
+    assert (found.high90 - found.low90)[small].max() < np.median(found.high90 - found.low90)
 
 
-def test_seeds_alone_may_not_do_and_one_seed_says_nothing_of_seeds():
-    rng = np.random.default_rng(6)
-    same = np.tile(rng.choice([-1.0, 1.0], 600), (4, 1))  # every seed says the same of an image
-    assert sample_size.needed(same, 3.0)["seeds"] is None
-    assert sample_size.needed(same, 3.0)["images"] > 600
-    assert sample_size.needed(same[:1], 3.0)["seeds"] is None
-    with pytest.raises(ValueError, match="One seed says nothing"):
-        sample_size.expected(same[:1], seeds=3)
-    with pytest.raises(ValueError, match="verdict is 'same'"):
-        sample_size.chance(1.0, 5.0, 3.0, "same")
-    assert sample_size.needed(np.zeros((3, 50)), 0.3) == {"seeds": 1, "images": 1}
+def false(claim):
+    """The verdicts that are wrong where nothing differs from anything: equivalences hold; effects
+    do not vary; gains of 0 are neither above nor below 0."""
+    if claim in ("A2", "A5"):
+        return ("reproduced",)
+    return ("reproduced", "different") if claim in ("A4", "D1", "D2") else ("different",)
 
 
-def test_the_table_names_the_shorter_way_to_a_verdict():
-    a, b = next(studies(3, 200, 0.0, 0.02, start=5))
-    cells = [a.astype(float) - b]
-    row = sample_size.table({("color",): cells}, 1.0, ["attribute"]).iloc[0]
-    assert row["images_equivalent"] == sample_size.needed(cells, 1.0)["images"]
-    more = min(row["images_equivalent"], row["images_different"]) - 200
-    assert f"{more:,} more test images a data set" in row["settles"]
-    assert sample_size.table({}, 1.0, ["attribute"]).empty
+def family_errors(count, studies, noise=operating.PILOT):
+    """Family -> studies with a false verdict, of null studies: nothing differs from anything."""
+    listed = claim_file.load()
+    names = operating.arms(listed)
+    designs = [operating.Design.of(claim, names) for claim in listed]
+    rng = np.random.default_rng([7, count])
+    wrong: dict[str, int] = {}
+    for study in operating.accuracies(names, {}, (studies, count), noise, rng):
+        words = decide([d.finding(study, placebo=False) for d in designs])
+        for family in {c.family for c in listed if words[c.id].word in false(c.id)}:
+            wrong[family] = wrong.get(family, 0) + 1
+    return wrong
 
 
-def test_two_arms_of_the_same_images_are_equivalent(tmp_path):
-    """The same answers under both arms' names, read from files as 07_claims reads a study."""
-    rng = np.random.default_rng(8)
-    ease = rng.random(120)
-    paths = StudyPaths(tmp_path)
-    arms = [f"edit({a},{arm})" for a in ATTRIBUTES for arm in recipes.ARMS]
-    names = ["real", *arms, *(f"real+{a}" for a in arms)]
-    for recipe in names:
-        for seed in range(3):
-            # one training a seed, whatever the recipe is called; seeds differ a good deal
-            right = ease < 0.6 + np.random.default_rng(seed).normal(0, 0.1, 120)
-            storage.write_table(
-                paths.predictions("pets", recipe, seed),
-                pd.DataFrame(
-                    {"image_id": [f"i{k:03d}" for k in range(120)], "label": 0, "correct": right}
-                ),
-            )
-            storage.write_json(
-                paths.metrics("pets", recipe, seed),
-                {"dataset": "pets", "recipe": recipe, "seed": seed},
-            )
-    found = load.predictions(paths, asked_for(names, range(3), ["pets"]))
-    got = effects.effects(found, 0.3, resamples=100)
-    assert len(got) > 6 and (got["verdict"] == "equivalent").all()
-    assert (got[["difference", "low", "high", "low90", "high90"]] == 0).all(axis=None)
+def test_null_studies_err_in_five_percent_of_each_family():
+    wrong = family_errors(8, 120)
+    assert all(no_more_than(n, 0.05, 120) for n in wrong.values()), wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [4, 12, 20, 40])
+def test_null_studies_err_in_five_percent_of_each_family_at_every_size(count):
+    wrong = family_errors(count, 1000)
+    assert all(no_more_than(n, 0.05, 1000) for n in wrong.values()), wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", operating.RULE_CLAIMS)
+def test_each_rule_errs_in_five_percent_at_every_truth_and_finds_what_is_there(claim):
+    found = operating.table((4, 8, 20, 40), studies=500, which=[claim])
+    wrong = found[~found["false"].map(lambda s: no_more_than(500 * s, 0.05, 500))]
+    assert wrong.empty, wrong
+    large = found[found["replicates"] == 40].set_index("truth")
+    right = {"A1": (0.0, "reproduced"), "A2": (1.0, "reproduced"), "A3": (0.0, "reproduced")}
+    right |= {"A4": (1.0, "reproduced")}
+    truth, word = right[claim]
+    assert large.loc[truth, word] > 0.5, large
+
+
+def test_the_kept_table_is_of_the_registered_rules():
+    """results/operating.csv is made by `python -m varireal_utils.analysis.operating`."""
+    kept = operating.kept()
+    assert set(kept["claim"]) == set(operating.RULE_CLAIMS)
+    tests = {c.id: c.test for c in claim_file.load()}
+    assert all(tests[c] == t for c, t in zip(kept["claim"], kept["test"], strict=True))
+    part = kept[(kept["claim"] == "A3") & (kept["replicates"] == 8)].reset_index(drop=True)
+    again = operating.table((8,), which=["A3"])
+    assert np.allclose(part[list(operating.WORDS)], again[list(operating.WORDS)])

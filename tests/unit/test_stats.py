@@ -3,11 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from varireal_utils.analysis import bootstrap, verdict
-
-
-def decided(got, margin):
-    return verdict.of_interval(got.low, got.high, got.low90, got.high90, margin)
+from varireal_utils.analysis import bootstrap
 
 
 def study(rng, seeds=5, images=400, shift=0.0, between_seeds=0.01, hard=1.0):
@@ -23,12 +19,10 @@ def study(rng, seeds=5, images=400, shift=0.0, between_seeds=0.01, hard=1.0):
     return table(0, shift), table(1, 0.0)
 
 
-def test_identical_arms_are_equivalent_with_a_null_interval():
+def test_identical_arms_have_a_null_interval():
     a, _ = study(np.random.default_rng(0))
     d = bootstrap.difference(a, a)
     assert (d.mean, d.low, d.high, d.low90, d.high90, d.se) == (0, 0, 0, 0, 0, 0)
-    assert decided(d, 0.3) == "equivalent"
-    assert bootstrap.needed(bootstrap.paired(a, a), 0.3)["seeds"] == 1
 
 
 def test_a_known_shift_is_recovered():
@@ -41,30 +35,19 @@ def test_a_known_shift_is_recovered():
     d = bootstrap.difference(a, b)
     assert d.mean == pytest.approx(5.0)
     assert 3.5 < d.low < 5 < d.high < 6.5
-    assert decided(d, 0.3) == "different"
-    assert decided(d, 8.0) == "equivalent"  # certain, yet within the margin
 
 
-def test_verdicts_at_the_borders():
-    make = lambda low, high, low90, high90: bootstrap.Interval(  # noqa: E731
-        (low + high) / 2, low, high, low90, high90, 0.1, 5, 400
-    )
-    assert decided(make(-0.4, 0.2, -0.29, 0.15), 0.3) == "equivalent"
-    assert decided(make(-0.4, 0.2, -0.3, 0.15), 0.3) == "inconclusive"
-    assert decided(make(0.05, 0.28, 0.1, 0.25), 0.3) == "equivalent"
-    assert decided(make(0.05, 0.5, 0.1, 0.4), 0.3) == "different"
-
-
-@pytest.mark.parametrize(("seeds", "between"), [(5, 0.0), (5, 0.03), (2, 0.02), (1, 0.0)])
+@pytest.mark.parametrize(("seeds", "between"), [(5, 0.0), (5, 0.03), (2, 0.0), (2, 0.02), (1, 0.0)])
 def test_coverage_of_the_interval(seeds, between):
-    """300 simulated studies: the number of misses of a 95 % interval within binomial limits."""
+    """300 simulated studies: never too short, also with two seeds whose spread is below what
+    chance gives (88 % where it was subtracted and cut at 0), but too wide."""
     rng = np.random.default_rng(7)
     inside = 0
     for i in range(300):
         a, b = study(rng, seeds, 150, shift=0.04, between_seeds=between, hard=0.5)
         d = bootstrap.difference(a, b, resamples=300, seed=i)
         inside += d.low <= 4.0 <= d.high
-    assert 0.905 * 300 <= inside <= 0.99 * 300, inside / 300
+    assert 0.92 * 300 <= inside, inside / 300
 
 
 def test_coverage_of_a_single_arm():
@@ -75,17 +58,7 @@ def test_coverage_of_a_single_arm():
         p = rng.beta(3, 1, 150)
         got = bootstrap.interval(rng.random((4, 150)) < p, resamples=300, seed=i)
         inside += got.low <= 75 <= got.high
-    assert 0.915 * 300 <= inside <= 0.985 * 300, inside / 300
-
-
-def test_rate_of_false_equivalence_is_at_most_five_percent():
-    rng = np.random.default_rng(5)
-    wrong = sum(
-        decided(bootstrap.difference(*study(rng, 5, 300, shift=0.04), resamples=300), 4.0)
-        == "equivalent"
-        for _ in range(200)
-    )
-    assert wrong <= 20
+    assert 0.93 * 300 <= inside, inside / 300
 
 
 def test_order_of_images_and_arms_does_not_matter():
@@ -117,17 +90,6 @@ def test_mcnemar_is_the_exact_binomial():
     assert (got["only_a"], got["only_b"]) == (9, 1)
     assert got["p"] == pytest.approx(2 * (1 + 10) / 2**10)
     assert bootstrap.mcnemar(a, a)["p"] == 1.0
-
-
-def test_needed_seeds_settle_the_question():
-    rng = np.random.default_rng(6)
-    a, b = study(rng, 4, 600, between_seeds=0.0, hard=0.0)
-    need = bootstrap.needed(bootstrap.paired(a, b), 3.0)
-    big = study(rng, need["seeds"], 600, between_seeds=0.0, hard=0.0)
-    assert bootstrap.difference(*big).se == pytest.approx(need["se_wanted"], rel=0.35)
-    same = np.tile(rng.choice([-1.0, 1.0], 600), (4, 1))  # every seed says the same of an image
-    assert bootstrap.needed(same, 3.0)["seeds"] is None  # these images are too few for any seeds
-    assert bootstrap.needed(same, 3.0)["images"] > 600
 
 
 def test_errors_say_what_is_wrong():

@@ -35,7 +35,7 @@ def study(folder, starts):
     at = FIELDS.index("seeds")
     rows = [r if r[2] == "zero-shot" else (*r[:at], starts, *r[at + 1 :]) for r in ROWS]
     write(folder / "results/main_table.csv", FIELDS, rows)
-    fields = ("claim", "quantity", "ours", "low", "high", "confidence", "verdict", "says")
+    fields = ("claim", "estimand", "ours", "low", "high", "confidence", "verdict", "says")
     claim = ("A1", "feasible minus infeasible", 0.704, 0.18, 1.24, 0.95, "inconclusive", "a claim")
     write(folder / "results/claims.csv", fields, [claim])
     return folder
@@ -49,8 +49,8 @@ def test_a_small_study_shows_no_interval_and_no_verdict_of_its_own(tmp_path, sta
     assert "37.0" in text
     lines = text.splitlines()
     assert [line for line in lines if "[" in line or "inconclusive" in line] == [
-        f"The published study ({published / 'results'}): feasible minus infeasible +0.70 "
-        "[+0.18, +1.24] points (95 %); A1: inconclusive."
+        f"The published study ({published / 'results'}), A1: inconclusive;",
+        "feasible minus infeasible: +0.70 [+0.18, +1.24] points (95 %).",
     ]
     nowhere = summary(own, tmp_path / "nowhere")
     assert "[" not in nowhere and "inconclusive" not in nowhere

@@ -1,8 +1,11 @@
-"""Reads claims.yaml: what each claim is about, and by which rule it is decided.
+"""Reads claims.yaml, version 2: what each claim is about, and by which rule it is decided.
 
     claim     a statement of the paper, or of this study, that is decided by a rule
+    estimand  the quantity, in words; population: over what its mean is taken
     contrast  recipe -> weight; {names} take the values of `over`
     cell      one combination of values of `over`, on one data set
+    group     cells that share the values of `between`, which a rule compares
+    family    the claims whose p values are corrected together (verdict.decide)
 
 Adding a claim is one entry of the file; adding a rule is in claim_rules.py.
 """
@@ -18,10 +21,10 @@ import yaml
 from pydantic import AfterValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ..core.config_base import Filled, Number, Positive, Settings
+from ..core.config_base import Filled, Number, Positive, Settings, Share
 from ..core.config_errors import ParameterError, explained
 from ..training import recipes
-from .claim_rules import RULES
+from .claim_rules import RULES, Prior
 from .contrasts import canonical
 
 
@@ -32,20 +35,53 @@ def _rule(name: str) -> str:
     return name
 
 
+class PriorSettings(Settings):
+    """Prior of mostly_within. spread: of the true effects' standard deviation, half-normal of
+    `scale` points; mean: flat; threshold: which share of the effects is "mostly"."""
+
+    mean: Literal["flat"] = "flat"
+    spread: Literal["half-normal"] = "half-normal"
+    scale: Positive
+    threshold: Share
+
+
+class Exclusions(Settings):
+    """What is left out, fixed before the run. unequal: numbers of metrics.json in which a claim's
+    arms must agree, else their data set is left out of the claim. Nothing else is: a replicate
+    that lacks an arm leaves the claim without a verdict."""
+
+    unequal: list[Literal["n_train_images", "steps"]] = []
+
+
 class Claim(Settings):
-    """One claim. margin: half width of equivalence in points, None for the study's own; reported:
-    what the paper says; source: where; equal: numbers of metrics.json that all arms must share."""
+    """One claim. between: "dataset" or names of `over`; margin: half width of equivalence in
+    points; reported: what the paper says; source: where."""
 
     id: str
     says: str
-    quantity: str
+    estimand: str
+    population: str
+    unit: Literal["replicate"]
     contrast: Annotated[dict[str, Number], Filled]
     over: dict[str, Annotated[list[str], Filled]] = {}
+    between: list[str] = []
     test: Annotated[str, AfterValidator(_rule)]
-    margin: Positive | None = None
+    margin: Positive
+    prior: PriorSettings | None = None
+    family: str
+    gates: list[Literal["head_room", "class_named", "placebo"]]
+    exclusions: Exclusions = Exclusions()
     reported: str
     source: str
-    equal: list[Literal["n_train_images", "steps"]] = []
+
+    def places(self) -> tuple[int, ...]:
+        """Where in a cell's key (data set, values of `over`) the values of `between` stand."""
+        names = ["dataset", *self.over]
+        return tuple(names.index(name) for name in self.between)
+
+    def rule_prior(self) -> Prior | None:
+        """The prior as the rule takes it."""
+        return Prior(self.prior.scale, self.prior.threshold) if self.prior else None
 
     def cells(self) -> list[tuple[tuple[str, ...], dict[str, float]]]:
         """(values, {recipe: weight}) of every combination of `over`.
@@ -75,8 +111,13 @@ def _filled(recipe: str, words: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: words[match[1]], recipe)
 
 
+VERSION = 2
+KEYS = {"version", "defaults", "claims"}
+
+
 def load(path: str | Path = "claims.yaml") -> list[Claim]:
-    """The claims of a file, checked. Raises ParameterError that names claim, key and remedy."""
+    """The claims of a file, checked; each takes the keys of `defaults` that it does not have.
+    Raises ParameterError that names claim, key and remedy."""
     path = Path(path)
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -86,7 +127,16 @@ def load(path: str | Path = "claims.yaml") -> list[Claim]:
         raise ParameterError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("claims"), list):
         raise ParameterError(f"{path}: wanted a list under the key claims")
-    claims = [checked(c, f"{path}: claim {n}") for n, c in enumerate(found["claims"], 1)]
+    if found.get("version") != VERSION or set(found) - KEYS:
+        raise ParameterError(
+            f"{path}: wanted version: {VERSION}, defaults and claims, got version "
+            f"{found.get('version')!r} and keys {sorted(found)}"
+        )
+    common = found.get("defaults") or {}
+    claims = [
+        checked(common | c if isinstance(c, dict) else c, f"{path}: claim {n}")
+        for n, c in enumerate(found["claims"], 1)
+    ]
     ids = [c.id for c in claims]
     if len(set(ids)) < len(ids):
         raise ParameterError(f"{path}: an id stands twice: {sorted(ids)}")
@@ -109,6 +159,11 @@ def checked(claim: Any, where: str) -> Claim:
         for _, weights in found.cells():
             for recipe in weights:
                 recipes.parse(recipe.rpartition(":")[2])
+        found.places()
     except (ValueError, KeyError) as error:
-        raise ParameterError(f"{where}: contrast or over: {error}") from error
+        raise ParameterError(f"{where}: contrast, over or between: {error}") from error
+    if (found.test == "mostly_within") != (found.prior is not None):
+        raise ParameterError(f"{where}: prior: mostly_within needs one, no other test takes it")
+    if (found.test in ("varies", "all_gain")) != bool(found.between):
+        raise ParameterError(f"{where}: between: varies and all_gain need it, no other test does")
     return found

@@ -1,190 +1,184 @@
 """The rules by which claims are decided. Adding one is one function and one line of RULES.
 
-    test               reproduced if ...                    different if ...
-    mostly_equivalent  more than half of the cells are      at least half of the cells are
-                       equivalent (Holm)                    different (Holm)
-    equivalent         the pooled quantity is equivalent    the pooled quantity is different
-    widest             the widest of the first key's        (never: no single contrast denies it)
-                       contrasts excludes 0, by a
-                       Bonferroni interval
-    all_gain           pooled gain above 0, and every       pooled gain below 0
-                       cell's mean above 0
-    some_do_not_gain   some cell's gain is less than the    every cell's gain is above 0
-                       margin (one-sided, Holm)
+    test            holds if ...                            is denied if ...
+    mostly_within   more than `threshold` of the true       they do not: the posterior
+                    effects lie within +-margin: posterior  probability is at most 5 %
+                    probability at least 95 %
+    within          the mean over all cells lies within     it lies beyond (two-sided t test
+                    +-margin (two one-sided tests)          against the margin)
+    varies          the groups' means are not all equal     every pair of them differs by less
+                    (Hotelling's T squared)                 than the margin (two one-sided
+                                                            tests of each pair)
+    all_gain        every group's mean is above 0           some group's mean is below 0
+                    (the largest p value: its minimum)      (Holm's smallest p value)
 
-"equivalent" and "different" of pooled quantities are verdict.of_interval's; above and below 0 are
-said of 95 % intervals. "(Holm)": by the t tests' p values after Holm's correction over the claim's
-cells, at 5 %, so that a cell is wrongly counted in at most one of twenty studies; "every cell"
-needs no correction. Verdicts of different claims are not corrected for each other.
+Every p value comes from the replicates' t distribution (inference.py) or from the posterior of
+true_effects.py. A claim's two directions exclude each other, so at most one can err; `all_gain`
+alone has a border that both touch, gains of just 0, and doubles its p values. Which p value is
+small enough is verdict.decide's to say.
 
-A claim that is neither is *equivalent* where its pooled quantity lies within the margin (for
-`widest`: every contrast), else *inconclusive*.
+symbols   cells    (R, k)   estimates of the k cells in R replicates, points
+          groups   (g, k)   weights: means over the cells that share the values of `between`
+          shown    (k,)     weights of the quantity whose interval the claim's row shows
+
+Cells of one data set are averaged before data sets, which have equal weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy import stats as sps
-from statsmodels.stats.multitest import multipletests
 
-from .contrasts import Members, by_dataset, estimate
+from . import inference, true_effects
+from .inference import Estimate
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Of the spread of true effects: half-normal with this scale, in points; their mean's is
+    flat. threshold: the share of true effects that is "mostly", 0..1."""
+
+    scale: float
+    threshold: float
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule decides by. members: cell -> contrast (seeds, images); margin in points;
-    options: of bootstrap.interval; single: the estimate of each cell; pooled: of all."""
+    """What a rule decides by. keys: of each cell, (data set, values of `over`); between: places in
+    a key that a group's cells share; margin in points; trainings: of each cell, whose noise may
+    differ; prior: of mostly_within."""
 
-    members: Members
+    cells: np.ndarray
+    keys: list[tuple[str, ...]]
+    between: tuple[int, ...]
     margin: float
-    options: dict[str, Any]
-    single: list[dict[str, Any]]
-    pooled: dict[str, Any]
+    confidence: float
+    trainings: list[str]
+    prior: Prior | None = None
 
-    @classmethod
-    def of(cls, members: Members, margin: float, options: dict[str, Any]) -> Evidence:
-        """The evidence of a claim's cells."""
-        single = [estimate([t], margin, **options) for t in members.values()]
-        return cls(
-            members, margin, options, single, estimate(by_dataset(members), margin, **options)
-        )
+    def groups(self) -> tuple[list[str], np.ndarray]:
+        """(names, weights (g, k)) of the groups; one group "all" where `between` is empty."""
+        names = [" ".join(key[i] or "edited" for i in self.between) or "all" for key in self.keys]
+        order = list(dict.fromkeys(names))
+        weights = np.zeros((len(order), len(names)))
+        for row, name in enumerate(order):
+            own = [j for j, n in enumerate(names) if n == name]
+            datasets = [self.keys[j][0] for j in own]
+            for j in own:
+                weights[row, j] = 1 / len(set(datasets)) / datasets.count(self.keys[j][0])
+        return order, weights
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rule found: the word, what the claim's row shows, and what it rests on.
+    """What a rule found: both p values, the estimate that the row shows, of which cells, in words,
+    and the replicates that the rule needs; share: of mostly_within."""
 
-    confidence: level of the bounds low and high of `pooled`, 0..1.
-    """
-
-    found: str
+    p_holds: float
+    p_denied: float
+    estimate: Estimate
+    shown: np.ndarray
     detail: str
-    pooled: dict[str, Any]
-    members: Members
-    confidence: float
+    least: int = inference.LEAST
+    share: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+
+
+POSTERIOR_LEAST = 8  # with fewer replicates S, which the posterior takes as known, is too rough
 
 
 Rule = Callable[[Evidence], Outcome]
 
 
-def _outcome(evidence: Evidence, found: str, detail: str) -> Outcome:
-    if found == "inconclusive" and evidence.pooled["verdict"] == "equivalent":
-        found = "equivalent"
-    level = evidence.options.get("confidence", 0.95)
-    return Outcome(found, detail, evidence.pooled, evidence.members, level)
+def within(evidence: Evidence) -> Outcome:
+    """The pooled mean against the margin."""
+    shown = evidence.groups()[1].mean(0)
+    got = inference.estimate(evidence.cells @ shown, evidence.margin, evidence.confidence)
+    detail = f"90 % interval [{got.low90:.2f}, {got.high90:.2f}]"
+    return Outcome(float(got.p_within), float(got.p_beyond), got, shown, detail)
 
 
-def mostly_equivalent(evidence: Evidence) -> Outcome:
-    """Reproduced where more than half of the cells are equivalent."""
-    single = evidence.single
-    same, other = (_rejected([s[p] for s in single]) for p in ("p_equivalence", "p"))
-    other &= ~same
-    equal, unequal = int(same.sum()), int(other.sum())
-    found = (
-        "reproduced"
-        if 2 * equal > len(single)
-        else "different"
-        if 2 * unequal >= len(single)
-        else "inconclusive"
-    )
-    size = np.abs([s["difference"] for s in single])
-    return _outcome(
-        evidence,
-        found,
-        f"{equal} cells equivalent, {unequal} different of {len(single)}; median size "
-        f"{np.median(size):.2f}",
-    )
-
-
-def equivalent(evidence: Evidence) -> Outcome:
-    """Reproduced where the pooled quantity is equivalent."""
-    pooled = evidence.pooled
-    words = {"equivalent": "reproduced", "different": "different"}
-    found = words.get(pooled["verdict"], "inconclusive")
-    return _outcome(
-        evidence, found, f"90 % interval [{pooled['low90']:.2f}, {pooled['high90']:.2f}]"
-    )
-
-
-def widest(evidence: Evidence) -> Outcome:
-    """Reproduced where the widest contrast of the first key's values excludes 0, at a Bonferroni
-    level; the claim's row shows that contrast and its simultaneous interval."""
-    names = list(dict.fromkeys(k[1] for k in evidence.members))
-    level = 1 - (1 - evidence.options.get("confidence", 0.95)) / len(names)
-    parts = {n: {k: t for k, t in evidence.members.items() if k[1] == n} for n in names}
-    found = {
-        n: estimate(by_dataset(part), evidence.margin, **(evidence.options | {"confidence": level}))
-        for n, part in parts.items()
-    }
-    top = max(names, key=lambda n: abs(found[n]["difference"]))
-    best = found[top]
-    word = (
-        "reproduced"
-        if best["low"] > 0 or best["high"] < 0
-        else "equivalent"
-        if all(c["verdict"] == "equivalent" for c in found.values())
-        else "inconclusive"
+def mostly_within(evidence: Evidence) -> Outcome:
+    """The share of true effects within the margin, behind the noise of their estimates."""
+    if evidence.prior is None:
+        raise ValueError("mostly_within needs a prior and a threshold")
+    pooled = within(evidence)
+    if len(evidence.cells) < 2:
+        return pooled
+    s = true_effects.noise(evidence.cells, [k[0] for k in evidence.keys], evidence.trainings)
+    found = true_effects.posterior(
+        evidence.cells.mean(0),
+        s,
+        evidence.margin,
+        evidence.prior.scale,
+        evidence.prior.threshold,
     )
     detail = (
-        f"{top.replace(' ', ' minus ')}; interval at {100 * level:.1f} % for {len(names)} contrasts"
+        f"{100 * found.share:.0f} % of {len(evidence.keys)} true effects within "
+        f"±{evidence.margin:g} points (95 %: {100 * found.share_low:.0f} to "
+        f"{100 * found.share_high:.0f}); probability that it is more than "
+        f"{100 * evidence.prior.threshold:.0f} %: {found.probability:.2f}; their spread "
+        f"{found.tau:.2f} points"
     )
-    return Outcome(word, detail, best, parts[top], level)
+    share = (found.share, found.share_low, found.share_high)
+    p = found.probability
+    return Outcome(1 - p, p, pooled.estimate, pooled.shown, detail, POSTERIOR_LEAST, share)
+
+
+def varies(evidence: Evidence) -> Outcome:
+    """Equality of the groups' means; the row shows the widest pair, with Scheffe's interval."""
+    names, weights = evidence.groups()
+    means = evidence.cells @ weights.T
+    p_holds, above, free = inference.hotelling(means)
+    listed = inference.pairs(len(names))
+    steps = inference.spreads(means)
+    each = inference.estimate(steps, evidence.margin, evidence.confidence)
+    top = int(np.argmax(np.abs(each.mean)))
+    best = inference.estimate(steps[top], evidence.margin, evidence.confidence)
+    wide = inference.scheffe(means, evidence.confidence)
+    half = float(wide * best.se) if best.se > 0 else 0.0
+    simultaneous = Estimate(**{**best.__dict__, "low": best.mean - half, "high": best.mean + half})
+    i, j = listed[top]
+    detail = f"{names[i]} minus {names[j]}, the widest of {len(listed)} pairs"
+    if free >= 1:
+        detail += f"; all equal: F({above}, {free}), p = {float(p_holds):.3f}"
+    return Outcome(
+        float(p_holds),
+        float(np.max(each.p_within)),
+        simultaneous,
+        weights[i] - weights[j],
+        detail,
+        least=max(inference.LEAST, len(names) + 2),
+    )
 
 
 def all_gain(evidence: Evidence) -> Outcome:
-    """Reproduced where the pooled gain and every cell's mean are above 0."""
-    pooled = evidence.pooled
-    found = (
-        "reproduced"
-        if pooled["low"] > 0 and all(s["difference"] > 0 for s in evidence.single)
-        else "different"
-        if pooled["high"] < 0
-        else "inconclusive"
+    """The least of the groups' gains against 0; the row shows that group."""
+    names, weights = evidence.groups()
+    gains = np.swapaxes(evidence.cells @ weights.T, -1, -2)
+    each = inference.estimate(gains, evidence.margin, evidence.confidence)
+    p_above = inference.above(each.mean, each.se, each.df)
+    p_below = inference.above(-each.mean, each.se, each.df)
+    least = int(np.argmin(each.mean))
+    single = inference.estimate(gains[least], evidence.margin, evidence.confidence)
+    detail = (
+        f"{names[least]}, the least of {len(names)}; {int((each.mean > 0).sum())} of "
+        f"{len(names)} gain; mean {float(each.mean.mean()):+.2f}"
     )
-    return _outcome(evidence, found, _gains(evidence.single))
-
-
-def some_do_not_gain(evidence: Evidence) -> Outcome:
-    """Reproduced where some cell's gain is less than the margin."""
-    p = [_p_no_gain(s, evidence.margin) for s in evidence.single]
-    found = (
-        "reproduced"
-        if _rejected(p).any()
-        else "different"
-        if all(s["low"] > 0 for s in evidence.single)
-        else "inconclusive"
-    )
-    return _outcome(evidence, found, _gains(evidence.single))
-
-
-def _rejected(p: list[float]) -> np.ndarray:
-    """Which of a claim's cells pass at 5 % after Holm's correction."""
-    return multipletests(p, alpha=0.05, method="holm")[0]
-
-
-def _p_no_gain(cell: dict[str, Any], margin: float) -> float:
-    """p value of the one-sided t test that a gain is less than the margin."""
-    if cell["se"] == 0:
-        return float(cell["difference"] >= margin)
-    return float(sps.t.sf((margin - cell["difference"]) / cell["se"], cell["df"]))
-
-
-def _gains(single: list[dict[str, Any]]) -> str:
-    return (
-        f"{sum(s['difference'] > 0 for s in single)} of {len(single)} cells gain, "
-        f"{sum(s['low'] > 0 for s in single)} surely, "
-        f"{sum(s['high'] < 0 for s in single)} surely lose"
+    return Outcome(
+        min(1.0, 2 * float(p_above.max())),
+        min(1.0, 2 * len(names) * float(p_below.min())),
+        single,
+        weights[least],
+        detail,
     )
 
 
 RULES: dict[str, Rule] = {
-    "mostly_equivalent": mostly_equivalent,
-    "equivalent": equivalent,
-    "widest": widest,
+    "mostly_within": mostly_within,
+    "within": within,
+    "varies": varies,
     "all_gain": all_gain,
-    "some_do_not_gain": some_do_not_gain,
 }

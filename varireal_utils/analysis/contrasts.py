@@ -1,15 +1,20 @@
 """Weighted differences of trainings on the same seeds and test images, and their estimates.
 
-symbols   cells      (dataset, recipe) -> bool frame (seeds, images): was the prediction correct
-          contrast   float frame (seeds, images): weighted sum of the cells of several recipes
+symbols   cells      (dataset, recipe) -> frame (units, images): was the prediction correct
+          units      replicates, each the mean over its starts; in a study of one draw its seeds
+          contrast   float frame (units, images): weighted sum of the cells of several recipes
           members    (dataset, ...) -> contrast
           arm        feasible, infeasible, mixed; real and zero-shot where nothing is edited
           training   edited only, real + edited, none
-          points     percentage points of top-1 accuracy; intervals are bootstrap.interval's
+          points     percentage points of top-1 accuracy
 
-Invariant (tests/unit/test_tables.py): a comparison uses exactly the seeds that both arms have, and
+Intervals are of replicates (inference.estimate: t, R - 1 degrees of freedom) where the study has
+them. The seeds of one draw are not replicates: their intervals (bootstrap.interval) speak of other
+seeds and test images for the same training photographs, phrases and edits, and of nothing else.
+
+Invariant (tests/unit/test_tables.py): a comparison uses exactly the units that both arms have, and
 the same test images in the same order; arms tested on different images are an error, never an
-intersection.
+intersection. Images of two replicates are never paired: column j is the j-th image of each.
 """
 
 from __future__ import annotations
@@ -17,12 +22,12 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..core.attributes import ATTRIBUTES as REGISTERED
 from ..training import recipes
-from . import bootstrap
-from .verdict import of_interval
+from . import bootstrap, inference
 
 Cells = dict[tuple[str, str], pd.DataFrame]
 Members = dict[tuple[str, ...], pd.DataFrame]
@@ -30,23 +35,8 @@ ARM_ORDER = ["zero-shot", "real", *recipes.VALUES, "mixed"]
 TRAINING_ORDER = ["none", "edited only", "real + edited"]
 ATTRIBUTES = tuple(REGISTERED)  # in the order of tables
 POOLED = "pooled"
-ESTIMATE = [  # columns of `estimate`
-    "difference",
-    "low",
-    "high",
-    "low90",
-    "high90",
-    "se",
-    "df",
-    "seeds",
-    "n",
-    "p",
-    "p_equivalence",
-    "verdict",
-    "seeds_needed",
-    "images_needed",
-]
-NULLABLE = {"seeds_needed": "Int64", "images_needed": "Int64"}
+REPLICATE = "replicate"
+ESTIMATE = ["difference", "low", "high", "low90", "high90", "se", "df", "unit", "units", "n"]
 
 
 def describe(recipe: str) -> dict[str, str]:
@@ -78,11 +68,19 @@ def canonical(recipe: str) -> str:
     return f"{study}{colon}{recipes.parse(own)}"
 
 
-def cells_of(df: pd.DataFrame) -> Cells:
-    """(dataset, recipe) -> bool frame (seeds, images), both sorted, of load.predictions.
+def has_replicates(df: pd.DataFrame) -> bool:
+    """Whether predictions are of replicates, not of one draw."""
+    return REPLICATE in df and bool(df[REPLICATE].notna().all()) and len(df) > 0
 
-    Raises ValueError where the seeds of a recipe were tested on different images.
+
+def cells_of(df: pd.DataFrame) -> Cells:
+    """(dataset, recipe) -> frame (units, images), both sorted, of load.predictions.
+
+    Of one draw: bool, a row for each seed. Of replicates: floats, a row for each replicate, the
+    mean over its starts. Raises ValueError where units of a recipe were tested on different images.
     """
+    if has_replicates(df):
+        return _replicates_of(df)
     cells = {}
     for (dataset, recipe), rows in df.groupby(["dataset", "recipe"], sort=True):
         table = rows.pivot(index="seed", columns="image_id", values="correct")
@@ -90,6 +88,43 @@ def cells_of(df: pd.DataFrame) -> Cells:
             raise ValueError(f"{dataset}, {recipe}: its seeds were tested on different images.")
         cells[dataset, recipe] = table.astype(bool)
     return cells
+
+
+def _replicates_of(df: pd.DataFrame) -> Cells:
+    """`cells_of` replicates; arms of one replicate must have been tested on the same images."""
+    names = ["dataset", "recipe", REPLICATE, "image_id", "seed"]
+    coded, values = zip(*(pd.factorize(df[n], sort=True) for n in names), strict=True)
+    key = np.zeros(len(df), dtype=np.int64)
+    for code, found_values in zip(coded, values, strict=True):
+        key = key * len(found_values) + code
+    order = np.argsort(key, kind="stable")  # quick, since predictions come in long sorted runs
+    codes, correct = np.stack(coded)[:, order], df["correct"].to_numpy(float)[order]
+    edges = np.flatnonzero((np.diff(codes[:3]) != 0).any(0)) + 1
+    found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    tested: dict[tuple[str, int], np.ndarray] = {}
+    for rows in np.split(np.arange(len(order)), edges):
+        dataset, recipe, replicate = (values[i][codes[i, rows[0]]] for i in range(3))
+        images, starts = np.unique(codes[3, rows]), len(np.unique(codes[4, rows]))
+        if len(rows) != starts * len(images):
+            raise ValueError(
+                f"{dataset}, {recipe}, replicate {replicate}: its starts were tested on "
+                "different images."
+            )
+        if not np.array_equal(tested.setdefault((dataset, replicate), images), images):
+            raise ValueError(
+                f"{dataset}, replicate {replicate}: {recipe} was tested on other images than "
+                "the recipes before it. Run 06_classify again for them."
+            )
+        means = correct[rows].reshape(-1, starts).mean(1)
+        found.setdefault((dataset, recipe), {})[int(replicate)] = means
+    return {key: _frame(key, rows) for key, rows in found.items()}
+
+
+def _frame(key: tuple[str, str], rows: dict[int, np.ndarray]) -> pd.DataFrame:
+    """Replicates of one cell as a frame. Raises ValueError where they differ in length."""
+    if len({len(v) for v in rows.values()}) > 1:
+        raise ValueError(f"{', '.join(key)}: replicates differ in their number of test images.")
+    return pd.DataFrame(np.stack(list(rows.values())), index=list(rows)).rename_axis(REPLICATE)
 
 
 def attributes_of(cells: Cells) -> tuple[str, ...]:
@@ -100,13 +135,23 @@ def attributes_of(cells: Cells) -> tuple[str, ...]:
     return (*(a for a in ATTRIBUTES if a in found), *sorted(found - set(ATTRIBUTES)))
 
 
+def spelled(cells: Cells, dataset: str, recipe: str) -> str:
+    """The canonical name of a recipe as a study spells it: the paper's feasible edits are the
+    familiar ones of a study of three values."""
+    name = canonical(recipe)
+    other = name.replace(",feasible", ",familiar")
+    return other if (dataset, name) not in cells and (dataset, other) in cells else name
+
+
 def contrast(cells: Cells, dataset: str, weights: dict[str, float]) -> pd.DataFrame | None:
-    """Weighted sum of recipes' cells, (seeds, images) floats, on the seeds that all have.
+    """Weighted sum of recipes' cells, (units, images) floats, on the units that all have.
 
     {"edit(color,feasible)": 1, "edit(color,infeasible)": -1} is the effect of feasibility. None
-    where a recipe, or a common seed, is lacking. Raises ValueError for different test images.
+    where a recipe, or a common unit, is lacking. Where a study has familiar values instead of
+    feasible ones, "feasible" is read as "familiar" (`spelled`). Raises ValueError for different
+    test images.
     """
-    there = {r: cells.get((dataset, canonical(r))) for r in weights}
+    there = {r: cells.get((dataset, spelled(cells, dataset, r))) for r in weights}
     found = {r: t for r, t in there.items() if t is not None}
     if len(found) < len(there):
         return None
@@ -125,9 +170,9 @@ def contrast(cells: Cells, dataset: str, weights: dict[str, float]) -> pd.DataFr
 
 
 def average(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Mean of several contrasts of one data set on their common seeds: they share its images, so
+    """Mean of several contrasts of one data set on their common units: they share its images, so
     they are not independent and must not be pooled like data sets. Raises ValueError where they
-    have no seed in common."""
+    have no unit in common."""
     seeds = sorted(set.intersection(*(set(t.index) for t in tables)))
     if not seeds:
         raise ValueError("The cells to be averaged have no seed in common: run the same seeds.")
@@ -170,26 +215,30 @@ def feasibility_cells(
     return found
 
 
-def estimate(tables: list[pd.DataFrame], margin: float, **options) -> dict[str, Any]:
-    """ESTIMATE: mean of contrasts of one or more data sets in points, interval, size wanted.
+def by_replicate(tables: list[pd.DataFrame]) -> np.ndarray:
+    """(R,) mean of contrasts of one or more data sets, points, on the replicates that all have."""
+    means = pd.concat([100 * t.mean(axis=1) for t in tables], axis=1, join="inner")
+    return means.mean(axis=1).to_numpy()
 
-    verdict: by the intervals alone, before any gate; options: of bootstrap.interval.
+
+def estimate(tables: list[pd.DataFrame], **options) -> dict[str, Any]:
+    """ESTIMATE: mean of contrasts of one or more data sets in points, with its intervals.
+
+    unit: "replicates", or "seeds of one draw"; units: how many; n: test images of one unit.
+    options: confidence, and resamples of bootstrap.interval.
     """
-    arrays = [t.to_numpy() for t in tables]
-    got, need = bootstrap.interval(arrays, **options), bootstrap.needed(arrays, margin)
+    got: inference.Estimate | bootstrap.Interval
+    if all(t.index.name == REPLICATE for t in tables):
+        values = by_replicate(tables)
+        got = inference.estimate(values, 1.0, options.get("confidence", 0.95))
+        unit, units = "replicates", len(values)
+    else:
+        got = bootstrap.interval([t.to_numpy() for t in tables], **options)
+        unit, units = "seeds of one draw", min(len(t) for t in tables)
     return {
-        "difference": got.mean,
-        "low": got.low,
-        "high": got.high,
-        "low90": got.low90,
-        "high90": got.high90,
-        "se": got.se,
-        "df": got.df,
-        "seeds": got.seeds,
-        "n": got.images,
-        "p": got.p,
-        "p_equivalence": bootstrap.p_equivalence(got, margin),
-        "verdict": of_interval(got.low, got.high, got.low90, got.high90, margin),
-        "seeds_needed": need["seeds"],
-        "images_needed": need["images"],
+        "difference": float(got.mean),
+        **{k: float(getattr(got, k)) for k in ("low", "high", "low90", "high90", "se", "df")},
+        "unit": unit,
+        "units": units,
+        "n": sum(t.shape[1] for t in tables),
     }

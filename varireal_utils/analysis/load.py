@@ -3,7 +3,8 @@
 Reads classify/<dataset>/<recipe>/seed<k>/{metrics.json, predictions.parquet} and
 edits/<dataset>/<attribute>/<arm>/edits.parquet of a study.
 
-symbols   predictions   long frame dataset, recipe, seed, image_id, correct: one row per test image
+symbols   predictions   long frame dataset, recipe, seed, image_id, correct: one row per test image;
+                        of a study of replicates also replicate, within which seeds are starts
           asked         the slice of 07_claims (stage.py): data sets, attributes, recipes, seeds
 
 Invariant (tests/unit/test_tables.py): only what `asked` names is collected; a folder may also hold
@@ -19,7 +20,7 @@ import pandas as pd
 from ..core import storage
 from ..core.study_paths import StudyPaths
 from ..training import recipes
-from .contrasts import canonical, describe
+from .contrasts import REPLICATE, canonical, describe
 from .stage import ClaimsStage
 
 PREDICTIONS = ["dataset", "recipe", "seed", "image_id", "correct"]
@@ -59,20 +60,24 @@ def predictions(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
     for path in metrics_files(paths, asked):
         metrics = storage.read_json(path)
         rows = storage.read_table(path.with_name("predictions.parquet"))[["image_id", "correct"]]
-        parts.append(
-            rows.assign(
-                dataset=metrics["dataset"],
-                seed=int(metrics["seed"]),
-                recipe=str(recipes.parse(metrics["recipe"])),
-            )[PREDICTIONS]
-        )
+        named = {
+            "dataset": metrics["dataset"],
+            "recipe": str(recipes.parse(metrics["recipe"])),
+            "seed": int(metrics["seed"]),
+        }
+        if metrics.get(REPLICATE) is not None:
+            named[REPLICATE] = int(metrics[REPLICATE])
+        parts.append(rows.assign(**named))
     if not parts:
         raise FileNotFoundError(f"No metrics.json under {paths.trainings}: run 06_classify first.")
     frame = pd.concat(parts, ignore_index=True).astype({"correct": bool})
-    double = frame.duplicated(PREDICTIONS[:4])
+    keys = [*PREDICTIONS[:3], *([REPLICATE] if REPLICATE in frame else []), "image_id"]
+    if REPLICATE in frame and frame[REPLICATE].isna().any():
+        raise ValueError("Some trainings are of a replicate and some of none: one study, one kind.")
+    double = frame.duplicated(keys)
     if double.any():
         raise ValueError(f"Two answers for one test image: {frame[double].iloc[0].to_dict()}.")
-    return frame.sort_values(PREDICTIONS[:4], ignore_index=True)
+    return frame.sort_values(keys, ignore_index=True)[[*keys, "correct"]]
 
 
 def add_other_studies(df: pd.DataFrame, others: dict[str, Path]) -> pd.DataFrame:

@@ -18,34 +18,32 @@ CAPTIONS = {
     "known": "Published accuracies in percent, with their marks, and ours",
     "main_table": r"Top-1 accuracy in percent with 95 \% intervals",
     "effects": "Feasible minus infeasible, in points",
-    "claims": "The claims",
+    "claims": "The registered claims, effects in points with 95 \\% intervals",
 }
-EFFECTS = [*ROW, "difference", "low", "high", "p_holm", "verdict"]
+EFFECTS = [*ROW, "difference", "low", "high", "unit", "units"]
 CLAIMS = [
     "claim",
     "says",
-    "quantity",
+    "estimand",
     "reported",
     "ours",
     "low",
     "high",
-    "confidence",
-    "seeds",
+    "unit",
+    "units",
+    "p_holm",
     "verdict",
-    "settle",
-    "not_valid_because",
+    "because",
 ]
 
 
 def printed(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """name -> table as it is printed, of the tables that are Markdown and LaTeX too (CAPTIONS)."""
-    claims = found["claims"][CLAIMS]
-    level = claims["confidence"].map(lambda c: "" if pd.isna(c) else f"{100 * c:.3g} %")
     return {
         "known": found["known"].drop(columns=["low", "high"]),
         "main_table": wide(found["main_table"]),
         "effects": found["effects"][EFFECTS],
-        "claims": claims.assign(confidence=level),
+        "claims": found["claims"][CLAIMS],
     }
 
 

@@ -1,15 +1,18 @@
-"""The pooled effect of feasibility by other methods, single trainings by McNemar's test, and power.
+"""The pooled effect of feasibility by other methods, and single trainings by McNemar's test.
 
     method                what varies                     estimated by
-    two-level bootstrap   seeds and test images           bootstrap.interval (the study's own)
-    clustered regression  seeds and test images           linear probability model, errors clustered
-                                                          both by seed and by image (statsmodels)
-    mixed model           seeds; the images are given     REML over data sets, attributes, trainings
-                                                          and seeds (`mixed_model`)
+    replicates            everything                      inference.estimate, where the study has
+                                                          replicates; else
+    two-level bootstrap   seeds and test images           bootstrap.interval, of one draw
+    clustered regression  replicates; of one draw seeds   linear probability model, clustered errors
+                          and test images                 (statsmodels)
+    mixed model           replicates or seeds; the        REML over data sets, attributes, trainings
+                          images are given                and units (`mixed_model`)
 
-All three estimate one number, the mean over data sets, attributes and trainings, and give it
-exactly in a balanced study. Their intervals answer different questions: the mixed model's is
-of these test images, hence narrower. Source of the clustered errors: Cameron, Gelbach, Miller 2011.
+All estimate one number, the mean over data sets, attributes and trainings, and give it exactly in
+a balanced study, so equal estimates are no agreement; their intervals answer different questions.
+Of one draw none of them covers another draw of photographs, phrases or edits.
+Source of the clustered errors: Cameron, Gelbach, Miller 2011.
 """
 
 from __future__ import annotations
@@ -23,28 +26,40 @@ import statsmodels.formula.api as smf
 from scipy import stats as sps
 
 from . import bootstrap
-from .contrasts import POOLED, Members, attributes_of, by_dataset, cells_of, feasibility_cells
+from .contrasts import (
+    POOLED,
+    REPLICATE,
+    Members,
+    attributes_of,
+    by_dataset,
+    cells_of,
+    feasibility_cells,
+    has_replicates,
+)
 
-COLUMNS = ["attribute", "method", "estimate", "low", "high", "agrees", "note"]
+COLUMNS = ["attribute", "method", "estimate", "low", "high", "note"]
 MCNEMAR = ["dataset", "attribute", "training", "seed", "only_feasible", "only_infeasible", "p"]
 MIXED = ["term", "estimate", "low", "high", "note"]
 
 
 def clustered(members: Members) -> dict:
-    """estimate, low, high (points, 95 %, t) of the mean of contrasts, by two-way clustering.
+    """estimate, low, high (points, 95 %, t) of the mean of contrasts, with clustered errors.
 
-    members: (dataset, ...) -> (seeds, images) float, as by_dataset takes. Data sets weigh
-    the same whatever their number of images. Clusters are a data set's seed and a data set's image.
+    members: (dataset, ...) -> (units, images) float, as by_dataset takes. Data sets weigh
+    the same whatever their number of images. Clusters are replicates; of one draw, where the units
+    are seeds, a data set's seed and a data set's image.
     """
-    parts = []
+    parts, single = [], True
     for name, table in zip(sorted({k[0] for k in members}), by_dataset(members), strict=True):
         s, n = table.shape
+        single = table.index.name != REPLICATE
+        unit = f"{name} " if single else ""
         parts.append(
             pd.DataFrame(
                 {
                     "d": 100 * table.to_numpy().ravel(),
                     "dataset": name,
-                    "seed": np.repeat([f"{name} {k}" for k in table.index], n),
+                    "seed": np.repeat([f"{unit}{k}" for k in table.index], n),
                     "image": np.tile([f"{name} {k}" for k in table.columns], s),
                 }
             )
@@ -57,10 +72,11 @@ def clustered(members: Members) -> dict:
         return {"estimate": mean, "low": mean, "high": mean, "note": "all answers equal"}
     if rows.groupby("dataset")["seed"].nunique().min() == 1:
         return {"estimate": mean, "low": np.nan, "high": np.nan, "note": "one seed: no clusters"}
-    groups = np.column_stack([pd.factorize(rows[c])[0] for c in ("seed", "image")])
+    clusters = ("seed", "image") if single else ("seed",)
+    groups = np.column_stack([pd.factorize(rows[c])[0] for c in clusters])
     covariance = np.asarray(fit.get_robustcov_results("cluster", groups=groups).cov_params())
     variance = float(covariance.mean())  # of the mean of the data sets' means
-    df = rows["seed"].nunique() - own.shape[1]  # seeds are the fewer clusters
+    df = rows["seed"].nunique() - (own.shape[1] if single else 1)  # the fewer clusters
     half = float(sps.t.ppf(0.975, df)) * np.sqrt(variance) if variance > 0 else np.nan
     return {
         "estimate": mean,
@@ -74,11 +90,10 @@ def compare(df: pd.DataFrame, effects: pd.DataFrame, model: pd.DataFrame) -> pd.
     """COLUMNS: the pooled effect of each attribute and of all, by each method, in points.
 
     df: of load.predictions; effects: of effects.effects; model: of `mixed_model` (its mean is the
-    effect of all). agrees: the interval lies above 0, below 0, or holds 0 as the bootstrap's does;
-    <NA> for the bootstrap itself, and where there is no interval. The estimates say nothing of
-    agreement: a balanced study gives one number by all methods.
+    effect of all).
     """
     cells, rows = cells_of(df), []
+    own_method = "replicates" if has_replicates(df) else "two-level bootstrap"
     found = feasibility_cells(cells)
     for attribute in (*attributes_of(cells), POOLED):
         members = {k: t for k, t in found.items() if attribute in (k[1], POOLED)}
@@ -87,34 +102,21 @@ def compare(df: pd.DataFrame, effects: pd.DataFrame, model: pd.DataFrame) -> pd.
         own = effects[(effects["dataset"] == POOLED) & (effects["attribute"] == attribute)]
         own = own.iloc[-1]
         base = {"estimate": own["difference"], "low": own["low"], "high": own["high"], "note": ""}
-        others = {"clustered regression": clustered(members)}
+        methods = {own_method: base, "clustered regression": clustered(members)}
         mean = model[model["term"] == "mean"]
         if attribute == POOLED and len(mean):
-            others["mixed model"] = mean.iloc[0][["estimate", "low", "high", "note"]].to_dict()
-        rows.append({"attribute": attribute, "method": "two-level bootstrap", **base})
-        rows += [
-            {"attribute": attribute, "method": name, **one, "agrees": _agrees(base, one)}
-            for name, one in others.items()
-        ]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"agrees": "boolean"})
-
-
-def _agrees(base: dict, other: dict) -> bool | None:
-    """Whether two intervals say the same of 0."""
-    if np.isnan(other["low"]):
-        return None
-    return _side(base) == _side(other)
-
-
-def _side(interval: dict) -> int:
-    """1 for an interval above 0, -1 below, 0 for one that holds 0."""
-    return int(interval["low"] > 0) - int(interval["high"] < 0)
+            methods["mixed model"] = mean.iloc[0][["estimate", "low", "high", "note"]].to_dict()
+        rows += [{"attribute": attribute, "method": name, **one} for name, one in methods.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def mcnemar(df: pd.DataFrame) -> pd.DataFrame:
     """Single trainings: the feasible against the infeasible arm of every data set, attribute,
     training and seed. MCNEMAR; only_feasible, only_infeasible: images that one arm alone gets
-    right; p: exact, two-sided, not corrected."""
+    right; p: exact, two-sided, not corrected. Empty for a study of replicates, whose starts are
+    averaged."""
+    if has_replicates(df):
+        return pd.DataFrame(columns=MCNEMAR)
     cells, rows = cells_of(df), []
     for key, table in feasibility_cells(cells, (*attributes_of(cells), "all")).items():
         for seed, row in table.iterrows():
@@ -173,19 +175,3 @@ def mixed_model(df: pd.DataFrame) -> pd.DataFrame:
         ],
         columns=MIXED,
     )
-
-
-def power_table(
-    df: pd.DataFrame, margin: float, seeds: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 50, 100)
-) -> pd.DataFrame:
-    """Power by number of seeds, from this study's variance components: for the effect of each
-    attribute (both trainings, all data sets) and of all, seeds, se (points), equivalent (chance of
-    that verdict were there no difference), detectable (points; found with 80 % power)."""
-    cells = cells_of(df)
-    found, rows = feasibility_cells(cells), []
-    for attribute in (*attributes_of(cells), POOLED):
-        members = {k: t for k, t in found.items() if attribute in (k[1], POOLED)}
-        if members:
-            arrays = [t.to_numpy() for t in by_dataset(members)]
-            rows += [{"attribute": attribute, **bootstrap.power(arrays, margin, s)} for s in seeds]
-    return pd.DataFrame(rows)

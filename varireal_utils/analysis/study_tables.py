@@ -13,13 +13,12 @@ import pandas as pd
 
 from ..core import storage
 from ..core.study_paths import StudyPaths
-from . import claim_file, claims, effects, load, published, robustness, sample_size, tables
+from . import claim_file, claims, effects, load, published, robustness, tables
 from .stage import ClaimsStage
 from .verdict import Gates
 
 GIVEN = ("trainings", "curves", "by_class", "by_shots")  # need the study's trainings, photographs
 QUALITY = ("quality_sets", "quality_balance", "embedding")  # of 07_quality
-NEEDED = ["dataset", "attribute", "training"]
 
 
 @dataclass(frozen=True)
@@ -70,26 +69,22 @@ class Kept:
 
 def statistics(kept: Kept, asked: ClaimsStage) -> dict[str, pd.DataFrame]:
     """name -> table, of those that follow from what a results folder keeps."""
-    df, margin, options = kept.predictions, asked.claims.margin, asked.interval_options
+    df, options = kept.predictions, asked.interval_options
     everyone = kept.everyone()
     main = tables.main_table(df, **options)
     gates = kept.gates(main)
-    effect = effects.effects(df, margin, gates, **options)
+    effect = effects.effects(df, **options)
     model = robustness.mixed_model(df)
     listed = claim_file.load(asked.claims_file)
     return {
         "main_table": main,
         "known": published.with_ours(main, published.load(asked.known_file)),
         "effects": effect,
-        "protocols": effects.by_protocol(everyone, margin, asked.protocol_name, gates, **options),
-        "claims": claims.evaluate(
-            everyone, margin, listed, kept.given["trainings"], gates, **options
-        ),
+        "protocols": effects.by_protocol(everyone, asked.protocol_name, **options),
+        "claims": claims.evaluate(everyone, listed, kept.given["trainings"], gates, **options),
         "mcnemar": robustness.mcnemar(df),
         "mixed_model": model,
         "cross_checks": robustness.compare(df, effect, model),
-        "power": robustness.power_table(df, margin),
-        "needed": sample_size.table(effects.pooled_effects(df), margin, NEEDED),
         "seeds": tables.by_seed(df),
         "acceptance": tables.acceptance(kept.edits),
     }

@@ -1,7 +1,7 @@
 """Accuracy tables: by data set and recipe, by shots, by seed; the verifier's acceptance rates.
 
 symbols   df       load.predictions: one row per test image of each training
-          points   percentage points of top-1 accuracy; intervals are bootstrap.interval's
+          points   percentage points of top-1 accuracy; intervals are contrasts.estimate's
 
 Invariant (tests/unit/test_tables.py): an accuracy and its interval lie within 0 and 100 %.
 """
@@ -16,8 +16,17 @@ import pandas as pd
 from ..core import storage
 from ..core.study_paths import StudyPaths
 from ..training import recipes
-from . import bootstrap
-from .contrasts import ARM_ORDER, TRAINING_ORDER, Cells, cells_of, contrast, describe
+from .contrasts import (
+    ARM_ORDER,
+    REPLICATE,
+    TRAINING_ORDER,
+    Cells,
+    cells_of,
+    contrast,
+    describe,
+    estimate,
+    has_replicates,
+)
 
 BY_SHOTS = [
     "dataset",
@@ -28,6 +37,7 @@ BY_SHOTS = [
     "mean",
     "low",
     "high",
+    "unit",
     "seeds",
     "n",
     "recipe",
@@ -36,8 +46,8 @@ DIFFERENCE = "feasible − infeasible"
 
 
 def by_seed(df: pd.DataFrame) -> pd.DataFrame:
-    """dataset, recipe, seed, top1 (0..1): a row for each training."""
-    keys = ["dataset", "recipe", "seed"]
+    """dataset, recipe, seed, top1 (0..1): a row for each training; with its replicate, if any."""
+    keys = ["dataset", *([REPLICATE] if has_replicates(df) else []), "recipe", "seed"]
     table = df.groupby(keys, as_index=False, observed=True)["correct"].mean()
     return table.rename(columns={"correct": "top1"})
 
@@ -53,22 +63,29 @@ def acceptance(edits: pd.DataFrame) -> pd.DataFrame:
 def _accuracy(table: pd.DataFrame, options: dict) -> dict[str, Any]:
     """mean, low, high, seeds, n of a cell. An interval that is made symmetric by t can reach
     beyond what an accuracy can be; there it ends."""
-    got = bootstrap.interval(table.to_numpy(), **options)
+    got = _interval(table, options)
+    return got | {"low": max(got["low"], 0.0), "high": min(got["high"], 100.0)}
+
+
+def _interval(table: pd.DataFrame, options: dict) -> dict[str, Any]:
+    """mean, low, high in points; unit, seeds (how many units) and n (test images of one)."""
+    got = estimate([table.astype(float)], **options)
     return {
-        "mean": got.mean,
-        "low": max(got.low, 0.0),
-        "high": min(got.high, 100.0),
-        "seeds": got.seeds,
-        "n": got.images,
+        "mean": got["difference"],
+        "low": got["low"],
+        "high": got["high"],
+        "unit": got["unit"],
+        "seeds": got["units"],
+        "n": got["n"],
     }
 
 
 def main_table(df: pd.DataFrame, **options) -> pd.DataFrame:
     """One row per data set and recipe: dataset, attribute, training, arm, mean, low, high
-    (points), seeds, n (test images), recipe. Recipes with a number of shots (@4) are in `by_shots`
-    instead.
+    (points), unit, seeds (how many units), n (test images of one), recipe. Recipes with
+    a number of shots (@4) are in `by_shots` instead.
 
-    options: of bootstrap.interval.
+    options: of contrasts.estimate.
     """
     rows = [
         {"dataset": dataset, **describe(recipe), **_accuracy(table, options), "recipe": recipe}
@@ -123,15 +140,7 @@ def _effect_at(
     pair = contrast(cells, dataset, {str(one): 1.0, other: -1.0})
     if pair is None:
         return None
-    got = bootstrap.interval(pair.to_numpy(), **options)
-    return {
-        "mean": got.mean,
-        "low": got.low,
-        "high": got.high,
-        "seeds": got.seeds,
-        "n": got.images,
-        "recipe": f"{one} - {other}",
-    }
+    return _interval(pair, options) | {"recipe": f"{one} - {other}"}
 
 
 def _shots(paths: StudyPaths, dataset: str) -> float:

@@ -1,54 +1,155 @@
-"""Decides every verdict: on an estimate by its intervals, on a claim by its rule, both by gates.
+"""Decides every verdict, from what the rules, the gates and the placebo say.
 
-    equivalent      the 90 % interval lies within +-margin (two one-sided tests at 5 %)
-    different       the interval excludes 0; of a claim: its opposite holds
     reproduced      the claim holds by its rule (claim_rules.py)
-    inconclusive    the study is too small to say
+    different       its opposite holds
+    inconclusive    neither is shown
     not valid       a condition of the comparison fails (`Gates`), whatever the numbers say
-    not run         recipes, or another study, that the claim needs are missing
+    withheld        the placebo is not shown to be null, so no difference can be trusted
+    no verdict      one draw, replicates that are too few or not all there, or cells missing
+    not run         recipes that the claim needs were not trained
 
-README, CSV, report and figures print the column `verdict` that `verdict` decides, nothing else.
+README, CSV, report and figures print the column `verdict` that `decide` fills; no other number has
+a verdict. Within a registered family the p values are corrected by Holm's method, over all claims
+of the family; one that has no verdict counts with p = 1, so a family never shrinks.
 
     gate           condition, fixed before the runs
-    head-room      fine-tuning on real photographs gains HEAD_ROOM points over zero-shot on at
+    head_room      fine-tuning on real photographs gains HEAD_ROOM points over zero-shot on at
                    least one data set of the comparison, so that arms have room to differ
-    class named    of DataDream's images, zero-shot CLIP names the class of at least NAMED times
+    class_named    of DataDream's images, zero-shot CLIP names the class of at least NAMED times
                    the share that it names of photographs, on every data set
+    placebo        the claim of family "placebo" is reproduced
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..training import recipes
+from .inference import LEAST
 
+ALPHA = 0.05
 HEAD_ROOM = 10.0  # points of top-1
 NAMED = 0.5
-VERDICTS = ("reproduced", "equivalent", "different", "inconclusive", "not valid", "not run")
+PLACEBO = "placebo"  # gate, and family of the claim that it asks
+VERDICTS = (
+    "reproduced",
+    "different",
+    "inconclusive",
+    "not valid",
+    "withheld",
+    "no verdict",
+    "not run",
+)
+ONE_DRAW = (
+    "one draw: its seeds are further starts on the same photographs, phrases and edits, "
+    "not replicates"
+)
 
 
-def verdict(row: Mapping[str, Any]) -> str:
-    """The verdict on one claim or estimate, one of VERDICTS.
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one claim before its verdict.
 
-    row: found, what its rule or its intervals say; not_valid_because, the gates that fail, or "".
+    p_holds, p_denied: of its rule, 1 where it was not asked; cells, of: cells found and planned;
+    replicates: found, 0 for a study of one draw; planned: by the parameters, None where they do
+    not say; least: replicates that the rule needs; bound: inference.exact_bound, points; failing:
+    gates that fail, in words, "" for none; placebo: whether the claim asks for one.
     """
-    if row["found"] == "not run":
-        return "not run"
-    return "not valid" if row["not_valid_because"] else str(row["found"])
+
+    claim: str
+    family: str
+    p_holds: float = 1.0
+    p_denied: float = 1.0
+    cells: int = 0
+    of: int = 0
+    replicates: int = 0
+    planned: int | None = None
+    least: int = LEAST
+    bound: float = 0.0
+    margin: float = 0.3
+    failing: str = ""
+    placebo: bool = True
 
 
-def of_interval(low: float, high: float, low90: float, high90: float, margin: float) -> str:
-    """equivalent, different or inconclusive; bounds and margin in points.
+@dataclass(frozen=True)
+class Verdict:
+    """word: one of VERDICTS; because: why none of the first three, else ""; p: the smaller p value
+    of the claim's two directions, and after Holm's correction over its family; NaN without one."""
 
-    Equivalent is asked first, so a certain but tiny difference is equivalent.
-    """
-    if -margin < low90 and high90 < margin:
-        return "equivalent"
-    return "different" if low > 0 or high < 0 else "inconclusive"
+    word: str
+    because: str = ""
+    p: float = float("nan")
+    p_holm: float = float("nan")
+
+
+def decide(findings: Sequence[Finding], alpha: float = ALPHA) -> dict[str, Verdict]:
+    """Claim -> verdict, of all claims of a study together: families and placebo need them all."""
+    out = {f.claim: _without_a_test(f) for f in findings}
+    for family in dict.fromkeys(f.family for f in findings):
+        members = [f for f in findings if f.family == family]
+        p = [1.0 if out[f.claim] else min(f.p_holds, f.p_denied, 1.0) for f in members]
+        corrected = holm(p)
+        for f, raw, adjusted in zip(members, p, corrected, strict=True):
+            if out[f.claim] is None:
+                word = "reproduced" if f.p_holds < f.p_denied else "different"
+                word = word if adjusted <= alpha else "inconclusive"
+                out[f.claim] = Verdict(word, "", float(raw), float(adjusted))
+    held = _placebo_because(findings, out)
+    for f in findings:
+        found = out[f.claim]
+        if held and f.placebo and found and found.word in VERDICTS[:3]:
+            out[f.claim] = Verdict("withheld", held, found.p, found.p_holm)
+    return {claim: found for claim, found in out.items() if found}
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p values after Holm's correction, as statsmodels' multipletests gives them; that one collects
+    garbage at every call, a quarter of a second, which simulations cannot afford."""
+    raw = np.asarray(p, dtype=np.float64)
+    order = np.argsort(raw)
+    stepped = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    out = np.empty_like(raw)
+    out[order] = np.minimum(stepped, 1.0)
+    return out
+
+
+def _without_a_test(f: Finding) -> Verdict | None:
+    """The verdict that no p value can change, or None."""
+    if not f.cells:
+        return Verdict("not run")
+    if f.failing:
+        return Verdict("not valid", f.failing)
+    if not f.replicates:
+        return Verdict("no verdict", ONE_DRAW)
+    if f.planned is not None and f.replicates != f.planned:
+        said = f"{f.replicates} of {f.planned} planned replicates: no look before the last"
+        return Verdict("no verdict", said)
+    if f.replicates < f.least:
+        return Verdict("no verdict", f"too few replicates: {f.replicates}, wanted {f.least}")
+    if f.cells < f.of:
+        return Verdict("no verdict", f"incomplete: {f.cells} of {f.of} cells were run")
+    if f.bound > f.margin:
+        said = (
+            f"too few replicates: their test images cannot exclude a difference of {f.bound:.2f} "
+            f"points, the margin is {f.margin:g}"
+        )
+        return Verdict("no verdict", said)
+    return None
+
+
+def _placebo_because(findings: Sequence[Finding], found: Mapping[str, Verdict | None]) -> str:
+    """Why the placebo does not carry other verdicts; "" where it does."""
+    asked = [f for f in findings if f.family == PLACEBO]
+    if not asked:
+        return "no placebo is registered"
+    words = {f.claim: v.word for f in asked if (v := found[f.claim])}
+    poor = [f"{claim} is {word}" for claim, word in words.items() if word != "reproduced"]
+    return f"the placebo fails: {', '.join(poor)}" if poor else ""
 
 
 @dataclass(frozen=True)
@@ -77,23 +178,29 @@ class Gates:
                     named[str(dataset), variant] = float(share[name]), float(share["real"])
         return cls(gains, named)
 
-    def not_valid_because(self, datasets: Iterable[str], names: Iterable[str] = ()) -> str:
-        """Which gates fail for a comparison of these data sets and recipes; "" where none does."""
-        wanted = set(datasets)
+    def failing(self, datasets: Iterable[str], names: Iterable[str], asked: Iterable[str]) -> str:
+        """Which of the gates `asked` fail for a comparison of these data sets and recipes; "" where
+        none does. The placebo's gate is `decide`'s."""
+        wanted, held = set(datasets), set(asked)
         found = []
         gains = {d: self.gains[d] for d in sorted(wanted & set(self.gains))}
-        if gains and set(gains) == wanted and all(g < HEAD_ROOM for g in gains.values()):
+        room = "head_room" in held and bool(gains)
+        if room and set(gains) == wanted and all(g < HEAD_ROOM for g in gains.values()):
             each = ", ".join(f"{d} {g:+.1f}" for d, g in gains.items())
             found.append(
                 f"real gains less than {HEAD_ROOM:g} points over zero-shot on every data set "
                 f"({each})"
             )
         variants = {recipes.parse(n.rpartition(":")[2]).variant for n in names}
-        poor = [
-            f"{d} {100 * own:.0f} % of {v} images, {100 * real:.0f} % of photographs"
-            for (d, v), (own, real) in sorted(self.named.items())
-            if d in wanted and v in variants and own < NAMED * real
-        ]
+        poor = (
+            []
+            if "class_named" not in held
+            else [
+                f"{d} {100 * own:.0f} % of {v} images, {100 * real:.0f} % of photographs"
+                for (d, v), (own, real) in sorted(self.named.items())
+                if d in wanted and v in variants and own < NAMED * real
+            ]
+        )
         if poor:
             found.append(f"CLIP names the class of too few generated images ({'; '.join(poor)})")
         return "; ".join(found)

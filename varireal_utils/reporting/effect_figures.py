@@ -1,4 +1,4 @@
-"""Figures of the effect of feasibility: a forest of intervals, and the effect by class."""
+"""Figures of effects: forests of numbers and of registered claims, and the effect by class."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def effect_forest(
     effects: pd.DataFrame, margin: float, by: str = "training"
 ) -> tuple[Figure, pd.DataFrame]:
     """Feasible minus infeasible in points, with 95 % (thin) and 90 % (thick) intervals, over the
-    band within which the arms count as equivalent (90 % interval inside +-margin).
+    band +-margin. These are numbers without verdicts; `claim_forest` has those of the registered
+    claims.
 
     effects: of effects.effects, whose lines are trainings, or of effects.by_protocol, with
     by="protocol"; rows with dataset "pooled" come last and heavier, and those pooled
@@ -38,7 +39,7 @@ def effect_forest(
     """
     need(
         effects,
-        ["dataset", "attribute", by, "difference", "low", "high", "low90", "high90", "verdict"],
+        ["dataset", "attribute", by, "difference", "low", "high", "low90", "high90"],
         "effect forest",
     )
     if "cells" in effects:
@@ -90,7 +91,6 @@ def _forest_words(axis: Axes, lines: np.ndarray, margin: float) -> None:
     """Legend, headings and axis of the forest."""
     top = axis.get_ylim()[1] - 0.75
     _beside(axis, 0.12, top, "difference [95 %]", fontsize=6.5, color=PALE)
-    _beside(axis, 1.3, top, "verdict", fontsize=6.5, color=PALE)
     for x, side, arm, text in (
         (0, "left", "infeasible", "← infeasible better"),
         (1, "right", "feasible", "feasible better →"),
@@ -109,8 +109,7 @@ def _forest_words(axis: Axes, lines: np.ndarray, margin: float) -> None:
     found = [t for t in (*TRAININGS, *PROTOCOLS, "pooled") if t in lines]
     axis.figure.legend(
         [mark_key(t) for t in found] + [plt.Rectangle((0, 0), 1, 1, fc=BAND, ec="none")],
-        [{"pooled": "both trainings"}.get(t, t) for t in found]
-        + [f"equivalence: ±{margin:g} points"],
+        [{"pooled": "both trainings"}.get(t, t) for t in found] + [f"margin: ±{margin:g} points"],
         loc="upper center",
         ncols=len(found) + 1,
         borderaxespad=0.2,
@@ -120,28 +119,67 @@ def _forest_words(axis: Axes, lines: np.ndarray, margin: float) -> None:
 def _effect_line(axis: Axes, y: float, first: bool, row, what: str, reach: float) -> None:
     """One interval with its words on both sides; an arrow where it leaves the picture."""
     heavy = row.dataset == "pooled"
-    axis.plot([row.low, row.high], [y, y], color=INK, lw=0.9, zorder=2)
-    axis.plot([row.low90, row.high90], [y, y], color="#9a9a9a", lw=3.2 if heavy else 2.4, zorder=3)
-    for outside, x, marker in ((row.low < -reach, -reach, "<"), (row.high > reach, reach, ">")):
-        if outside:
-            axis.plot(x, y, marker, color=INK, ms=3.5, mew=0, clip_on=False, zorder=5)
+    _interval(axis, y, row, reach, 3.2 if heavy else 2.4)
     mark(axis, row.difference, y, "#000000" if heavy else INK, what, 4.6 if heavy else 3.8)
     if first:
         name = "all attributes" if row.attribute == "pooled" else label(row.attribute)
         _beside(axis, -1.69, y, name, fontsize=7)
     _beside(axis, -0.1, y, "both" if what == "pooled" else what, ha="right", fontsize=6.5)
-    number = f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("-", "−")
-    _beside(axis, 0.12, y, number, fontsize=6.5)
-    color = next((c for v, c in VERDICT_COLORS.items() if str(row.verdict).startswith(v)), INK)
-    _beside(
-        axis,
-        1.3,
-        y,
-        row.verdict,
-        fontsize=6.5,
-        color=color,
-        weight="bold" if row.verdict != "inconclusive" else "normal",
+    _beside(axis, 0.12, y, _signed(row.difference, row.low, row.high), fontsize=6.5)
+
+
+@drawn
+def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """The registered claims: estimate with 95 % (thin) and 90 % (thick) intervals over each claim's
+    margin (shaded), and its verdict, the column that README and report print.
+
+    claims: of claims.evaluate; those without a number are left out. An interval that is far wider
+    than the others ends in an arrow at the border.
+    """
+    need(claims, ["claim", "estimand", "ours", *_BOUNDS, "margin", "verdict"], "claim forest")
+    rows = claims[claims["ours"].notna()].reset_index(drop=True)
+    need(rows, ["claim"], "claim forest")
+    bounds = rows[["low", "high"]].abs().to_numpy()
+    reach = 1.1 * max(1.5 * rows["margin"].max(), min(bounds.max(), 2 * np.quantile(bounds, 0.6)))
+    height = 0.2 * len(rows) + 0.85
+    fig = plt.figure(figsize=(WIDE, height))
+    axis = fig.add_axes(
+        (0.55 / WIDE, 0.42 / height, _FOREST / WIDE, (height - 0.7) / height),
+        xlim=(-reach, reach),
+        ylim=(len(rows) - 0.5, -0.5),
+        yticks=[],
     )
+    axis.spines["left"].set_visible(False)
+    axis.axvline(0, color=PALE, lw=0.7, zorder=1)
+    for y, row in enumerate(rows.itertuples()):
+        axis.fill_between([-row.margin, row.margin], y - 0.5, y + 0.5, color=BAND, lw=0, zorder=0)
+        _interval(axis, float(y), row, reach, 2.8)
+        axis.plot(np.clip(row.ours, -reach, reach), y, "o", color=INK, ms=3.8, zorder=4)
+        _beside(axis, -0.42, y, row.claim, weight="bold", fontsize=7)
+        _beside(axis, 0.12, y, _signed(row.ours, row.low, row.high), fontsize=6.5)
+        color = VERDICT_COLORS.get(str(row.verdict), INK)
+        _beside(axis, 1.5, y, row.verdict, fontsize=6.5, color=color, weight="bold")
+    for inches, text in ((0.12, "estimate [95 %]"), (1.5, "verdict")):
+        _beside(axis, inches, -0.9, text, fontsize=6.5, color=PALE)
+    axis.set_xlabel("points of top-1 accuracy; shaded: the margin")
+    return fig, rows
+
+
+_BOUNDS = ["low", "high", "low90", "high90"]
+
+
+def _signed(mean: float, low: float, high: float) -> str:
+    """ "+0.70 [−0.10, +1.10]"."""
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
+
+def _interval(axis: Axes, y: float, row, reach: float, thick: float) -> None:
+    """Both intervals of a line; an arrow where one leaves the picture."""
+    axis.plot([row.low, row.high], [y, y], color=INK, lw=0.9, zorder=2)
+    axis.plot([row.low90, row.high90], [y, y], color="#9a9a9a", lw=thick, zorder=3)
+    for outside, x, marker in ((row.low < -reach, -reach, "<"), (row.high > reach, reach, ">")):
+        if outside:
+            axis.plot(x, y, marker, color=INK, ms=3.5, mew=0, clip_on=False, zorder=5)
 
 
 @drawn

@@ -8,7 +8,7 @@ from .accuracy_figures import accuracy_by_arm
 from .check_figures import acceptance, attribute_mask_quality, learning_curves
 from .cost_figure import cost
 from .dose_figures import accuracy_by_shots, infeasible_share
-from .effect_figures import effect_by_class, effect_forest
+from .effect_figures import claim_forest, effect_by_class, effect_forest
 from .quality_figures import embedding_map, quality_balance
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "accuracy_by_arm",
     "accuracy_by_shots",
     "attribute_mask_quality",
+    "claim_forest",
     "cost",
     "effect_by_class",
     "effect_forest",

@@ -21,28 +21,31 @@ from . import image_grids, publishing, result_blocks, style
 PICTURE = "docs/images/question.png"
 PLAIN = {
     "reproduced": "holds here",
-    "equivalent": "no difference beyond the margin",
     "different": "does not hold here",
     "inconclusive": "undecided",
-    "not run": "not run",
     "not valid": "not valid",
+    "withheld": "withheld",
+    "no verdict": "no verdict",
+    "not run": "not run",
 }
 COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 GROUPED = {
     "reproduced": "holds",
-    "equivalent": "shows no difference beyond its margin",
     "different": "does not hold",
     "inconclusive": "stays undecided",
-    "not run": "was not run",
     "not valid": "is not valid",
+    "withheld": "is withheld",
+    "no verdict": "has no verdict",
+    "not run": "was not run",
 }
 PLURAL = {
     "reproduced": "hold",
-    "equivalent": "show no difference beyond their margins",
     "different": "do not hold",
     "inconclusive": "stay undecided",
-    "not run": "were not run",
     "not valid": "are not valid",
+    "withheld": "are withheld",
+    "no verdict": "have no verdict",
+    "not run": "were not run",
 }
 
 
@@ -65,18 +68,23 @@ def _effect(row: dict[str, Any]) -> str:
     size = (
         f"In the rendered micro world, training on feasible instead of infeasible edits changes "
         f"top-1 accuracy by {row['ours']:+.2f} percentage points (pp; 95 % interval "
-        f"{result_blocks.interval(row)})"
+        f"{result_blocks.interval(row)}, {result_blocks.units(row)})"
     )
-    side = "above zero" if row["low"] > 0 else "below zero" if row["high"] < 0 else ""
+    margin = f"{row['margin']:g} pp"
     said = {
-        "reproduced": f"mostly within the paper's {row['margin']:g} pp",
-        "equivalent": f"within {row['margin']:g} pp on average",
-        "different": f"mostly beyond the paper's {row['margin']:g} pp",
-        "inconclusive": f"too uncertain to tell whether it stays within the paper's "
-        f"{row['margin']:g} pp",
+        "reproduced": f"mostly within the paper's {margin}",
+        "different": f"mostly beyond the paper's {margin}",
+        "inconclusive": f"too uncertain to tell whether it stays within the paper's {margin}",
         "not valid": "not valid, because a condition of the study does not hold",
+        "withheld": "withheld, because the placebo is not shown to be null",
+        "no verdict": f"no verdict on the paper's {margin}, because this is {_why(row)}",
     }[row["verdict"]]
-    return f"{size}: {f'{side}, but ' if side else ''}{said}."
+    return f"{size}: {said}."
+
+
+def _why(row: dict[str, Any]) -> str:
+    """The head of a row's reason: "one draw"."""
+    return str(row["because"]).partition(":")[0]
 
 
 def _count(number: int) -> str:
@@ -98,18 +106,35 @@ def _grouped(rows: list[dict[str, Any]]) -> str:
 
 
 def claims(root: Path, up: str) -> str:
-    """Claim, effect with interval, verdict in plain words; each row leads to its section."""
+    """Claim, effect with interval, verdict in plain words; each row leads to its section. Claims
+    that were not run share a line."""
     lines = ["| claim | effect,&nbsp;pp&nbsp;[95&nbsp;%] | verdict |", "|---|---|---|"]
-    for row in result_blocks.load(root, "claims").to_dict("records"):
+    rows = result_blocks.load(root, "claims").to_dict("records")
+    for row in rows:
+        if row["verdict"] == "not run":
+            continue
         size = verdict.interval_text(row).replace(" ", "&nbsp;")
-        said = PLAIN[row["verdict"]]
-        link = f"[{row['claim']}]({up}docs/results.md#{row['claim'].lower()})"
-        lines.append(f"| {link} {row['says']} | {size} | **{said.replace(' ', '&nbsp;')}** |")
-    lines += [
-        "",
-        "*Undecided*: the study is too small to tell, which is not the same as no effect.",
-    ]
+        said = PLAIN[row["verdict"]] + (f": {_why(row)}" * (row["verdict"] == "no verdict"))
+        lines.append(
+            f"| {_link(row, up)} {row['says']} | {size} | **{said.replace(' ', '&nbsp;')}** |"
+        )
+    idle = [_link(r, up) for r in rows if r["verdict"] == "not run"]
+    lines += ["", *(f"{NOTES[note]}" for note in NOTES if note in {r["verdict"] for r in rows})]
+    if idle:
+        lines.append(f"Not run yet: {', '.join(idle)}.")
     return "\n".join(lines)
+
+
+NOTES = {
+    "inconclusive": "*Undecided*: the study is too small to tell, which is not the same as no "
+    "effect.",
+    "no verdict": "*One draw*: photographs, phrases and edits were drawn once, so the intervals "
+    "(over seeds and test images) say nothing of another draw, and no claim is decided.",
+}
+
+
+def _link(row: dict[str, Any], up: str) -> str:
+    return f"[{row['claim']}]({up}docs/results.md#{row['claim'].lower()})"
 
 
 def study(root: Path, up: str) -> str:

@@ -32,6 +32,7 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "effects": result_blocks.effects,
     "files": result_blocks.files,
     "models": result_blocks.models,
+    "operating": result_blocks.operating_table,
     "first_run": benchmark_blocks.first_run,
     "speed": benchmark_blocks.speed,
     "gpu": benchmark_blocks.gpu,

@@ -29,6 +29,7 @@ FIGURES = {
     "qualitative_grid": "The question, as pictures",
     "pipeline_strip": "How an edit is made",
     "accuracy_by_arm": "Accuracy by arm",
+    "claim_forest": "The registered claims",
     "effect_forest": "The effect of feasibility",
     "effect_by_protocol": "The effect under other protocols",
     "infeasible_share": "Accuracy over the share of infeasible edits",
@@ -53,15 +54,13 @@ TABLES = {
             "difference",
             "low",
             "high",
-            "p_holm",
-            "verdict",
-            "seeds_needed",
-            "images_needed",
+            "unit",
+            "units",
         ],
     ),
     "quality_sets": ("Sets of images", None),
     "mixed_model": ("Cross-check: a mixed model", None),
-    "power": ("Power with more seeds", None),
+    "cross_checks": ("Cross-check: other methods", None),
 }
 DIFFERS = [
     "Both arms have the same settings and equally many phrases; the reference's differ in "
@@ -70,8 +69,8 @@ DIFFERS = [
     "classifiers their seeds and test images: arms are paired.",
     "The verifier never sees which answer is wanted, and a constant answer cannot pass.",
     "Validation photographs select the step to test; the test set is used once.",
-    "Every mean has an interval. Equivalence requires a 90 % interval within the margin (two "
-    "one-sided tests), a difference a 95 % interval that excludes zero.",
+    "Every mean has an interval. A verdict needs at least four replicates, each with photographs, "
+    "phrases, edits and starts of its own; one draw with many seeds has numbers and no verdict.",
 ]
 
 
@@ -220,7 +219,8 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
     """A row of claims.csv as texts; its verdict is the column `verdict`, as everywhere."""
     known = not pd.isna(row.get("ours"))
     shown: dict[str, Any] = {k: _number(v) for k, v in row.items()}
-    shown |= {k: f"{row[k]:.0f}" for k in ("seeds", "datasets", "cells") if known}
+    shown |= {k: f"{row[k]:.0f}" for k in ("datasets", "cells") if known}
+    shown["units"] = result_blocks.units(row) if known else ""
     level = row.get("confidence", 0.95)
     percent = 95.0 if pd.isna(level) else 100 * level
     shown["interval"] = (
@@ -229,7 +229,7 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
         if known
         else ""
     )
-    shown["why_not_valid"] = _number(row.get("not_valid_because"))
+    shown["because"] = _number(row.get("because"))
     shown["item"] = _plain({k: row[k] for k in ("claim", "verdict", "ours") if k in row})
     return shown
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis import verdict
+from ..analysis import operating, verdict
 from ..core import storage
 
 SHOWN = "micro_full"  # the study whose results the pages show
 PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
 NOTEBOOK = "notebooks/07_claims.ipynb"
-NEEDED = {"claim", "says", "quantity", "reported", "source", "ours", "low", "high", "low90"}
-NEEDED |= {"high90", "confidence", "margin", "seeds", "datasets", "cells", "settle", "detail"}
-NEEDED |= {"verdict", "not_valid_because"}
+NEEDED = {"claim", "says", "estimand", "population", "family", "reported", "source", "ours"}
+NEEDED |= {"low", "high", "low90", "high90", "confidence", "margin", "unit", "units", "datasets"}
+NEEDED |= {"cells", "share", "p_holm", "verdict", "because", "detail"}
 NAMES = {"background": "background", "color": "colour", "texture": "texture", "pooled": "pooled"}
 
 
@@ -50,6 +50,12 @@ def known(row: dict[str, Any]) -> bool:
 def interval(row: dict[str, Any], low: str = "low", high: str = "high") -> str:
     """An effect with its interval, in percentage points."""
     return f"{row[low]:+.2f} to {row[high]:+.2f}"
+
+
+def units(row: dict[str, Any]) -> str:
+    """What an interval is over: "20 replicates", "5 seeds of one draw"."""
+    unit = str(row["unit"])
+    return f"{row['units']:.0f} {unit.replace('s', '', 1) if row['units'] == 1 else unit}"
 
 
 def command(about: dict[str, Any]) -> str:
@@ -111,24 +117,24 @@ def _sentence(text: str) -> str:
 def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     """What a claim's section lists."""
     source = f" ({row['source']})" if isinstance(row["source"], str) else ""
-    facts = [("quantity", row["quantity"]), ("the paper", f"{row['reported']}{source}")]
+    facts = [("estimand", row["estimand"]), ("the paper", f"{row['reported']}{source}")]
     if known(row):
         facts += [
             (
                 "this study",
                 f"{row['ours']:+.2f} pp, {100 * row['confidence']:.3g} % interval {interval(row)}",
             ),
-            ("90 % interval, for equivalence", f"{interval(row, 'low90', 'high90')} pp"),
+            ("90 % interval", f"{interval(row, 'low90', 'high90')} pp"),
             ("margin", f"±{row['margin']:g} pp"),
             (
                 "from",
-                f"{row['seeds']:.0f} seeds, {row['datasets']:.0f} data sets, {row['cells']:.0f} "
-                "cells",
+                f"{units(row)}, {row['datasets']:.0f} data sets, {row['cells']:.0f} cells",
             ),
         ]
+    if not pd.isna(row["p_holm"]):
+        facts.append((f"p, after Holm in the family {row['family']}", f"{row['p_holm']:.3f}"))
     facts.append(("verdict", f"**{row['verdict']}**"))
-    named = {"not_valid_because": "why", "settle": "what would settle it", "detail": "detail"}
-    for key, name in named.items():
+    for key, name in {"because": "why", "detail": "detail"}.items():
         if isinstance(row[key], str) and row[key]:
             facts.append((name, row[key]))
     return facts
@@ -234,7 +240,7 @@ def effects(root: Path, up: str) -> str:
             f"| {name} | {row['training']} | {row['difference']:+.2f} | {interval(row)} | "
             f"{row['cells']:.0f} |"
         )
-    link = notebook(root, up, "p_holm", "difference")
+    link = notebook(root, up, "<th>difference</th>", "pooled")
     table = f"[effects.csv]({up}results/{SHOWN}/effects.csv)"
     return "\n".join([*lines, "", f"From {link}; each data set in {table}."])
 
@@ -258,3 +264,25 @@ def models(root: Path, up: str) -> str:
         mark = "reached" if value >= target else "**not reached**"
         lines.append(f"| {key.replace('_', ' ')} | {value:.3g} | {target:g} | {mark} |")
     return "\n".join(lines)
+
+
+def operating_table(root: Path, up: str) -> str:
+    """How often each rule gives which verdict, a row for each claim and truth."""
+    kept = operating.kept(root)
+    counts = sorted(kept["replicates"].unique())
+    lines = [
+        f"| claim | truth, pp | {' | '.join(f'R = {n}' for n in counts)} | most false |",
+        "|---|---|" + "---|" * (len(counts) + 1),
+    ]
+    for (claim, truth), rows in kept.groupby(["claim", "truth"]):
+        cells = [_shares(row) for row in rows.sort_values("replicates").to_dict("records")]
+        most = f"{100 * rows['false'].max():.0f} %"
+        lines.append(f"| {claim} | {truth:g} | {' | '.join(cells)} | {most} |")
+    named = "reproduced / different, in percent of the studies; the rest is undecided"
+    return "\n".join([*lines, "", f"Cells: {named}. From [operating.csv]({up}{operating.PATH})."])
+
+
+def _shares(row: dict[str, Any]) -> str:
+    if row["no verdict"] == 1:
+        return "no verdict"
+    return f"{100 * row['reproduced']:.0f} / {100 * row['different']:.0f}"

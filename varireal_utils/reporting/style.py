@@ -38,9 +38,11 @@ ARM_COLORS = {
 }
 # No arm's colours: a verdict is not an arm.
 VERDICT_COLORS = {
-    "equivalent": "#1B6E3C",
+    "reproduced": "#1B6E3C",
     "different": "#8B1A4A",
     "inconclusive": "#6B6B6B",
+    "no verdict": "#6B6B6B",
+    "withheld": "#8A5A00",
     "not valid": "#8A5A00",
 }
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
@@ -125,14 +127,21 @@ def need(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
 
 
 def sample_size(table: pd.DataFrame) -> str:
-    """n for a caption, from columns seeds and n: "2-5 seeds, 400 test images a data set"."""
-    need(table, ["seeds", "n"], "sample size")
+    """n for a caption: "2-5 seeds, 400 test images a data set", of replicates where `unit` says so.
+
+    table: n, and seeds (of tables.main_table) or units (of effects.effects).
+    """
+    counted = "seeds" if "seeds" in table else "units"
+    need(table, [counted, "n"], "sample size")
     rows = table[table["arm"] != "zero-shot"] if "arm" in table else table
-    seeds, images = (
+    many, images = (
         "-".join(str(int(v)) for v in sorted({rows[c].min(), rows[c].max()}))
-        for c in ("seeds", "n")
+        for c in (counted, "n")
     )
-    return f"{seeds} seed{'s' * (seeds != '1')}, {images} test images a data set"
+    of_draws = "unit" in rows and bool((rows["unit"] == "replicates").all())
+    word = "replicate" if of_draws else "seed"
+    each = " and replicate" * of_draws
+    return f"{many} {word}{'s' * (many != '1')}, {images} test images a data set{each}"
 
 
 def png(fig: Figure) -> bytes:

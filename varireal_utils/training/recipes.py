@@ -8,7 +8,7 @@
     edit(attribute,familiar)            in studies of three values: feasible and in the
                                         data set                                            0
     edit(attribute,unfamiliar)          feasible, yet held out of the data set              0
-    edit(attribute,familiar,half=1)     placebo: values of one half of the familiar ones    0
+    edit(attribute,familiar,half=1)     placebo: one half of those values                   0
     perfect(attribute,value)            the world's own edits of the same slots          as edit
     matched(attribute,value)            slots whose familiar and infeasible edits are
                                         equally far from the source (CLIP features)      as edit
@@ -71,7 +71,7 @@ EXAMPLES = (
 class Recipe:
     """kind: zero_shot, real, edit, mix or datadream; fraction: the share of infeasible edits;
     shots: photographs of a class that it may use, None for all; of an edit: maker, one of MAKERS,
-    value, one of VALUES, and half (1 or 2) of the familiar values, None for all."""
+    value, one of VALUES, and half (1 or 2) of the feasible ones, None for all."""
 
     kind: str
     attribute: str | None = None
@@ -156,9 +156,9 @@ def _edit(recipe, maker: str, inner: list[str], real: bool) -> Recipe:
     _choice(recipe, "feasibility", head[1], VALUES)
     half = None
     if halves:
-        if maker not in HALVED or head[1] != "familiar":
+        if maker not in HALVED or head[1] not in ("feasible", "familiar"):
             raise ValueError(
-                f"recipe {recipe!r}: half= is of familiar values: edit(color,familiar,half=1)."
+                f"recipe {recipe!r}: half= is of feasible or familiar values of edit and perfect."
             )
         _choice(recipe, "half", halves[0], ("half=1", "half=2"))
         half = int(halves[0][-1])

@@ -123,6 +123,7 @@ def rewrite(folder: Path) -> list[str]:
             storage.write_text(path, text)
             changed.append(name)
         record["outputs"][f"results/{name}"] = storage.sha256_file(path)
+    changed += _retire(folder, record, {*texts, *(f"{n}.csv" for n in found)})
     asked = {n: storage.sha256_file(n) for n in ("claims.yaml", "known.yaml")}
     changed += [n for n, digest in asked.items() if record["inputs"].get(n) != digest]
     record["inputs"] |= asked
@@ -136,6 +137,18 @@ def rewrite(folder: Path) -> list[str]:
         seal.publish(folder)
         changed.append(seal.SEAL)
     return changed
+
+
+def _retire(folder: Path, record: dict[str, Any], made: set[str]) -> list[str]:
+    """Remove tables that are not made any more, and their names from the record; returns them.
+    What a published folder cannot compute (GIVEN, QUALITY) stays."""
+    kept = {f"{n}.csv" for n in (*study_tables.GIVEN, *study_tables.QUALITY)}
+    kept |= {"answers.parquet", "edits.parquet"}
+    old = {Path(n).name for n in record["outputs"]} - made - kept
+    for name in old:
+        (folder / name).unlink(missing_ok=True)
+        del record["outputs"][f"results/{name}"]
+    return sorted(old)
 
 
 def _differences(folder: Path, name: str, table: pd.DataFrame) -> list[str]:

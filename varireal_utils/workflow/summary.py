@@ -97,11 +97,11 @@ def _small(count: int, published: Path) -> list[str]:
     claim = next((r for r in _rows(published / "claims.csv") if r.get("ours")), None)
     if claim:
         level = f"{100 * float(claim.get('confidence') or 0.95):.3g} %"
-        lines.append(
-            f"The published study ({published}): {claim['quantity']} {float(claim['ours']):+.2f} "
-            f"[{float(claim['low']):+.2f}, {float(claim['high']):+.2f}] points ({level}); "
-            f"{claim['claim']}: {claim['verdict']}."
-        )
+        lines += [
+            f"The published study ({published}), {claim['claim']}: {claim['verdict']};",
+            f"{claim['estimand']}: {float(claim['ours']):+.2f} "
+            f"[{float(claim['low']):+.2f}, {float(claim['high']):+.2f}] points ({level}).",
+        ]
     return lines
 
 
