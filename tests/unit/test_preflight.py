@@ -305,6 +305,7 @@ def painted(monkeypatch, change):
     )
 
 
+@pytest.mark.slow
 def test_an_editor_that_returns_its_source(edit, monkeypatch):
     painted(monkeypatch, lambda source, edited, region: source)
     named(edit("color"), "changed inside", "returns its source")
