@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from varireal_utils.core import storage
 from varireal_utils.training.operations import vit_b_16_step
 from varireal_utils.workflow import run_record
-from varireal_utils.workflow.plan import PEAKS
+from varireal_utils.workflow.rates import peak_of
 
 from . import plain
 from .run import build, captions, check, ours_evaluate, ours_step, timed
@@ -46,14 +46,6 @@ def seconds_of(call: Callable, device: torch.device, repeats: int = 10, warmup: 
             torch.cuda.synchronize()
 
     return timed({"": whole}, repeats, warmup)[""]
-
-
-def peak_of(name: str) -> float | None:
-    """Dense bf16 TFLOP/s of the data sheet of a card, None for one that is not known."""
-    known = {part: peak for names, peak in PEAKS.items() for part in names.split(" or ")}
-    return next(
-        (known[part] for part in sorted(known, key=len, reverse=True) if part in name), None
-    )
 
 
 def tflop_of(call: Callable) -> float:

@@ -12,13 +12,13 @@ import yaml
 
 from varireal_utils.core import storage
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
-from varireal_utils.workflow import completeness, cost, model_table, plan
+from varireal_utils.workflow import completeness, cost, model_table, plan, rates
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted(
     p.name
     for p in (ROOT / "params").glob("*.yaml")
-    if p.name not in ("paper.yaml", "datadream.yaml")
+    if p.name not in ("paper.yaml", "datadream.yaml", "weekend.yaml")
 )  # not a study by itself
 
 
@@ -73,7 +73,8 @@ def test_the_command_prints_the_plan_and_loads_nothing():
         assert "not pinned" in line or (spec.weights or "not pinned") in line
     assert "fallback" in out and "RMBG" not in out
     assert "edited images 195,450" in out and "GPU hours:" in out
-    assert "40 % of them assumed" in out and " GB of weights" in out
+    assert "results/bench_gpu.json" in out and " GB of weights" in out
+    assert "GPU memory" in out and "fits on A100 80 GB" in out
     assert "classify_one" in out  # Snakemake's own table of what is left
 
 
@@ -166,16 +167,27 @@ def test_jobs_are_those_of_the_snakefile():
     assert total == ours + 1  # Snakemake counts its own "all"
 
 
+def _section(own) -> dict:
+    """The keys of an attribute's section that a file gives."""
+    return {name: getattr(own, name) for name in own.model_fields_set}
+
+
 def test_estimates_by_hand():
     config = cars()
-    own, speed = config.edit.attributes["background"], 125 * 3600
+    own, known = config.edit.attributes["background"], rates.rates(config)
     make = 2 * math.ceil(own.steps * own.strength) * 6.76
     assert cost.edit_tflop(config, "background", "feasible") == pytest.approx(make)
     assert cost.verify_tflop(config) == 10 * 35
     job = next(j for j in cost.jobs(config) if j.stage == "04_edit")
-    least = 32575 * (make + 350) / speed
+    least = 32575 * (make / known["paint"].tflops + 350 / known["read"].tflops) / 3600
     assert least < job.hours[0] < 1.05 * least and 2.9 < job.hours[1] / job.hours[0] < 3
-    assert job.source == "estimate"
+    assert job.source == "estimate" and job.kinds == ("paint", "read")
+    stated = cars(plan={"tflops": 100.0, "source": "mine"})
+    job = next(j for j in cost.jobs(stated) if j.stage == "04_edit")
+    assert job.hours[0] == pytest.approx(32575 * (make + 350) / 100 / 3600, rel=0.05)
+    assert "100 TFLOP/s, mine" in plan.report(stated)
+    plain = cars(edit__background={**_section(own), "guidance_scale": 1.0})
+    assert cost.edit_tflop(plain, "background", "feasible") == pytest.approx(make / 2)
     color = config.edit.attributes["color"]
     assert cost.edit_tflop(config, "color", "feasible") == pytest.approx(
         2 * math.ceil(color.steps * color.strength) * 6.76
@@ -335,7 +347,8 @@ def test_what_if_halves_edits_and_scales_with_the_gpu():
     half = next(r for r in rows if r.startswith("half"))
     assert f"{total - edits / 2:,.0f} to " in half
     h100 = next(r for r in rows if r.startswith("H100"))
-    share = config.plan.tflops / (0.4 * 989)
-    assert f"{total * share:,.0f} to " in h100
+    faster = cost.jobs(cars(plan={"card": "H100"}))
+    there = sum(j.hours[0] for j in faster if j.source == "estimate")
+    assert f"{there:,.0f} to " in h100 and there < total
     without = cars("plan")
     assert plan.what_if(without, cost.jobs(without)) == []

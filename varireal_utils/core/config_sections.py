@@ -232,10 +232,13 @@ class VerifySettings(VlmVerifierSettings):
 
 
 class PlanSettings(Settings):
-    """Speed that `plan` reckons with: TFLOP/s of one device, and where the number is from."""
+    """The card that a study is for. card: by NVIDIA's name; card_gb: its memory, as NVIDIA counts
+    it; tflops, source: a speed of its own in place of the measured rates, and where it is from."""
 
-    tflops: Positive
-    source: str
+    card: str = ""
+    card_gb: Positive | None = None
+    tflops: Positive | None = None
+    source: str = ""
 
 
 class AugmentSettings(Settings):

@@ -1,8 +1,8 @@
 """What a study costs, before it runs: jobs, images, hours and disk.
 
     hours   results/<study>/runs.csv, where the study has been run; else the operations of each
-            network (models.<role>.tflop) over `plan.tflops` a second, an estimate of its networks
-            alone: decoding, disk and idle time come on top
+            network (models.<role>.tflop) over the rate of its kind of work (rates.py), an estimate
+            of its networks alone: decoding, disk and idle time come on top
     disk    images x pixels x 1.7 bytes (PNG, measured on 20 photographs of Pets)
 
 symbols   tflop   1e12 operations of a network for one image, once forward
@@ -27,17 +27,20 @@ from ..core.config_sections import ADAPTED
 from ..data import registry
 from ..training import recipes
 from .completeness import count_phrases, refined, roles_of
+from .rates import rates
 
 BYTES = 1.7  # of a PNG, a pixel
 MICRO_PIXELS = 128 * 128  # of the micro world; larger images are generated at 512 x 512
 Hours = tuple[float, float]  # least, most
+Work = dict[str, float]  # kind of work (rates.py) -> 1e12 operations
 
 
 @dataclass(frozen=True)
 class Job:
     """One line of the plan: `count` alike jobs that make `images` images in all (None: unknown).
 
-    hours: of all of them, (low, high), or None where nobody knows; gb: on disk, or None.
+    hours: of all of them, (low, high), or None where nobody knows; gb: on disk, or None; kinds:
+    of work that the hours are of (rates.py).
     """
 
     stage: str
@@ -47,6 +50,7 @@ class Job:
     hours: Hours | None = None
     source: str = ""
     gb: float | None = 0.0
+    kinds: tuple[str, ...] = ()
 
 
 def sizes(config: StudyConfig, dataset: str) -> tuple[dict[str, int] | None, int, str]:
@@ -77,23 +81,31 @@ def _costs(config: StudyConfig) -> dict[str, float]:
 def edit_tflop(config: StudyConfig, attribute: str, feasibility: str) -> float | None:
     """1e12 operations of the networks for one attempt at one edit; None where a role has no tflop.
 
-    Guidance doubles each step, for the pass without a text; strength s of n steps runs s x n.
+    Guidance above 1 doubles each step, for the pass without a text; strength s of n steps runs
+    s x n.
     """
     cost, editor = _costs(config), config.edit.editor
     first = ("inpaint",) if editor == VARIREAL else roles_of(config, attribute)
     own = config.edit.attributes[attribute].of_arm(feasibility)
-    parts: list[tuple[float, tuple[str, ...]]] = [
+    passes = guided_rows(own.guidance_scale) * math.ceil(own.steps * own.strength)
+    parts: list[tuple[int, tuple[str, ...]]] = [
         {
-            "instruct": (1.5 * own.steps, ("instruct",)),  # three passes a step, not two
-            "img2img": (own.steps * own.strength, ("prior",)),
-        }.get(editor, (own.steps * own.strength, first))
+            "instruct": (3 * own.steps, ("instruct",)),  # with text and picture, picture, neither
+            "img2img": (passes, ("prior",)),
+        }.get(editor, (passes, first))
     ]
     if refined(config, attribute):
         base = "refine" if config.models.refine else "inpaint"
-        parts.append((own.refine_steps * own.refine_strength, (base, "controlnet")))
+        steps = math.ceil(own.refine_steps * own.refine_strength)
+        parts.append((guided_rows(own.refine_guidance_scale) * steps, (base, "controlnet")))
     if any(r not in cost for _, roles in parts for r in roles):
         return None
-    return sum(2 * math.ceil(n) * sum(cost[r] for r in roles) for n, roles in parts)
+    return sum(n * sum(cost[r] for r in roles) for n, roles in parts)
+
+
+def guided_rows(guidance_scale: float) -> int:
+    """Rows of a denoising pass for one image: two where guidance needs the pass without a text."""
+    return 2 if guidance_scale > 1 else 1
 
 
 def verify_tflop(config: StudyConfig) -> float | None:
@@ -129,11 +141,11 @@ def _of_dataset(config: StudyConfig, dataset: str) -> Iterator[Job]:
     count = None if train is None else train * config.edit.images_per_real
     for attribute in config.attributes:
         for arm in recipes.ARMS:
-            hours, source = _edit_hours(config, dataset, attribute, arm, count)
             what, size = f"{attribute} {dataset} {arm}", None if count is None else count * gb
-            yield Job("04_edit", what, 1, count, hours, source, size)
+            made = _edit_hours(config, dataset, attribute, arm, count)
+            yield Job("04_edit", what, 1, count, made.hours, made.source, size, made.kinds)
     yield from _generated(config, dataset, classes, gb)
-    yield from _trainings(config, dataset, classes)
+    yield from _trainings(config, dataset, classes, known["val"] if known else 0)
     yield Job("07_quality", dataset)
 
 
@@ -145,32 +157,45 @@ def _timed(job: Job, seconds: dict[tuple[str, str], float]) -> Job:
     return replace(job, hours=(found / 3600, found / 3600), source="measured")
 
 
+@dataclass(frozen=True)
+class _Estimate:
+    hours: Hours | None = None
+    source: str = "not measured"
+    kinds: tuple[str, ...] = ()
+
+
 def _estimate(
-    config: StudyConfig, low: float | None, high: float | None = None
-) -> tuple[Hours | None, str]:
-    """Hours for 1e12 operations, and the word for where they come from."""
-    if low is None or config.plan is None:
-        return None, "not measured"
-    speed = config.plan.tflops * 3600
-    return (low / speed, (low if high is None else high) / speed), "estimate"
+    config: StudyConfig, low: Work | None, high: Work | None = None, classes: int = 0
+) -> _Estimate:
+    """Hours of least and most work, at the rates of its kinds."""
+    known = rates(config, classes)
+    if low is None or not known:
+        return _Estimate()
+    both = (low, low if high is None else high)
+    hours = [sum(n / known[kind].tflops for kind, n in work.items()) / 3600 for work in both]
+    return _Estimate((hours[0], hours[1]), "estimate", tuple(low))
 
 
 def _edit_hours(
     config: StudyConfig, dataset: str, attribute: str, arm: str, count: int | None
-) -> tuple[Hours | None, str]:
+) -> _Estimate:
     """All edits at one attempt each, and at the most that the parameters allow."""
     make, check = edit_tflop(config, attribute, arm), verify_tflop(config)
     if count is None or make is None or check is None:
-        return _estimate(config, None)
+        return _Estimate()
     priors = 0.0
     if ATTRIBUTES[attribute].generates_prior:
-        cost = _costs(config).get("prior")
+        cost, own = _costs(config).get("prior"), config.edit.attributes[attribute]
         if cost is None:
-            return _estimate(config, None)
+            return _Estimate()
         drawn = count_phrases(config, dataset, attribute) / 2 * config.edit.prior_variants
-        priors = drawn * config.edit.attributes[attribute].prior_steps * 2 * cost
-    one = count * (make + check)
-    return _estimate(config, one + priors, one * config.edit.max_attempts + priors)
+        priors = drawn * own.prior_steps * guided_rows(own.prior_guidance_scale) * cost
+    kind = "read" if config.models.verifier_kind() == "vlm" else "evaluate"
+    low, high = (
+        {"paint": count * make * tries + priors, kind: count * check * tries}
+        for tries in (1, config.edit.max_attempts)
+    )
+    return _estimate(config, low, high)
 
 
 def _generated(config: StudyConfig, dataset: str, classes: int, gb: float) -> Iterator[Job]:
@@ -186,29 +211,42 @@ def _generated(config: StudyConfig, dataset: str, classes: int, gb: float) -> It
         learning = 3 * own.epochs * own.shots if variant in ADAPTED else 0
         drawn = own.images_per_class * (own.candidates if variant == "untuned" else 1)
         passes = classes * (learning + 2 * drawn * own.steps)
-        work = cost * passes if cost is not None and classes else None
-        hours, source = _estimate(config, work)
-        disk = None if count is None else count * size
-        yield Job("05_datadream", f"{dataset} {variant}", 1, count, hours, source, disk)
+        work = {"learn": cost * passes} if cost is not None and classes else None
+        known = _estimate(config, work)
+        disk, what = None if count is None else count * size, f"{dataset} {variant}"
+        yield Job("05_datadream", what, 1, count, known.hours, known.source, disk, known.kinds)
 
 
-def _trainings(config: StudyConfig, dataset: str, classes: int) -> Iterator[Job]:
-    """Jobs of the graph: a recipe and seed, a seed, or all at once."""
+def _training_work(config: StudyConfig, classes: int, val: int) -> Work | None:
+    """Operations of one training: its steps (forward and twice that back), its validations."""
     own, clip = config.classify, config.models.clip
+    if not (clip and clip.tflop and clip.tflop_text and classes):
+        return None
+    step = 3 * (own.batch_size * clip.tflop + classes * clip.tflop_text)
+    looks = own.steps // own.eval_every
+    seen = looks * (val * clip.tflop + classes * clip.tflop_text)
+    return {"train": own.steps * step, "evaluate": seen}
+
+
+def _trainings(config: StudyConfig, dataset: str, classes: int, val: int) -> Iterator[Job]:
+    """Jobs of the graph: a recipe and seed, a seed, or all at once."""
+    own, work = config.classify, _training_work(config, classes, val)
     trained = [r for r in own.recipes if r.replace(" ", "") != "zero_shot"]
-    work = None
-    if clip and clip.tflop and clip.tflop_text and classes:
-        work = 3 * own.steps * (own.batch_size * clip.tflop + classes * clip.tflop_text)
+
+    def hours(runs: int) -> _Estimate:
+        whole = None if work is None else {kind: n * runs for kind, n in work.items()}
+        return _estimate(config, whole, classes=classes)
+
     if own.job == "recipe":
         for recipe in own.recipes:
             seeds = own.seeds if recipe in trained else own.seeds[:1]
-            known = work * len(seeds) if work and recipe in trained else None
-            hours, source = _estimate(config, known)
+            known = hours(len(seeds)) if recipe in trained else _Estimate()
             what = f"{dataset} {recipe} seeds {' '.join(map(str, seeds))}"
-            yield Job("06_classify", what, len(seeds), 0, hours, source, None)
+            count = len(seeds)
+            yield Job("06_classify", what, count, 0, known.hours, known.source, None, known.kinds)
         return
     parts = [str(seed) for seed in own.seeds] if own.job == "seed" else [""]
-    runs = len(trained) * (1 if own.job == "seed" else len(own.seeds))
+    known = hours(len(trained) * (1 if own.job == "seed" else len(own.seeds)))
     for part in parts:
-        hours, source = _estimate(config, None if work is None else work * runs)
-        yield Job("06_classify", f"{dataset} {part}".strip(), 1, 0, hours, source, None)
+        what = f"{dataset} {part}".strip()
+        yield Job("06_classify", what, 1, 0, known.hours, known.source, None, known.kinds)

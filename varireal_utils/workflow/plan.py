@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from ..core import storage
 from ..core.config import StudyConfig
-from . import model_table
+from . import memory, model_table
 from .completeness import complete
 from .cost import BYTES, Hours, Job, jobs, sizes
+from .rates import PEAKS, of_card, rates
 from .summary import columns
-
-# Dense half-precision TFLOP/s by NVIDIA's data sheets; T4 in float16, the others in bfloat16
-PEAKS = {"T4": 65, "A10": 125, "L40S": 362, "A100": 312, "H100 or H200": 989}
 
 
 def report(config: StudyConfig) -> str:
@@ -37,11 +35,35 @@ def report(config: StudyConfig) -> str:
     todo = jobs(config)
     rows = [["stage", "what", "jobs", "images", "hours", "from", "GB"]]
     for j in todo:
-        source = j.source or "not measured"
+        source = f"{j.source or 'not measured'}{' of ' if j.kinds else ''}{', '.join(j.kinds)}"
         cells = [str(j.count), _count(j.images), _hours(j.hours), source, _gb(j.gb)]
         rows.append([j.stage, j.what, *cells])
     lines += ["", "jobs:", *columns(rows, 56), ""]
-    return "\n".join([*lines, *_total(config, todo), *what_if(config, todo)])
+    lines += [*_memory(config), *_total(config, todo), *what_if(config, todo)]
+    return "\n".join(lines)
+
+
+def _memory(config: StudyConfig) -> list[str]:
+    """Peak memory of each phase, and whether it fits on the card that the file names."""
+    rows = [["stage", "phase", "holds", "weights GB", "at work GB", "peak GB"]]
+    for p in memory.peaks(config):
+        numbers = [_known(p.weights), _known(p.working), _known(p.gb)]
+        rows.append([p.stage, p.phase, p.roles, *numbers])
+    most, own = memory.peak_gb(config), config.plan
+    lines = ["GPU memory (computed on fake tensors at the true sizes; nothing is loaded):"]
+    lines += columns(rows, 56)
+    if most is None:
+        lines.append("  a peak is not known: an architecture is none of architectures.yaml")
+    elif own and own.card_gb:
+        word = "fits" if memory.fits(most, own.card_gb) else "DOES NOT FIT"
+        lines.append(
+            f"  peak {most:.1f} GB: {word} on {own.card or 'a card'} of {own.card_gb:g} GB"
+        )
+    return [*lines, ""]
+
+
+def _known(gb: float | None) -> str:
+    return "not known" if gb is None else f"{gb:.1f}"
 
 
 def _count(images: int | None) -> str:
@@ -82,10 +104,15 @@ def _total(config: StudyConfig, todo: list[Job]) -> list[str]:
             "GPU hours: not measured; params have no `plan`, and results/ no runs of this study"
         )
     if "estimate" in words and config.plan:
-        lines.append(
-            f"  estimate: operations of the networks / {config.plan.tflops:g} "
-            f"TFLOP/s ({config.plan.source})"
-        )
+        on = f" on one {config.plan.card}" if config.plan.card else ""
+        lines.append(f"  estimate{on}: operations of the networks over the rate of their kind")
+        classes = max((sizes(config, d)[1] for d in config.datasets), default=0)
+        kinds = {kind for j in todo for kind in j.kinds}
+        lines += [
+            f"    {kind}: {rate.tflops:.0f} TFLOP/s, {rate.source}"
+            for kind, rate in rates(config, classes).items()
+            if kind in kinds
+        ]
     if "measured" in words:
         lines.append(
             f"  measured: results/{storage.slug(config.study)}/runs.csv, on the "
@@ -119,14 +146,25 @@ def what_if(config: StudyConfig, todo: list[Job]) -> list[str]:
                 _gb(disk - pictures / 2),
             ]
         )
-    if config.plan and any(j.source == "estimate" for j, _ in known):
-        for gpu, peak in PEAKS.items():
-            factor = config.plan.tflops / (0.4 * peak)
-            hours = _hours((low * factor, high * factor))
-            rows.append([f"{gpu}, at 40 % of {peak} TFLOP/s", hours, _gb(disk)])
+    rows += [[card, _hours(h), _gb(disk)] for card, h in other_cards(config, todo).items()]
     longest = max(hours[1] / j.count for j, hours in known)
     for count in (4, 16):
         hours = _hours((low / count, max(high / count, longest / count)))
         what = f"{count} GPUs at once, edit.shards {count}"
         rows.append([what, f"{hours} on the clock at best", _gb(disk)])
     return ["", *columns(rows)]
+
+
+def other_cards(config: StudyConfig, todo: list[Job]) -> dict[str, Hours]:
+    """Card -> hours of the same study on it, measured jobs left out."""
+    out: dict[str, Hours] = {}
+    if config.plan is None or not config.plan.card:
+        return out
+    for names in PEAKS:
+        if not of_card(names, config.edit.batch_size):
+            continue
+        own = config.plan.model_copy(update={"card": names, "tflops": None})
+        there = jobs(config.model_copy(update={"plan": own}))
+        if any(j.source == "estimate" for j in there):
+            out[names] = _summed([j for j in there if j.source == "estimate"])
+    return out
