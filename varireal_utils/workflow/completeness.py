@@ -5,6 +5,7 @@ Invariant (tests/unit/test_plan.py): each refusal names file, key, value and wha
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,16 @@ def _check_inputs(config: StudyConfig) -> None:
                 )
 
 
+@lru_cache(maxsize=8)
+def _phrases(file: Path, changed: int) -> Any:
+    """A phrase file as it was at its time of change; a plan asks for it a hundred times."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
 def count_phrases(config: StudyConfig, dataset: str, attribute: str) -> int:
     """How many different phrases the phrase file has for a data set, of both arms."""
-    data = yaml.safe_load(Path(config.phrase_file).read_text(encoding="utf-8"))
+    file = Path(config.phrase_file)
+    data = _phrases(file, file.stat().st_mtime_ns)
     family = registry.of_study(config, dataset).phrase_family(dataset)
     found: set[str] = set()
 

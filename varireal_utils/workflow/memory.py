@@ -41,6 +41,7 @@ RESERVE, SLACK, GIB = 1.0, 1.1, 2**30 / 1e9
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 BITS = {"8bit": 1.0, "4bit": 0.56}  # bytes a quantised number, constants included
 CLIP_GB, SMALL = 0.6, 1024  # CLIP ViT-B/16 in float32; side of the canvas where none is given
+MANY = 1_000  # classes of a data set whose number is not known before 01_data, as ImageNet has
 
 
 @dataclass(frozen=True)
@@ -248,11 +249,11 @@ def _classify(config: StudyConfig) -> Iterator[Peak]:
     clip, own = config.models.clip, config.classify
     for dataset in config.datasets:
         classes = sizes(config, dataset)[1]
-        known = clip is not None and clip.name.startswith("ViT-B-16") and classes > 0
+        known = clip is not None and clip.name.startswith("ViT-B-16")
         if clip is not None and clip.local():
             yield Peak("06_classify", dataset, "clip", weights_gb(clip) or 0.0, 0.0)
             continue
-        most = _training(classes, -(-own.batch_size // own.accumulate)) if known else None
+        most = _training(classes or MANY, -(-own.batch_size // own.accumulate)) if known else None
         if config.models.classifier is not None:
             most = None
         yield Peak("06_classify", dataset, "clip", 0.0, most)
