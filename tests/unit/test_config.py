@@ -24,7 +24,16 @@ from varireal_utils.core.config import (
 from varireal_utils.core.config_base import EXECUTION, Settings, flattened
 from varireal_utils.core.config_sections import ModelSpec, PlanSettings
 
-FILES = sorted(p for p in (ROOT / "params").glob("*.yaml") if p.stem not in ("paper", "datadream"))
+FILES = sorted(
+    p
+    for p in (ROOT / "params").glob("*.yaml")
+    if p.stem
+    not in (
+        "paper",
+        "datadream",
+        "weekend",
+    )
+)
 
 
 @pytest.fixture
