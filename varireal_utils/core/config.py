@@ -40,6 +40,7 @@ from .config_sections import (
     PlanSettings,
     VerifySettings,
 )
+from .seeds import seed_for
 from .storage import slug
 from .study_paths import StudyPaths
 
@@ -53,10 +54,14 @@ Prompts = Annotated[
 class StudyConfig(Settings):
     """Everything that a parameter file says. `file` and `digest` are of it, not in it.
 
-    prompts: a phrase file, or what a language model is asked for.
+    replicates: draws of everything, each from its index; 0: one draw, whose seeds are classifier
+    starts alone; replicate: which of them, given by the driver; prompts: a phrase file, or what a
+    language model is asked for.
     """
 
     study: str
+    replicates: Whole = 0
+    replicate: Whole | None = None
     protocol: Literal["controlled", "faithful"]
     seed: int
     runs_dir: Annotated[str, EXECUTION]
@@ -87,9 +92,28 @@ class StudyConfig(Settings):
         return digest(self)
 
     @property
-    def paths(self) -> StudyPaths:
+    def whole(self) -> StudyPaths:
         """The study's folder: runs_dir / slug(study)."""
         return StudyPaths(Path(self.runs_dir) / slug(self.study))
+
+    @property
+    def paths(self) -> StudyPaths:
+        """The study's folder, or that of the replicate."""
+        return self.whole if self.replicate is None else self.whole.replicate(self.replicate)
+
+    @property
+    def draw_seed(self) -> int:
+        """What phrases, noise, few-shot lists, adapters and starts are drawn from: the seed, or
+        that of the replicate."""
+        if self.replicate is None:
+            return self.seed
+        return seed_for(self.seed, "replicate", self.replicate)
+
+    def draws(self) -> list[StudyConfig]:
+        """The configuration of each replicate; itself where there is one draw."""
+        if not self.replicates or self.replicate is not None:
+            return [self]
+        return [self.model_copy(update={"replicate": r}) for r in range(self.replicates)]
 
     @property
     def phrase_file(self) -> str:
@@ -98,7 +122,7 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> StudyConfig:
-        checks = (self._data_sets, self._arms, self._rule, self._attributes)
+        checks = (self._data_sets, self._draws, self._arms, self._rule, self._attributes)
         for check in (*checks, self._canvas, self._refinement):  # later ones rest on earlier ones
             if text := check():
                 raise PydanticCustomError("said", "{text}", {"text": text})
@@ -125,6 +149,16 @@ class StudyConfig(Settings):
 
     def _data_sets(self) -> str:
         return "" if self.datasets else "datasets: name at least one data set"
+
+    def _draws(self) -> str:
+        if self.replicate is not None and self.replicate >= self.replicates:
+            return (
+                f"replicate: got {self.replicate}, wanted a number below replicates "
+                f"({self.replicates})"
+            )
+        if self.replicates and self.seed < 0:
+            return f"seed: got {self.seed}, wanted 0 or more where there are replicates"
+        return ""
 
     def _arms(self) -> str:
         for name, settings in self.edit.attributes.items():

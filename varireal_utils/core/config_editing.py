@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from . import arms
 from .attributes import ATTRIBUTES
 from .config_base import (
     EXECUTION,
@@ -153,7 +154,7 @@ class AttributeEdit(Settings):
 
     def of_arm(self, feasibility: str = "") -> AttributeEdit:
         """These settings with those of an arm over them; "" leaves them as they are."""
-        own = getattr(self.arms, feasibility) if feasibility else EditStep()
+        own = getattr(self.arms, arms.side(feasibility)) if feasibility else EditStep()
         changed = {name: getattr(own, name) for name in type(own).model_fields}
         return self.model_copy(update={k: v for k, v in changed.items() if v is not None})
 
@@ -182,7 +183,9 @@ PRIOR_NEEDS = {
 }
 # edit.editor -> its module below varireal_utils.editing; VariReal's own pipeline is in pipeline.py
 VARIREAL = "varireal"
+PERFECT = "world"  # edits the arms of core/arms.py that end with -perfect
 EDITORS = {
+    PERFECT: "world_editor",
     "img2img": "img2img",
     "instruct": "instruct",
 }
@@ -199,6 +202,7 @@ class EditSettings(CanvasSettings):
 
     compose: lay the edit into the photograph where it may change; compose_on: the photograph
     itself, or the canvas, which then is resized back as a whole.
+    distances: record how far CLIP sees each edit from its photograph; matched(...) needs it.
     """
 
     images_per_real: Count
@@ -207,6 +211,7 @@ class EditSettings(CanvasSettings):
     prior_variants: Count
     compose: bool = True
     compose_on: Literal["photograph", "canvas"] = "photograph"
+    distances: bool = False
     editor: Annotated[str, AfterValidator(_known_editor)] = VARIREAL
     shards: Annotated[Count, EXECUTION] = 1
     processes: Annotated[Count, EXECUTION] = 1

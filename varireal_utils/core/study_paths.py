@@ -10,6 +10,7 @@
       quality/<dataset>/*.csv
       results/*.csv, answers.parquet     figures/*.png     report/index.html
       notebooks/<stage>*.ipynb           executed notebooks
+      replicates/<index>/                the same for each replicate, where there are replicates
 
 Data set and recipe names become file names by `storage.slug`; attributes and feasibilities are
 file names already. Invariant (tests/unit/test_study_paths.py): two targets never share a folder,
@@ -30,6 +31,10 @@ class StudyPaths:
     """The folder of a study and all that lies in it. Paths are made up, not read: any may lack."""
 
     root: Path
+
+    def replicate(self, index: int) -> StudyPaths:
+        """The folder of one replicate: a study in itself, but for results and figures."""
+        return StudyPaths(self.root / "replicates" / f"{index:02d}")
 
     # one data set
     def data(self, dataset: str) -> Path:

@@ -18,12 +18,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
 from ..core.config_base import TOP, Settings, wanted
+from ..core.seeds import seed_for
 from .image_record import SPLITS, Entry, Skipped
 from .official import Layout
 
@@ -50,6 +51,15 @@ class DataSetSpec(Settings):
 
     source: str
 
+    def of_replicate(self, seed: int, index: int) -> Self:
+        """These settings for one replicate of a study. seed: the study's."""
+        return self
+
+    def values(self) -> dict[str, dict[str, list[str]]]:
+        """attribute -> arm -> its values, where a replicate of this source holds values out; else
+        nothing."""
+        return {}
+
     def phrase_family(self, name: str) -> str:
         """The family of phrases that data set `name` takes from a phrase file."""
         return name
@@ -69,7 +79,9 @@ class DataSetSpec(Settings):
 
 class PhotographSpec(DataSetSpec):
     """val_fraction, test_fraction: of each class, where the source has no such split; *_per_class:
-    at most so many, limit_per_class for all three; max_size: pixels of `side`, None for any."""
+    at most so many, limit_per_class for all three; max_size: pixels of `side`, None for any;
+    resample: each replicate takes others of the photographs of each split, as many as these numbers
+    say; taken_by: the seed that they are taken by, None for the study's."""
 
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
@@ -83,6 +95,14 @@ class PhotographSpec(DataSetSpec):
         wanted("a whole number of pixels, or null for no limit"),
     ] = 1024
     side: Annotated[Literal["longest", "shortest"], wanted("longest or shortest")] = "longest"
+    resample: Switch = False
+    taken_by: Annotated[int | None, wanted("an int, or null for the study's seed")] = None
+
+    def of_replicate(self, seed: int, index: int) -> Self:
+        """These settings for one replicate, which takes its own photographs under `resample`."""
+        if not self.resample:
+            return self
+        return self.model_copy(update={"taken_by": seed_for(seed, "replicate", index)})
 
     def most(self, split: str) -> float:
         """The largest number of images of a class in a split."""

@@ -112,7 +112,8 @@ def _in_turn(entries: list[Entry], spec: PhotographSpec, seed: int) -> list[Entr
         if not any(e.split == split for e in entries):
             entries = _carve(entries, split, spec.fraction(split), seed)
     entries = [replace(e, split=e.split or "train") for e in entries]
-    return sorted(entries, key=lambda e: (e.class_name, e.split, _rank(e, "take", seed)))
+    taken = seed if spec.taken_by is None else spec.taken_by
+    return sorted(entries, key=lambda e: (e.class_name, e.split, _rank(e, "take", taken)))
 
 
 def _carve(entries: list[Entry], split: str, fraction: float, seed: int) -> list[Entry]:

@@ -90,13 +90,14 @@ def _explained(name: str, source: str, error: ValidationError) -> DatasetError:
 
 
 def of_study(config: StudyConfig, name: str) -> DataSetSpec:
-    """Typed settings of a data set of a study. Raises ParameterError for a name that is none,
-    DatasetError for settings that are wrong."""
+    """Typed settings of a data set of a study, or of its replicate. Raises ParameterError for a
+    name that is none, DatasetError for settings that are wrong."""
     if name not in config.datasets:
         raise ParameterError(
             f"{config.file}: datasets: no data set {name!r}{nearest(name, config.datasets)}"
         )
-    return parse(name, config.datasets[name])
+    spec = parse(name, config.datasets[name])
+    return spec if config.replicate is None else spec.of_replicate(config.seed, config.replicate)
 
 
 def entries(name: str, spec: DataSetSpec, skipped: Skipped) -> list[Entry]:

@@ -61,7 +61,7 @@ class DataDreamStage(StageSettings):
         verifier = config.models.verifier
         roles = (sampling.generator_role(config.models), "clip", "verifier")
         return cls(
-            seed=config.seed,
+            seed=config.draw_seed,
             variant=variant,
             datadream=config.datadream,
             models=config.models.only(*roles, *([verifier.role] if verifier else [])),

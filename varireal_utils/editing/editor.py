@@ -35,13 +35,31 @@ class Paint(Protocol):
 
 @dataclass(frozen=True)
 class Editor:
-    """One editor. role: of the model that it paints with; prompt: kind of prompt in the phrase
-    bank, edit or instruct; load: (models, device) -> pipeline; paint: a batch."""
+    """One editor. role: of the model that it paints with, "" without one; prompt: kind of prompt
+    in the phrase bank, edit or instruct; load: (models, device) -> pipeline; paint: a batch; or
+    draw: a planned edit -> picture, from `facts`, columns of the photograph's row."""
 
     role: str
     prompt: str
-    load: Callable[[ModelRoles, torch.device], Any]
-    paint: Paint
+    load: Callable[[ModelRoles, torch.device], Any] = lambda models, device: None
+    paint: Paint | None = None
+    draw: Callable[[dict[str, Any]], np.ndarray] | None = None
+    facts: tuple[str, ...] = ()
+
+    def made(
+        self,
+        pipe: Any,
+        pictures: list[np.ndarray],
+        rows: list[dict[str, Any]],
+        generators: list[torch.Generator],
+        own: AttributeEdit,
+    ) -> list[np.ndarray]:
+        """The edits of a batch, whole pictures. rows: the planned edits."""
+        if self.draw is not None:
+            return [self.draw(row) for row in rows]
+        if self.paint is None:
+            raise TypeError("an editor paints or draws; this one does neither")
+        return self.paint(pipe, pictures, [r["prompt"] for r in rows], generators, own)
 
 
 def painted(

@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ..core import oom_retry
+from ..core import arms, oom_retry, storage
 from ..core.attributes import ATTRIBUTES
 from ..core.config_editing import AttributeEdit
 from ..core.seeds import numpy_rng, seed_for
@@ -121,11 +121,12 @@ def plan(images: pd.DataFrame, bank: Bank, settings: EditStage) -> pd.DataFrame:
     """One row per edit to make: edit_id, image_id, k, phrase, prompt, seed, label, class_name."""
     attribute, feasibility = settings.attribute, settings.feasibility
     rows, kind = [], editors.prompt_kind(settings.edit.editor)
+    facts, arm = editors.facts(settings.edit.editor, images), arms.value(feasibility)
     for image in images.itertuples():
         name, image_id = str(image.class_name), str(image.image_id)
         own = phrase_bank.own_phrase(bank, attribute, name, getattr(image, attribute, None))
         count, seed = settings.edit.images_per_real, settings.seed
-        drawn = phrase_bank.draw(bank, attribute, feasibility, name, image_id, count, seed, own)
+        drawn = phrase_bank.draw(bank, attribute, arm, name, image_id, count, seed, own)
         for k, phrase in enumerate(drawn):
             rows.append(
                 {
@@ -139,9 +140,15 @@ def plan(images: pd.DataFrame, bank: Bank, settings: EditStage) -> pd.DataFrame:
                     "phrase": phrase,
                     "prompt": phrase_bank.edit_prompt(bank, attribute, phrase, name, kind),
                     "seed": seed_for(seed, image_id, attribute, k),
+                    **({"facts": _facts(image, facts)} if facts else {}),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _facts(image: Any, names: tuple[str, ...]) -> str:
+    """Columns of a photograph's row, as text."""
+    return storage.to_json({name: getattr(image, name) for name in names})
 
 
 def generators(seeds: list[int], stage: str, attempt: int) -> list[torch.Generator]:
@@ -367,9 +374,12 @@ def first_stage(
 
     def edited(at: list[int]) -> list[np.ndarray]:
         noise = generators([rows[i]["seed"] for i in at], "other", attempt)
-        pictures, prompts = [inside[i].image for i in at], [rows[i]["prompt"] for i in at]
+        pictures, asked = [inside[i].image for i in at], [rows[i] for i in at]
+        other = editors.EDITORS[editor]
+        if not other.role:
+            return other.made(None, pictures, asked, noise, own)
         with pipes.autocast(pipes.other):
-            return editors.EDITORS[editor].paint(pipes.other, pictures, prompts, noise, own)
+            return other.made(pipes.other, pictures, asked, noise, own)
 
     if editor in editors.EDITORS:
         return {"edited": _by_size(inside, edited)}

@@ -6,11 +6,15 @@ on the models that it is made and verified with, and on no others.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
+from pydantic import AfterValidator
+
+from ..core import arms
 from ..core.attributes import attribute as registered
 from ..core.config import StudyConfig
 from ..core.config_editing import (
+    PERFECT,
     AttributeEdit,
     EditSettings,
     GuidanceOnCanvas,
@@ -19,6 +23,11 @@ from ..core.config_editing import (
 from ..core.config_sections import ClipVerifierSettings, ModelRoles
 from ..core.stage import StageSettings
 from . import editors
+
+
+def _arm(name: str) -> str:
+    arms.value(name)
+    return name
 
 
 class GuidanceStage(StageSettings):
@@ -38,13 +47,14 @@ class GuidanceStage(StageSettings):
 class EditStage(StageSettings):
     """What one run of 04_edit depends on.
 
-    edit: with the section of this attribute alone, settings of the arm laid over it; verify: of the
-    kind of the verifier; models: those that edit and those that verify.
+    feasibility: the arm (core/arms.py); edit: with the section of this attribute alone, settings
+    of the arm laid over it; verify: of the kind of the verifier; models: those that edit and those
+    that verify.
     """
 
     seed: int
     attribute: str
-    feasibility: Literal["feasible", "infeasible"]
+    feasibility: Annotated[str, AfterValidator(_arm)]
     edit: EditSettings
     verify: ClipVerifierSettings
     models: ModelRoles
@@ -61,14 +71,17 @@ class EditStage(StageSettings):
                 f"edit.{attribute}"
             )
         edit, models = config.edit.only(attribute, feasibility), config.models
+        if arms.perfect(feasibility):  # the same each time: one attempt
+            edit = edit.model_copy(update={"editor": PERFECT, "max_attempts": 1})
+        clip = (models.clip_role(),) if edit.distances else ()
         roles = editing_roles(edit.editor, attribute, edit.attributes[attribute].refine_steps > 0)
         return cls(
-            seed=config.seed,
+            seed=config.draw_seed,
             attribute=attribute,
             feasibility=feasibility,
             edit=edit,
             verify=config.verify.of_kind(models.verifier_kind()),
-            models=models.only(*roles, *models.verifier_roles()),
+            models=models.only(*roles, *models.verifier_roles(), *clip),
         )
 
     @property
@@ -80,7 +93,8 @@ class EditStage(StageSettings):
 def editing_roles(editor: str, attribute: str, refined: bool) -> tuple[str, ...]:
     """The roles that an editor paints an attribute with."""
     if editor in editors.EDITORS:
-        return (editors.EDITORS[editor].role,)
+        role = editors.EDITORS[editor].role
+        return (role,) if role else ()
     prior = ("prior",) if registered(attribute).generates_prior else ()
     refiner = ("controlnet", "refine", "ip_adapter") if refined else ()
     return ("inpaint", *prior, *refiner)

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..core import storage
+from ..core import arms, storage
 from ..core.stage import Run
 from ..core.study_paths import StudyPaths
 from ..models import distributed, loaders
 from ..models.residence import Residence
 from ..prompts import phrase_bank
-from ..verification import clip_verifier
+from ..verification import clip_verifier, features
 from ..verification.build import Verified, Verifier, build_verifier
 from . import batches, compositing, phases, pipeline, sources
 from .slices import EditStage, GuidanceStage
@@ -92,8 +92,21 @@ def make(run: Run[EditStage], job: Job) -> pd.DataFrame:
     run_batches(run, job)
     made = [storage.read_table(job.batches.file(i)) for i in job.batches.batch_ids]
     edits = pd.concat(made, ignore_index=True)
+    if run.settings.edit.distances:
+        edits = edits.assign(distance=_distances(run, job, edits))
     storage.write_table(run.out / "edits.parquet", edits)
     return edits
+
+
+def _distances(run: Run[EditStage], job: Job, edits: pd.DataFrame) -> np.ndarray:
+    """(N,) 1 minus the cosine of the CLIP features of each edit and of its photograph, 0..2."""
+    clip, out = features.ClipFeatures(run.settings.models, run.device), []
+    for start in range(0, len(edits), features.BATCH):
+        part = edits.iloc[start : start + features.BATCH]
+        made = clip.embed_images([storage.read_image(run.study / p) for p in part["path"]])
+        before = clip.embed_images([job.source_of(i).image for i in part["image_id"]])
+        out.append(1 - (made * before).sum(axis=1))
+    return np.concatenate(out).astype(float)
 
 
 def run_batches(run: Run[EditStage], job: Job) -> None:
@@ -131,7 +144,8 @@ def acceptance(run: Run[EditStage]) -> pd.DataFrame:
     """Compare what the filter accepts in both arms (clip_verifier.by_arm), of those that are there:
     whichever arm is run second sees both."""
     dataset, attribute = run.target["dataset"], run.settings.attribute
-    files = [run.paths.edits_table(dataset, attribute, arm) for arm in phrase_bank.ARMS]
+    beside = arms.beside(run.settings.feasibility)
+    files = [run.paths.edits_table(dataset, attribute, arm) for arm in beside]
     files = [f for f in files if f.exists()] or [run.out / "edits.parquet"]  # a first shard's own
     return clip_verifier.by_arm(
         pd.concat([storage.read_table(f) for f in files], ignore_index=True)

@@ -29,8 +29,9 @@ import pandas as pd
 from statsmodels.stats.inter_rater import fleiss_kappa
 
 from ..core import storage
+from ..core.arms import side
 from ..core.seeds import seed_for
-from .phrase_bank import ARMS, Bank
+from .phrase_bank import ARMS, ORDER, Bank
 
 CHOICES = (*ARMS, "unsure")
 FORMAT = "varireal-votes-1"
@@ -54,11 +55,11 @@ def ballot(bank: Bank, attributes: list[str], seed: int, limit: int = 120) -> pd
             "attribute": attribute,
             "class": name,
             "phrase": phrase,
-            "arm": arm,
+            "arm": side(arm),
         }
         for attribute in attributes
         for name, arms in bank["phrases"][attribute].items()
-        for arm in ARMS
+        for arm in (a for a in ORDER if a in arms)
         for phrase in arms[arm]
     ]
     table = pd.DataFrame(rows)

@@ -6,6 +6,8 @@ A *bank* is what 02_attributes writes and every later stage reads:
      "colors": {name: [r, g, b]},
      "phrases": {attribute: {class name or "*": {"feasible": [...], "infeasible": [...]}}}}
 
+In a replicate of three values the arms are familiar, unfamiliar, infeasible, placebo (`by_value`).
+
 Invariant: both arms draw the same ranks of equally long lists, by a hash of (study seed, image id,
 attribute), so arms are paired and equally varied.
 """
@@ -19,11 +21,13 @@ from typing import Any
 
 import yaml
 
+from ..core.arms import PLACEBO, SIDES, THREE
 from ..core.attributes import ATTRIBUTES
 from ..core.config_file import Loader
 from ..core.seeds import numpy_rng
 
-ARMS = ("feasible", "infeasible")
+ARMS = SIDES
+ORDER = ("feasible", *THREE, PLACEBO)
 Bank = dict[str, Any]
 
 
@@ -142,6 +146,34 @@ def _by_class(lists: Any, where: str) -> dict[str, dict[str, list]]:
     return out
 
 
+def by_value(bank: Bank, values: dict[str, dict[str, list[str]]]) -> Bank:
+    """The bank with the arms of a replicate: for each the phrases of its values, in their order.
+
+    values: attribute -> arm -> values (DataSetSpec.values); without any, the bank as it is. Raises
+    PhraseError for a value that no phrase names.
+    """
+    phrases: dict[str, dict] = dict(bank["phrases"])
+    for attribute, arms in values.items():
+        for name, known in bank["phrases"].get(attribute, {}).items():
+            every = [phrase for arm in known.values() for phrase in arm]
+            chosen: dict[str, list[str]] = {}
+            for arm, wanted in arms.items():
+                chosen[arm] = [_naming(value, every, bank, attribute) for value in wanted]
+            phrases[attribute] = phrases[attribute] | {name: chosen}
+    return bank | {"phrases": phrases}
+
+
+def _naming(value: str, phrases: list[str], bank: Bank, attribute: str) -> str:
+    """The phrase that names a value: equal to it, or ending with it."""
+    for phrase in phrases:
+        if phrase == value or phrase.endswith(f" {value}"):
+            return phrase
+    raise PhraseError(
+        f"{bank['source']}: {attribute}: no phrase names {value!r}, which a replicate of "
+        f"{bank['dataset']} asks for; add one (params/prompts/world.yaml has all)"
+    )
+
+
 def balance(bank: Bank, seed: int) -> Bank:
     """The bank with both arms of every class equally long: of the longer one, a draw by
     (seed, attribute, class) in the order of the list. Equal lists stay as they are."""
@@ -230,7 +262,7 @@ def _folded(phrase: str) -> str:
 
 
 def lists(bank: Bank, attribute: str, class_name: str) -> dict[str, list[str]]:
-    """The phrase lists of both arms for a class."""
+    """The phrase lists of a class by arm: both sides, or the arms of a replicate."""
     classes = bank["phrases"].get(attribute)
     if classes is None:
         raise PhraseError(
@@ -250,10 +282,11 @@ def draw(
     seed: int,
     own: str | None = None,
 ) -> list[str]:
-    """`count` phrases for one photograph, without repetition, the same ranks in both arms.
+    """`count` phrases for one photograph, without repetition, the same ranks in all arms.
 
-    own: the photograph's own phrase, where the data set has it. It is left out, for an edit that
-    asks for what is there is no edit; its rank is left out of the other arm too.
+    feasibility: the arm; own: the photograph's own phrase, where the data set has it. It is left
+    out, for an edit that asks for what is there is no edit; its rank is left out of the other arms
+    too.
     """
     arms = lists(bank, attribute, class_name)
     size = min(len(a) for a in arms.values())
@@ -270,9 +303,9 @@ def draw(
 
 
 def alternatives(bank: Bank, attribute: str, class_name: str) -> list[str]:
-    """All phrases of both arms: what a verifier chooses among."""
+    """All phrases of every arm: what a verifier chooses among."""
     arms = lists(bank, attribute, class_name)
-    return arms["feasible"] + arms["infeasible"]
+    return [phrase for arm in ORDER if arm in arms for phrase in arms[arm]]
 
 
 def own_phrase(bank: Bank, attribute: str, class_name: str, value: str | None) -> str | None:

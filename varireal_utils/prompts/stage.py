@@ -17,7 +17,8 @@ from . import human_votes
 class AttributesStage(StageSettings):
     """root: the study's folder, where votes lie; prompts: a phrase file, or what a language model
     is asked for; family: whose phrases of the file; protocol: controlled makes both arms equally
-    long; seed: of draws and of the ballot."""
+    long; seed: of draws and of the ballot; values: attribute -> arm -> values, of a replicate that
+    holds values out."""
 
     root: Annotated[str, EXECUTION] = ""
     dataset: str
@@ -26,6 +27,7 @@ class AttributesStage(StageSettings):
     prompts: Annotated[Prompts, SOURCE_FILE]
     protocol: Literal["controlled", "faithful"]
     seed: int
+    values: dict[str, dict[str, list[str]]] = {}
 
     @property
     def computes(self) -> bool:  # type: ignore[override]
@@ -48,12 +50,14 @@ class AttributesStage(StageSettings):
     def of(cls, config: StudyConfig, **target: str) -> Self:
         """The slice of data set `target["dataset"]`."""
         name = target["dataset"]
+        spec = registry.of_study(config, name)
         return cls(
             root=config.paths.root.as_posix(),
             dataset=name,
-            family=registry.of_study(config, name).phrase_family(name),
+            family=spec.phrase_family(name),
             attributes=config.attributes,
             prompts=config.prompts,
             protocol=config.protocol,
-            seed=config.seed,
+            seed=config.draw_seed,
+            values={a: v for a, v in spec.values().items() if a in config.attributes},
         )

@@ -40,14 +40,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..core import attributes, seeds
+from ..core import arms, attributes, seeds
 from ..core.config_sections import ADAPTED, BASELINES
 from ..data.shots import few_shot
+from . import matching
 
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
-ARMS = ("feasible", "infeasible")
-VALUES = ("feasible", "familiar", "unfamiliar", "infeasible")  # two of them in a study, or three
+ARMS = arms.SIDES
+VALUES = ("feasible", *arms.THREE)  # two of them in a study, or three
 MAKERS = ("edit", "perfect", "matched", "unmatched")
+MATCHED = ("matched", "unmatched")  # makers that choose slots
 HALVED = ("edit", "perfect")  # makers that take half=
 KEEP = ("paired", "accepted", "all")  # verify.keep
 COLUMNS = [
@@ -87,6 +89,20 @@ class Recipe:
     def arm(self) -> str | None:
         """An edit's value, as feasible or infeasible, or mixed; None where nothing is edited."""
         return "mixed" if self.kind == "mix" else self.value
+
+    def reads(self, three: bool) -> list[str]:
+        """The arms of edits (core/arms.py) that it trains on or is chosen by, feasible first.
+
+        three: whether the study has three values.
+        """
+        if self.kind not in ("edit", "mix"):
+            return []
+        feasible = arms.THREE[0] if three else ARMS[0]
+        if self.kind == "mix" or self.maker in MATCHED:
+            both = [feasible, ARMS[1]]
+            return both + [v for v in (self.value,) if v and v not in both]
+        name = arms.PLACEBO if self.half == 2 else str(self.value)
+        return [name + arms.PERFECT * (self.maker == "perfect")]
 
     def __str__(self) -> str:
         """The canonical spelling, which `parse` reads back."""
@@ -188,6 +204,37 @@ def edited_attributes(names: Iterable[str], attributes: list[str]) -> list[str]:
         if name not in (*attributes, "all"):
             raise ValueError(f"a recipe needs edits of {name!r}; attributes has {attributes}")
     return [a for a in attributes if a in found or "all" in found]
+
+
+def three_values(names: Iterable[str]) -> bool:
+    """Whether these recipes name familiar and unfamiliar values. Raises ValueError where others of
+    them name feasible ones."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(parse(name).value or "", str(name))
+    new = next((found[v] for v in arms.THREE[:2] if v in found), "")
+    if new and ARMS[0] in found:
+        raise ValueError(
+            f"recipes {found[ARMS[0]]!r} and {new!r}: a study has feasible and infeasible edits, "
+            "or familiar, unfamiliar and infeasible ones, not both"
+        )
+    return bool(new)
+
+
+def arms_read(names: Iterable[str], attribute: str, keep: str, three: bool) -> list[str]:
+    """The arms of one attribute's edits that recipes of these names read, in the order of tables.
+
+    In a study of two values both; keep: under "paired" all arms that are compared; three: whether
+    the study has three values (`three_values` of all its recipes).
+    """
+    parsed = [parse(name) for name in names]
+    found = {a for r in parsed if r.attribute in (attribute, "all") for a in r.reads(three)}
+    if not three:
+        return [*ARMS, *sorted(found - set(ARMS))]
+    order = [v + end for end in ("", arms.PERFECT) for v in (*arms.THREE, arms.PLACEBO)]
+    if keep == "paired":
+        found |= {a for a in order if a in {b for f in found for b in arms.beside(f)}}
+    return [a for a in order if a in found]
 
 
 def generators(names: Iterable[str]) -> list[str]:
@@ -294,15 +341,12 @@ def _edited(
         names = [a for a in ATTRIBUTES if a in set(edits["attribute"])]
     else:
         names = [str(recipe.attribute)]
-    if recipe.maker != "edit" or recipe.half or recipe.value not in (None, *ARMS):
-        raise ValueError(
-            f"recipe {str(recipe)!r} needs edits that this study does not make: "
-            f"it has {' and '.join(sorted(edits['feasibility'].unique()))} ones."
-        )
     fraction = float(recipe.fraction or 0)
+    gap: dict[str, float] = {}
     edits = edits[edits["attribute"].isin(names)]
-    taken = (fraction < 1, fraction > 0)
-    wanted = {a for a, take in zip(ARMS, taken, strict=True) if take or keep == "paired"}
+    sides, wanted = _sides(recipe, edits, keep)
+    compared = {b for a in wanted for b in arms.beside(a)}
+    edits = edits[edits["feasibility"].isin(compared)]
     for name in names:
         lacking = wanted - set(edits.loc[edits["attribute"] == name, "feasibility"])
         if lacking:
@@ -321,8 +365,9 @@ def _edited(
     index = index.sort_values(["place", "attribute", "k"], ignore_index=True)
     slots = len(index[["image_id", "k"]].drop_duplicates() if recipe.attribute == "all" else index)
     if keep == "paired":
-        good = edits[edits["accepted"].astype(bool)].groupby(key).size()
-        index = index[index.set_index(key).index.map(good).fillna(0).to_numpy() == 2]
+        good = edits["accepted"].astype(bool) & edits["feasibility"].isin(wanted)
+        good = edits[good].groupby(key).size()
+        index = index[index.set_index(key).index.map(good).fillna(0).to_numpy() == len(wanted)]
     if recipe.attribute == "all":
         index = index.assign(
             draw=[
@@ -331,23 +376,42 @@ def _edited(
             ]
         )
         index = index.loc[index.groupby(["image_id", "k"])["draw"].idxmin().sort_values()]
-    arm = _arms(index, fraction, train, seed)
+    if recipe.maker in MATCHED:
+        index, gap = matching.chosen(recipe.maker, index, edits, train, seed)
+    arm = _arms(index, fraction, train, seed, sides)
     rows = index[key].assign(feasibility=arm).merge(edits, on=[*key, "feasibility"], how="left")
     absent = rows["path"].isna() | (rows["path"] == "")
     if keep == "paired" and absent.any():
         raise ValueError(f"{int(absent.sum())} slots of {str(recipe)!r} have no image.")
     kept = ~absent if keep == "all" else ~absent & (rows["accepted"] == True)  # noqa: E712
     rows = rows[kept].astype({"label": int, "is_real": bool})
-    return rows, {"slots": slots, "dropped": slots - len(rows)}
+    return rows, {"slots": slots, "dropped": slots - len(rows), **gap}
 
 
-def _arms(index: pd.DataFrame, fraction: float, train: pd.DataFrame, seed: int) -> np.ndarray:
+def _sides(recipe: Recipe, edits: pd.DataFrame, keep: str) -> tuple[tuple[str, str], set[str]]:
+    """The arms that stand for fraction 0 and 1, and all arms that the recipe needs."""
+    there = set(edits["feasibility"])
+    three = bool(there & set(arms.THREE[:2])) and ARMS[0] not in there
+    wanted = set(recipe.reads(three))
+    if keep == "paired":
+        asked = there if three else there | set(ARMS)
+        wanted |= {b for a in wanted for b in arms.beside(a) if b in asked}
+    own = recipe.reads(three)
+    if recipe.kind == "mix":
+        return (own[0], own[1]), wanted
+    name = str(recipe.value) if recipe.maker in MATCHED else own[0]
+    return (name, name), wanted
+
+
+def _arms(
+    index: pd.DataFrame, fraction: float, train: pd.DataFrame, seed: int, sides: tuple[str, str]
+) -> np.ndarray:
     """For each slot its arm: in each class, the `fraction` with the smallest hashes, rounded.
 
     The seeded hash makes a smaller fraction's infeasible slots a subset of a larger one's.
     """
     if fraction in (0.0, 1.0):
-        return np.full(len(index), ARMS[int(fraction)], dtype=object)
+        return np.full(len(index), sides[int(fraction)], dtype=object)
     draw = pd.Series(
         [
             seeds.seed_for(seed, "mix", i, a, int(k))
@@ -359,4 +423,4 @@ def _arms(index: pd.DataFrame, fraction: float, train: pd.DataFrame, seed: int) 
     label = index["image_id"].map(train.set_index("image_id")["label"])
     rank = draw.groupby(label).rank(method="first")  # 1..n in each class
     size = label.groupby(label).transform("size")
-    return np.where(rank <= np.floor(fraction * size + 0.5), ARMS[1], ARMS[0])
+    return np.where(rank <= np.floor(fraction * size + 0.5), sides[1], sides[0])

@@ -22,6 +22,7 @@ from ..core import storage
 from ..core.config import StudyConfig
 from ..core.config_sections import ModelSpec, TrainSettings
 from ..core.cores import cores
+from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
 from ..core.study_paths import StudyPaths
 from ..models import classifiers, preprocess
@@ -32,15 +33,18 @@ from .train import CHECKPOINT, Training, evaluate, fingerprint, train, train_sha
 class ClassifyStage(StageSettings):
     """What one run of 06_classify depends on.
 
-    seed: of the study, which draws mixed arms; seeds: of the trainings; attributes, variants: whose
-    edits and generated images the recipes read.
+    seed: of the study or replicate, which draws mixed arms; seeds: of the trainings; replicate:
+    whose starts the seeds are, None where they are those of one draw; attributes, variants: whose
+    edits and generated images the recipes read; arms: of each attribute, those that they read.
     """
 
     seed: int
+    replicate: int | None = None
     recipes: list[str]
     seeds: list[int]
     attributes: list[str]
     variants: list[str]
+    arms: dict[str, list[str]]
     keep: Literal["all", "accepted", "paired"]
     classifier: ModelSpec
     training: TrainSettings
@@ -54,16 +58,24 @@ class ClassifyStage(StageSettings):
         names = [recipe] if recipe else settings.recipes
         if settings.seeds[0] not in seeds:  # untrained, zero-shot has one result for all seeds
             names = [n for n in names if n != "zero_shot"]
+        attributes = recipes.edited_attributes(names, config.attributes)
+        three = recipes.three_values(settings.recipes)
         return cls(
-            seed=config.seed,
+            seed=config.draw_seed,
+            replicate=config.replicate,
             recipes=names,
             seeds=seeds,
-            attributes=recipes.edited_attributes(names, config.attributes),
+            attributes=attributes,
+            arms={a: recipes.arms_read(names, a, config.verify.keep, three) for a in attributes},
             variants=recipes.generators(names),
             keep=config.verify.keep,
             classifier=classifiers.fine_tuned(config.models),
             training=settings.training(),
         )
+
+    def start(self, seed: int) -> int:
+        """What a training's weights, order and dropout are drawn from."""
+        return seed if self.replicate is None else seed_for(self.seed, "start", seed)
 
     def trainings(self) -> list[tuple[str, int]]:
         """(recipe, seed) of each training, recipe by recipe; zero-shot once."""
@@ -93,7 +105,7 @@ def load_images(run: Run[ClassifyStage]) -> StudyImages:
     edited = [
         paths.edits_table(dataset, attribute, arm)
         for attribute in settings.attributes
-        for arm in recipes.ARMS
+        for arm in settings.arms[attribute]
     ]
     generated = [paths.samples_table(dataset, variant) for variant in settings.variants]
     edited, generated = ([p for p in found if p.is_file()] for found in (edited, generated))
@@ -132,7 +144,7 @@ def train_and_test(
     training = Training(
         root=run.paths.root,
         out=out,
-        seed=seed,
+        seed=settings.start(seed),
         dtype=run.dtype,
         workers=_workers(run.device, workers),
         rests_on=storage.sha256_json(run.rests_on(spec)),  # once the weights have been loaded
@@ -152,6 +164,7 @@ def train_and_test(
         **report,
         "dataset": dataset,
         "seed": seed,
+        **({} if settings.replicate is None else {"replicate": settings.replicate}),
         "recipe": str(recipes.parse(recipe)),
         "fingerprint": of,
         **rows.attrs,

@@ -22,6 +22,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
+from ..core.arms import SIDES, VALUES, side, value
 from ..core.config_sections import ClipVerifierSettings
 from ..core.seeds import numpy_rng
 
@@ -118,14 +119,14 @@ def by_arm(edits: pd.DataFrame) -> pd.DataFrame:
 
     edits: rows of edits.parquet. A row for each arm: edits (count), accepted, attribute_passed,
     identity_passed (shares, 0..1), tries (mean number of attempts), and the means of what else it
-    recorded (feasibility_yes, attribute_before). With both arms a row "difference", feasible minus
-    infeasible, its 95 % interval in low and high (of `accepted`, over pairs of one photograph and k
-    where both arms have it), and `uneven`: the interval leaves out 0.
+    recorded (feasibility_yes, attribute_before). With arms of both sides a row "difference", the
+    first feasible one minus the infeasible one, its 95 % interval in low and high (of `accepted`,
+    over pairs of one photograph and k where both have it), and `uneven`: it leaves out 0.
     """
     shown = ["accepted", "attribute_passed", "identity_passed"]
     more = [c for c in ("feasibility_yes", "attribute_before") if c in edits]
-    rows = {}
-    for arm in ("feasible", "infeasible"):
+    rows: dict[str, dict[str, float]] = {}
+    for arm in sorted(edits["feasibility"].unique(), key=lambda a: VALUES.index(value(a))):
         here = edits[edits["feasibility"] == arm]
         if len(here):
             rows[arm] = {
@@ -135,15 +136,16 @@ def by_arm(edits: pd.DataFrame) -> pd.DataFrame:
                 **{c: here[c].mean() for c in more},
             }
     table = pd.DataFrame(rows).T
-    if len(rows) < 2:
+    pair = [next((arm for arm in rows if side(arm) == s), "") for s in SIDES]
+    if "" in pair:
         return table
-    table.loc["difference"] = table.loc["feasible"] - table.loc["infeasible"]
+    table.loc["difference"] = table.loc[pair[0]] - table.loc[pair[1]]
     slots = (
         edits.astype({"accepted": float})
-        .pivot_table(index=["image_id", "k"], columns="feasibility", values="accepted")
+        .pivot_table(index=["image_id", "k"], columns="feasibility", values="accepted")[pair]
         .dropna()
     )
-    gaps = slots["feasible"] - slots["infeasible"]
+    gaps = slots[pair[0]] - slots[pair[1]]
     table.loc["difference", "edits"] = len(gaps)
     mean, count = gaps.mean(), len(gaps)
     # two made-up pairs that differ, one each way, keep an interval of no differences from being 0

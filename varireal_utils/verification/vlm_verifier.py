@@ -41,6 +41,7 @@ import torch
 from PIL import Image
 
 from ..core import storage
+from ..core.arms import side
 from ..core.config_sections import VlmVerifierSettings
 from ..core.seeds import numpy_rng
 from ..data import images
@@ -244,7 +245,7 @@ def faithful(ask: Ask, image: np.ndarray, row: dict, bank: phrase_bank.Bank) -> 
     """
     attribute, phrase, name = row["attribute"], row["phrase"], row["class_name"]
     scene = phrase_bank.verify_prompt(bank, attribute, phrase, name)
-    possible = "yes" if row["feasibility"] == "feasible" else "no"
+    possible = "yes" if side(row["feasibility"]) == "feasible" else "no"
     asked = [
         (f"Is this {scene}?", "yes"),
         (f"Does the picture show {phrase}?", "yes"),

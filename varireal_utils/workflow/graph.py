@@ -32,7 +32,7 @@ class Graph:
             self.overrides = split_settings(words, {}, StudyConfig.model_fields, self.params)[1]
         else:
             self.config, self.overrides = configured(self.params, words)
-        self.root = self.config.paths.root.as_posix()
+        self.root = self.config.whole.root.as_posix()
         self.jobs = {job.name: job for job in stages.jobs(self.config)}
         self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
 

@@ -97,7 +97,7 @@ def begin(
     for name in ("run.json", f"run{provenance.SUMS}", status.ASIDE):
         (folder / name).unlink(missing_ok=True)  # from here on the old record is not true
     if job:
-        seal.remove(config.paths.root)
+        seal.remove(config.whole.root)
         for old in folder.iterdir() if job.stage.clears else ():
             if old.is_file():  # a table or figure of earlier settings
                 old.unlink()
@@ -108,7 +108,7 @@ def begin(
         settings=job.settings() if job else NoSettings(),
         paths=config.paths,
         out=folder,
-        seed=seed_everything(config.seed, stage, *(str(v) for v in target.values())),
+        seed=seed_everything(config.draw_seed, stage, *(str(v) for v in target.values())),
         device=device_of(config.device),
         dtype=dtype_of(config.precision, config.device),
         target=target,

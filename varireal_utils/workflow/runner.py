@@ -193,7 +193,10 @@ def prepare(
         load_config(params)  # an error of the file comes before one of the command line
     own, overrides = split_settings(settings, signature, StudyConfig.model_fields, str(notebook))
     overrides = own.pop("overrides", {}) | overrides
-    config = thawed(frozen, params) if frozen else load_config(params, overrides)
+    if frozen:
+        config = thawed(frozen, params, overrides.get("replicate"))
+    else:
+        config = load_config(params, overrides)
     executed = config.paths.notebooks / executed_name(notebook.stem, own)
     return Job(
         notebook.stem,
@@ -211,9 +214,11 @@ def freeze(config: StudyConfig, path: Path) -> Path:
     return path
 
 
-def thawed(path: Path, file: str) -> StudyConfig:
-    """A configuration that `freeze` wrote. file: the parameter file that it is of."""
-    return checked(storage.read_json(path), file)
+def thawed(path: Path, file: str, replicate: int | None = None) -> StudyConfig:
+    """A configuration that `freeze` wrote, or that of one of its replicates. file: the parameter
+    file that it is of."""
+    values = storage.read_json(path)
+    return checked(values if replicate is None else values | {"replicate": replicate}, file)
 
 
 def executed_name(stage: str, own: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ deleted or edited with its sum, and a changed file of a published folder are nam
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def remove(folder: Path) -> None:
 
 def write(config: StudyConfig) -> Path | None:
     """Seal a study whose jobs all have records; None, and no seal, where one has none."""
-    root, jobs = config.paths.root, {}
+    root, jobs = config.whole.root, {}
     parts = {part.name for job in stages.jobs(config) for part in job.parts()}
     for job in stages.jobs(config):
         if job.record.is_file():
@@ -51,7 +52,11 @@ def write(config: StudyConfig) -> Path | None:
             }
         elif job.name not in parts:
             return None
-    books = {p.name: storage.sha256_file(p) for p in _notebooks(config) if p.is_file()}
+    books = {
+        Path(os.path.relpath(p, config.whole.notebooks)).as_posix(): storage.sha256_file(p)
+        for p in _notebooks(config)
+        if p.is_file()
+    }
     parameters = written(config)
     return _put(
         root,
@@ -75,7 +80,7 @@ def _accepted(root: Path) -> str:
 def _notebooks(config: StudyConfig) -> Iterator[Path]:
     """Where the runner keeps the executed notebook of each job."""
     for job in stages.jobs(config):
-        yield config.paths.notebooks / runner.executed_name(job.stage.name, job.given())
+        yield job.config.paths.notebooks / runner.executed_name(job.stage.name, job.given())
 
 
 def publish(folder: Path) -> Path:

@@ -44,7 +44,8 @@ class Stage:
     what a study wants of it; folder: where a target's files lie; upstream: (stage, target) that it
     reads; parts: targets that several jobs make it from; variant: end of the rule's name for a
     target; parallel: whether a job takes all threads of a job; priority: begun first among equals;
-    clears: a run begins with an empty folder, so that nothing of earlier settings stays in it.
+    clears: a run begins with an empty folder, so that nothing of earlier settings stays in it;
+    whole: of the study, not of each of its replicates.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stage:
     parallel: bool = False
     priority: int = 0
     clears: bool = False
+    whole: bool = False
 
     def slice_class(self) -> type[StageSettings]:
         """The class of its slice, imported now."""
@@ -67,7 +69,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a stage: `target` of a study's configuration."""
+    """One run of a stage: `target` of the configuration of a study, or of one replicate."""
 
     stage: Stage
     config: StudyConfig = field(repr=False)
@@ -81,7 +83,7 @@ class Job:
     @property
     def name(self) -> str:
         """Its folder below the study's: what a record calls an upstream job."""
-        return self.folder.relative_to(self.config.paths.root).as_posix()
+        return self.folder.relative_to(self.config.whole.root).as_posix()
 
     @property
     def record(self) -> Path:
@@ -96,14 +98,22 @@ class Job:
     @property
     def what(self) -> str:
         """Its target in words, as "micro_cars color feasible"."""
-        return " ".join(str(v) for v in self.given().values())
+        replicate = self.config.replicate
+        words = [] if replicate is None else [f"replicate {replicate}"]
+        return " ".join([*words, *(str(v) for v in self.given().values())])
 
     def upstream(self) -> list[Job]:
         """The jobs whose files it reads."""
         return [
-            Job(STAGES[stage], self.config, target)
-            for stage, target in self.stage.upstream(self.config, self.target)
+            Job(STAGES[name], config, target)
+            for name, target in self.stage.upstream(self.config, self.target)
+            for config in self._draws(STAGES[name])
         ]
+
+    def _draws(self, upstream: Stage) -> list[StudyConfig]:
+        """The configurations in which an upstream stage runs for this job."""
+        each = self.stage.whole and not upstream.whole
+        return self.config.draws() if each else [self.config]
 
     def parts(self) -> list[Job]:
         """The jobs that make parts of its files; none where one job makes them all."""
@@ -124,6 +134,8 @@ class Job:
         words = [sys.executable, "-m", "varireal_utils", "run", self.stage.name]
         words += ["--notebooks", notebooks, "--params", params]
         words += ["--frozen", frozen] if frozen else []
+        if self.config.replicate is not None:
+            overrides = {**overrides, "replicate": self.config.replicate}
         if overrides:
             words += ["--set", f"overrides={json.dumps(overrides)}"]
         for key, value in self.given().items():
@@ -138,9 +150,17 @@ class Job:
 def jobs(config: StudyConfig) -> list[Job]:
     """Every job of a study, upstream first. Raises ParameterError for recipes without images."""
     edited(config), datadream_variants(config)
-    return [
-        Job(stage, config, target) for stage in STAGES.values() for target in stage.targets(config)
+    of_draws = [
+        Job(stage, draw, target)
+        for draw in config.draws()
+        for stage in STAGES.values()
+        if not stage.whole
+        for target in stage.targets(draw)
     ]
+    if config.replicate is not None:
+        return of_draws
+    whole = [stage for stage in STAGES.values() if stage.whole]
+    return [*of_draws, *(Job(s, config, target) for s in whole for target in s.targets(config))]
 
 
 def find(stage: str, config: StudyConfig, target: Target) -> Job | None:
@@ -172,9 +192,19 @@ def _each_dataset(config: StudyConfig) -> list[dict[str, Any]]:
     return [{"dataset": name} for name in config.datasets]
 
 
-def _arms(config: StudyConfig, dataset: str, attributes: list[str]) -> Iterator[dict[str, Any]]:
+def _measured(config: StudyConfig) -> list[dict[str, Any]]:
+    """07_quality compares two arms of one draw; no claim about replicates needs it."""
+    return [] if config.replicates else _each_dataset(config)
+
+
+def _arms(
+    config: StudyConfig, dataset: str, attributes: list[str], recipe: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The arms that a recipe reads; "" for all recipes of the study."""
+    every, keep = config.classify.recipes, config.verify.keep
+    names, three = [recipe] if recipe else every, recipes.three_values(every)
     for attribute in attributes:
-        for arm in ARMS:
+        for arm in recipes.arms_read(names, attribute, keep, three):
             yield {
                 "dataset": dataset,
                 "attribute": attribute,
@@ -217,7 +247,7 @@ def _generated(config: StudyConfig, dataset: str, recipe: str = "") -> list[tupl
             ("05_datadream", {"dataset": dataset, "variant": v})
             for v in datadream_variants(config, recipe)
         ),
-        *(("04_edit", arm) for arm in _arms(config, dataset, edited(config, recipe))),
+        *(("04_edit", arm) for arm in _arms(config, dataset, edited(config, recipe), recipe)),
     ]
 
 
@@ -243,7 +273,7 @@ def _before_claims(config: StudyConfig, target: Target) -> list[tuple[str, dict]
     return [
         *(("06_classify", t) for t in _trainings(config)),
         *(("04_edit", arm) for arm in arms),
-        *(("07_quality", t) for t in _each_dataset(config)),
+        *(("07_quality", t) for t in _measured(config)),
     ]
 
 
@@ -325,7 +355,7 @@ STAGES = {
             "07_quality",
             "quality",
             "quality.stage:QualityStage",
-            targets=_each_dataset,
+            targets=_measured,
             folder=lambda p, t: p.quality(t["dataset"]),
             upstream=_before_quality,
             parallel=True,
@@ -335,6 +365,7 @@ STAGES = {
             "claims",
             "analysis.stage:ClaimsStage",
             clears=True,
+            whole=True,
             targets=lambda c: [{"source": ""}],
             folder=lambda p, t: p.recomputed if t.get("source") else p.results,
             upstream=_before_claims,
@@ -344,6 +375,7 @@ STAGES = {
             "figures",
             "reporting.stage:FiguresStage",
             clears=True,
+            whole=True,
             targets=lambda c: [{"source": "", "publish": False}],
             folder=lambda p, t: p.redrawn if t.get("source") else p.figures,
             upstream=lambda c, t: [] if t.get("source") else [("07_claims", {"source": ""})],
