@@ -40,7 +40,8 @@ CURVES = [
 def metrics_files(paths: StudyPaths, asked: ClaimsStage) -> list[Path]:
     """metrics.json of each training that was asked for and has run, sorted."""
     found = [
-        paths.metrics(d, r, k)
+        place.metrics(d, r, k)
+        for place in asked.places(paths)
         for d in asked.datasets
         for r in asked.recipe_names()
         for k in asked.classify.seeds
@@ -92,11 +93,13 @@ def add_other_studies(df: pd.DataFrame, others: dict[str, Path]) -> pd.DataFrame
 
 def edits(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
     """edits.parquet of every data set, attribute and arm that was asked for, with `dataset`."""
+    three = recipes.three_values(asked.classify.recipes)
     files = [
-        (d, paths.edits_table(d, a, arm))
+        (d, place.edits_table(d, a, arm))
+        for place in asked.places(paths)
         for d in asked.datasets
         for a in asked.attributes
-        for arm in recipes.ARMS
+        for arm in recipes.arms_read(asked.classify.recipes, a, asked.verify.keep, three)
     ]
     return pd.concat(
         [storage.read_table(p).assign(dataset=d) for d, p in files if p.is_file()],

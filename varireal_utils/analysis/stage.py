@@ -42,6 +42,7 @@ class ClaimsStage(StageSettings):
     verify: EditSelection
     classify: TrainingNames
     claims: ClaimSettings
+    replicates: int = 0
     claims_file: Annotated[str, SOURCE_FILE] = "claims.yaml"
     known_file: Annotated[str, SOURCE_FILE] = "known.yaml"
 
@@ -56,6 +57,7 @@ class ClaimsStage(StageSettings):
             verify=EditSelection(keep=config.verify.keep),
             classify=TrainingNames(recipes=config.classify.recipes, seeds=config.classify.seeds),
             claims=config.claims,
+            replicates=config.replicates,
         )
 
     @classmethod
@@ -71,7 +73,12 @@ class ClaimsStage(StageSettings):
             verify=EditSelection(keep=parameters["verify"]["keep"]),
             classify=TrainingNames(recipes=classify["recipes"], seeds=classify["seeds"]),
             claims=ClaimSettings.model_validate(parameters["claims"]),
+            replicates=parameters.get("replicates", 0),
         )
+
+    def places(self, paths: StudyPaths) -> list[StudyPaths]:
+        """The folders that hold trainings and edits: the study's, or its replicates'."""
+        return [paths.replicate(r) for r in range(self.replicates)] or [paths]
 
     @property
     def protocol_name(self) -> str:

@@ -18,6 +18,7 @@ from ..core.config_sections import ModelRoles, ModelSpec
 from ..data import registry
 from ..models import trained_with
 from ..training import recipes
+from . import stages
 
 
 def roles_of(config: StudyConfig, attribute: str) -> tuple[str, ...]:
@@ -46,6 +47,7 @@ def complete(config: StudyConfig) -> None:
 def has_parts(config: StudyConfig) -> None:
     """Raise ParameterError for what the study lacks: a role, a local model, a phrase file."""
     _check_recipes(config)
+    _check_arms(config)
     models = config.models.present()
     for role, why in _needed(config, models).items():
         if role not in models:
@@ -71,6 +73,35 @@ def _check_recipes(config: StudyConfig) -> None:
                 f"{config.file}: classify.recipes: {recipe!r} is {known[name]!r} again; take one "
                 "out"
             )
+
+
+def _check_arms(config: StudyConfig) -> None:
+    """Recipes ask for values that the data sets have, for edits that can be made and matched."""
+    parsed = [recipes.parse(name) for name in config.classify.recipes]
+    where, three = f"{config.file}: classify.recipes", stages.three_values(config)
+    drawn = config.draws()[0]
+    for dataset in config.datasets:
+        has = bool(registry.of_study(drawn, dataset).values())
+        edited = [r for r in parsed if r.kind in ("edit", "mix")]
+        if edited and three != has:
+            asked = "familiar and unfamiliar" if three else "feasible"
+            remedy = (
+                "three values need source: world and replicates of at least 1"
+                if three
+                else "a replicate of the world has familiar, unfamiliar and infeasible ones"
+            )
+            raise ParameterError(
+                f"{where}: {str(edited[0])!r} and others ask for {asked} values, which {dataset} "
+                f"has not got; {remedy}"
+            )
+        if any(r.maker == "perfect" for r in parsed) and not registry.draws(
+            config.datasets[dataset]
+        ):
+            raise ParameterError(
+                f"{where}: perfect(...) needs a data set of source world, and {dataset} is none"
+            )
+    if any(r.maker in recipes.MATCHED for r in parsed) and not config.edit.distances:
+        raise ParameterError(f"{where}: matched(...) and unmatched(...) need edit.distances: true")
 
 
 def _needed(config: StudyConfig, models: dict[str, ModelSpec]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core import storage
+from ..core import arms, storage
 from ..core.attributes import ATTRIBUTES
 from ..core.config import StudyConfig
 from ..core.config_editing import VARIREAL
@@ -84,6 +84,8 @@ def edit_tflop(config: StudyConfig, attribute: str, feasibility: str) -> float |
     Guidance above 1 doubles each step, for the pass without a text; strength s of n steps runs
     s x n.
     """
+    if arms.perfect(feasibility):
+        return 0.0
     cost, editor = _costs(config), config.edit.editor
     first = ("inpaint",) if editor == VARIREAL else roles_of(config, attribute)
     own = config.edit.attributes[attribute].of_arm(feasibility)
@@ -118,10 +120,22 @@ def verify_tflop(config: StudyConfig) -> float | None:
 
 
 def jobs(config: StudyConfig) -> list[Job]:
-    """Every job of the study, alike ones in one line."""
-    seconds = measured(config)
-    found = [job for dataset in config.datasets for job in _of_dataset(config, dataset)]
-    return [*(_timed(job, seconds) for job in found), Job("07_claims", ""), Job("08_figures", "")]
+    """Every job of the study, alike ones, such as those of its replicates, in one line."""
+    seconds, draws = measured(config), config.draws()
+    found = [job for dataset in config.datasets for job in _of_dataset(draws[0], dataset)]
+    timed = [_times(_timed(job, seconds), len(draws)) for job in found]
+    return [*timed, Job("07_claims", ""), Job("08_figures", "")]
+
+
+def _times(job: Job, count: int) -> Job:
+    """`count` times a job."""
+    return replace(
+        job,
+        count=job.count * count,
+        images=None if job.images is None else job.images * count,
+        hours=None if job.hours is None else (job.hours[0] * count, job.hours[1] * count),
+        gb=None if job.gb is None else job.gb * count,
+    )
 
 
 def _of_dataset(config: StudyConfig, dataset: str) -> Iterator[Job]:
@@ -139,14 +153,16 @@ def _of_dataset(config: StudyConfig, dataset: str) -> Iterator[Job]:
         gb=None if masks is None else 0.1 * masks * gb,
     )
     count = None if train is None else train * config.edit.images_per_real
+    three = recipes.three_values(config.classify.recipes)
     for attribute in config.attributes:
-        for arm in recipes.ARMS:
+        for arm in recipes.arms_read(config.classify.recipes, attribute, config.verify.keep, three):
             what, size = f"{attribute} {dataset} {arm}", None if count is None else count * gb
             made = _edit_hours(config, dataset, attribute, arm, count)
             yield Job("04_edit", what, 1, count, made.hours, made.source, size, made.kinds)
     yield from _generated(config, dataset, classes, gb)
     yield from _trainings(config, dataset, classes, known["val"] if known else 0)
-    yield Job("07_quality", dataset)
+    if not config.replicates:
+        yield Job("07_quality", dataset)
 
 
 def _timed(job: Job, seconds: dict[tuple[str, str], float]) -> Job:

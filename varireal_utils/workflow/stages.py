@@ -178,6 +178,14 @@ def edited(config: StudyConfig, recipe: str = "") -> list[str]:
         raise ParameterError(f"{config.file}: {error}") from error
 
 
+def three_values(config: StudyConfig) -> bool:
+    """Whether the study's recipes name familiar and unfamiliar values. Raises ParameterError."""
+    try:
+        return recipes.three_values(config.classify.recipes)
+    except ValueError as error:
+        raise ParameterError(f"{config.file}: classify.recipes: {error}") from error
+
+
 def datadream_variants(config: StudyConfig, recipe: str = "") -> list[str]:
     """The variants of DataDream that a recipe reads; "" for all recipes of the study."""
     found = recipes.generators([recipe] if recipe else config.classify.recipes)
@@ -201,8 +209,8 @@ def _arms(
     config: StudyConfig, dataset: str, attributes: list[str], recipe: str = ""
 ) -> Iterator[dict[str, Any]]:
     """The arms that a recipe reads; "" for all recipes of the study."""
-    every, keep = config.classify.recipes, config.verify.keep
-    names, three = [recipe] if recipe else every, recipes.three_values(every)
+    names, three = [recipe] if recipe else config.classify.recipes, three_values(config)
+    keep = config.verify.keep
     for attribute in attributes:
         for arm in recipes.arms_read(names, attribute, keep, three):
             yield {
