@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from varireal_utils.editing.slices import EditStage
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import recipes
 from varireal_utils.training.stage import ClassifyStage
-from varireal_utils.workflow import completeness, graph, stages
+from varireal_utils.workflow import completeness, graph, runner, stages
 
 BASE = 991
 RECIPES = [
@@ -354,3 +355,15 @@ def test_claims_read_the_trainings_of_the_replicates_that_were_asked_for(tmp_pat
     assert again.places(config.paths) == asked.places(config.paths)
     plain = ClaimsStage.of(load_config("tests/tiny.yaml"))
     assert plain.places(config.paths) == [config.paths]
+
+
+def test_a_job_of_a_running_study_keeps_its_replicate(tmp_path):
+    config = load_config(_file(tmp_path))
+    frozen = runner.freeze(config, tmp_path / "frozen.json")
+    job = next(j for j in stages.jobs(config) if j.name == "replicates/02/data/micro_pets")
+    words = shlex.split(job.command("drawn.yaml", {}, "notebooks", str(frozen)))
+    settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    found = runner.prepare("01_data", "drawn.yaml", settings, frozen=frozen)
+    assert found.config.replicate == 2
+    assert found.executed.parent == job.config.paths.notebooks
+    assert found.arguments["dataset"] == "micro_pets"
