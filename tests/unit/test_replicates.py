@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from microworld.feasibility import ATTRIBUTES, split
@@ -19,8 +20,9 @@ from varireal_utils.core import arms
 from varireal_utils.core.config import ParameterError, load_config, written
 from varireal_utils.data import registry
 from varireal_utils.data.sets import world
-from varireal_utils.editing import editors, pipeline
+from varireal_utils.editing import pipeline
 from varireal_utils.editing.slices import EditStage
+from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import recipes
 from varireal_utils.training.stage import ClassifyStage
@@ -234,10 +236,17 @@ def test_perfect_edits_take_one_attempt_the_same_noise_and_no_editing_model(tmp_
     rows = pipeline.plan(images, _bank(1), perfect)
     other = pipeline.plan(images, _bank(1), plain)
     assert rows["seed"].tolist() == other["seed"].tolist()
-    made = editors.EDITORS["world"].made(None, [], rows.to_dict("records"), [], perfect.own)
-    for drawing, picture, row in zip(drawings, made, rows.itertuples()):
-        paint = drawing.masks["paint_mask_path"]
-        assert (picture != drawing.pixels).any(2)[paint > 0].mean() > 0.5
+    masks = [(d.masks["mask_path"], d.masks["paint_mask_path"]) for d in drawings]
+    sources = [
+        Source(d.pixels, mask, editable_mask("color", mask, paint), mask)
+        for d, (mask, paint) in zip(drawings, masks)
+    ]
+    pipes = pipeline.load(perfect, torch.device("cpu"), torch.float32)
+    made = pipeline.edit_batch(pipes, sources, rows.to_dict("records"), {}, _bank(1), perfect, 0)
+    for drawing, source, picture, row in zip(drawings, sources, made, rows.itertuples()):
+        changed = (picture != drawing.pixels).any(2)
+        assert changed[source.editable > 0].mean() > 0.5
+        assert not changed[source.editable == 0].any()
         assert json.loads(row.facts)["scene_seed"] == drawing.extra["scene_seed"]
     with pytest.raises(ValueError, match="this data set has no"):
         pipeline.plan(images.drop(columns="scene_seed"), _bank(1), perfect)
