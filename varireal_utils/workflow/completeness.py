@@ -47,7 +47,6 @@ def complete(config: StudyConfig) -> None:
 def has_parts(config: StudyConfig) -> None:
     """Raise ParameterError for what the study lacks: a role, a local model, a phrase file."""
     _check_recipes(config)
-    _check_arms(config)
     models = config.models.present()
     for role, why in _needed(config, models).items():
         if role not in models:
@@ -58,6 +57,7 @@ def has_parts(config: StudyConfig) -> None:
     for role, spec in models.items():
         _check_model(config.file, role, spec, config.models)
     _check_inputs(config)
+    _check_arms(config)
 
 
 def _check_recipes(config: StudyConfig) -> None:
