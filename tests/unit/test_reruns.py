@@ -24,7 +24,7 @@ from varireal_utils.core import cpu_precision, storage
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, merged, written
 from varireal_utils.core.config_base import flattened
 from varireal_utils.core.config_schedulers import SCHEDULERS
-from varireal_utils.core.config_sections import PIPELINES
+from varireal_utils.core.config_sections import PIPELINES, QUANTISED
 from varireal_utils.core.stage import Key, SourceDigests
 from varireal_utils.data import registry
 from varireal_utils.data.sets.csv_file import CsvSpec
@@ -39,7 +39,7 @@ RULES = [  # (keys, folders of the jobs whose key they change); the first that m
     (r"datasets\..*", "data"),
     (r"attributes", "attributes classify quality results figures"),
     (r"prompts", "attributes"),
-    (r"models\.\w+\.(licence|vae_licence|size_gb|tflop|tflop_text)", ""),
+    (r"models\.\w+\.(licence|vae_licence|lora_licence|size_gb|tflop|tflop_text)", ""),
     (r"models\.inpaint\..*", "edits"),
     (r"models\.prior\..*", "edits/mine/background edits/mine/texture"),  # datadream has its own
     (r"models\.(controlnet|refine|ip_adapter)\..*", "edits/mine/color edits/mine/texture"),
@@ -165,10 +165,12 @@ def elsewhere(values: dict[str, Any], key: str, value: Any) -> StudyConfig:
 
 
 def refused(key: str) -> bool:
-    """Whether a key can have no value here: a scheduler where no pipeline is, or an option of
-    another scheduler."""
-    _, role, scheduler, option = [*key.split("."), "", "", ""][:4]
-    if scheduler != "scheduler":
+    """Whether a key can have no value here: a scheduler or a LoRA where no pipeline is, an option
+    of another scheduler, quantisation of a model that has none."""
+    section, role, part, option = [*key.split("."), "", "", ""][:4]
+    if (section, part) == ("models", "quantization"):
+        return role not in QUANTISED
+    if section != "models" or part not in ("scheduler", "lora"):
         return False
     return role not in PIPELINES or bool(option) and option not in PRIOR_SCHEDULER
 
