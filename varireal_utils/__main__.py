@@ -155,6 +155,26 @@ def preflight(
     raise typer.Exit(1 if outcome.failures else 0)
 
 
+@app.command("fetch-models")
+def fetch_models(
+    params: Params = MICRO,
+    settings: Sets = [],  # noqa: B006
+    yes: Annotated[
+        bool, typer.Option("--yes", help="download; without it the table alone is printed")
+    ] = False,
+) -> None:
+    """Download every model of a study from the hub and pin its commit in the study's lock."""
+    from .core.config import load_config
+    from .models import fetch
+
+    _, overrides = runner.configured(params, settings)
+    config = load_config(params, overrides, locked=False)
+    failed = fetch.fetch(config, yes, lambda text: print(text, flush=True))
+    if failed:
+        lines = [f"{len(failed)} not fetched; run the same command again when mended:", *failed]
+        raise typer.Exit(_failed("\n".join(lines), 1))
+
+
 @app.command("status")
 def show_status(
     params: Params = MICRO,

@@ -13,7 +13,7 @@ import transformers
 from tests import checkpoints
 from varireal_utils.core.config import ParameterError, load_config
 from varireal_utils.core.config_sections import ModelRoles, ModelSpec
-from varireal_utils.models import loaders, quantize
+from varireal_utils.models import loaders, quantize, timm_classifier
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -45,6 +45,7 @@ def test_a_revision_reaches_every_call_that_reads_the_hub(weights, monkeypatch):
         diffusers.AutoPipelineForInpainting,
         diffusers.ControlNetModel,
         diffusers.AutoencoderKL,
+        transformers.CLIPVisionModelWithProjection,
     ):
         monkeypatch.setattr(kind, "from_pretrained", recorded(kind.from_pretrained, kind.__name__))
     for kind in (
@@ -84,6 +85,7 @@ def test_a_revision_reaches_every_call_that_reads_the_hub(weights, monkeypatch):
         ("ControlNetModel", "c"),
         ("AutoencoderKL", "v"),
         ("AutoPipelineForInpainting", "r"),
+        ("CLIPVisionModelWithProjection", "a"),
         ("load_ip_adapter", "a"),
     ]
 
@@ -115,6 +117,36 @@ def test_a_transformers_model_and_a_clip_are_read_at_their_commits(monkeypatch):
     assert loaders.clip_repository(spec) == (repository, "open_clip_model.safetensors")
     pinned = spec.model_copy(update={"revision": "abc"})
     assert loaders._weights_file(pinned) == f"{repository}/open_clip_model.safetensors/abc"
+
+
+def test_models_of_the_hub_by_name_are_read_at_their_commits(monkeypatch):
+    """open_clip's hf-hub: names and timm's own weights, for which neither takes a revision."""
+    asked = []
+
+    def local(repository, revision, allow_patterns):
+        asked.append((repository, revision))
+        return "models/micro/clip"
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", local)
+    loaders.load_clip(ModelSpec(name="hf-hub:owner/clip", revision="abc"))
+    assert asked == [("owner/clip", "abc")]
+    pinned = ModelSpec(kind="timm", name="resnet18", weights="pretrained", revision="abc")
+    at = timm_classifier._at_commit(pinned)
+    assert at == {"hf_hub_id": f"{loaders.timm_repository(pinned)}@abc"}
+    made = {}
+
+    class Made(Exception):
+        pass
+
+    def create(name, **more):
+        made.update(more)
+        raise Made
+
+    monkeypatch.setattr(timm_classifier.timm, "create_model", create)
+    for spec, overlay in ((pinned, at), (pinned.model_copy(update={"revision": ""}), {})):
+        with pytest.raises(Made):
+            timm_classifier.TimmClassifier(spec, ["a"], ["{class}"])
+        assert made["pretrained_cfg_overlay"] == overlay
 
 
 def test_a_lora_changes_the_weights_and_leaves_no_adapter(weights):

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, PrivateAttr, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from . import config_file
+from . import config_file, model_lock
 from .attributes import ATTRIBUTES
 from .config_base import (
     EXECUTION,
@@ -215,12 +215,24 @@ class StudyConfig(Settings):
         return own.needed(prior, appearance=self.models.ip_adapter is not None)
 
 
-def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> StudyConfig:
+def load_config(
+    path: str | Path, overrides: dict[str, Any] | None = None, locked: bool = True
+) -> StudyConfig:
     """Read, merge, override and check a parameter file. Raises ParameterError.
 
-    overrides: dotted key -> value, as {"edit.color.strength": 0.5}.
+    overrides: dotted key -> value, as {"edit.color.strength": 0.5}; locked: with the commits of the
+    study's models.lock.json in place of the revisions that the file asks for, where there is one.
     """
-    return checked(merged(path, overrides), str(path))
+    config = checked(merged(path, overrides), str(path))
+    lock = model_lock.read(config.whole.models_lock) if locked else {}
+    if not lock:
+        return config
+    return config.model_copy(
+        update={
+            "models": model_lock.pinned_roles(config.models, lock),
+            "prompts": model_lock.pinned_prompts(config.prompts, lock),
+        }
+    )
 
 
 def merged(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -115,6 +115,11 @@ class StudyPaths:
         return self.root / "results"
 
     @property
+    def models_lock(self) -> Path:
+        """models.lock.json: the commits of the models that `fetch-models` fetched."""
+        return self.root / "models.lock.json"
+
+    @property
     def pictures(self) -> Path:
         """Folder of the images that the figures show, with their index.json."""
         return self.results / "pictures"

@@ -18,7 +18,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..core.config_sections import ModelRoles, ModelSpec
-from . import quantize, trained_with
+from . import hub_cache, quantize, trained_with
 
 ROLES = {
     "inpaint": "diffusion pipeline that paints under a mask",
@@ -37,6 +37,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 # a safety checker returns black pictures for what it takes for unsafe, animals among them
 NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
+HUB = "hf-hub:"  # before a model of the hub in open_clip's names
+CLIP_PARTS = ("open_clip_model.safetensors", "*.json", "*.txt", "*.model")
 SLICED_FROM = 512  # pixels of a model's own canvas from which its autoencoder works one by one
 PREPROCESS = ("size", "mean", "std", "interpolation", "resize_mode")  # keys, as open_clip has them
 
@@ -114,6 +116,18 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(level)
 
 
+def _read(kind: Any, spec: ModelSpec, **more: Any) -> Any:
+    """A diffusers pipeline from its path, or, without a network, from the hub's cache as it is:
+    offline diffusers asks for every weight of a repository, those that nothing loads too."""
+    try:
+        return kind.from_pretrained(spec.path, **more)
+    except OSError:
+        folder = None if spec.local() else hub_cache.cached(spec.path, spec.revision)
+        if folder is None:
+            raise
+        return kind.from_pretrained(folder, **more)
+
+
 def load_pipeline(models: ModelRoles, role: str, device: torch.device) -> Any:
     """Load the diffusers pipeline of a role ("inpaint", "prior"), without progress bars."""
     from diffusers import DiffusionPipeline
@@ -122,7 +136,7 @@ def load_pipeline(models: ModelRoles, role: str, device: torch.device) -> Any:
     more = quantize.of_pipeline(role, spec, DTYPES[spec.dtype], device)
     with _quiet():
         more |= _parts(spec) | _kwargs(spec) | NO_CHECKER
-        pipe = DiffusionPipeline.from_pretrained(spec.path, **more)
+        pipe = _read(DiffusionPipeline, spec, **more)
     return _placed(with_lora(with_scheduler(pipe, spec), spec), spec, device)
 
 
@@ -181,24 +195,47 @@ def load_refiner(
             base = required(models, "refine")
             more = quantize.of_pipeline("refine", base, DTYPES[base.dtype], device)
             more |= _parts(base) | _kwargs(base) | NO_CHECKER
-            pipe = kind.from_pretrained(base.path, controlnet=net, **more)
+            pipe = _read(kind, base, controlnet=net, **more)
         else:
             if spec.quantization == "none":
                 net = net.to(inpaint.unet.device, memory_format=torch.channels_last)
             pipe = kind.from_pipe(inpaint, controlnet=net)
         if models.ip_adapter:
-            adapter = required(models, "ip_adapter")
-            pipe.load_ip_adapter(
-                adapter.path,
-                subfolder=adapter.subfolder,
-                weight_name=adapter.weight_name,
-                image_encoder_folder=adapter.image_encoder,
-                **_revision(adapter.revision),
-            )
+            _adapt_to_images(pipe, required(models, "ip_adapter"))
     if base:
         return _placed(with_lora(with_scheduler(pipe, base), base), base, device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def image_encoder_folder(adapter: ModelSpec) -> str:
+    """The folder of an IP-Adapter's image encoder in its repository: below `subfolder`, or, where
+    its name has a slash, from the top, as diffusers reads it."""
+    name = adapter.image_encoder
+    return name if "/" in name else f"{adapter.subfolder}/{name}".lstrip("/")
+
+
+def _adapt_to_images(pipe: Any, adapter: ModelSpec) -> None:
+    """Let a pipeline take images by an IP-Adapter; the encoder is read here, since diffusers reads
+    it at main whatever the revision."""
+    from transformers import CLIPVisionModelWithProjection
+
+    if getattr(pipe, "image_encoder", None) is None:
+        encoder = CLIPVisionModelWithProjection.from_pretrained(
+            adapter.path,
+            subfolder=image_encoder_folder(adapter),
+            dtype=pipe.dtype,
+            use_safetensors=True,
+            **_revision(adapter.revision),
+        )
+        pipe.register_modules(image_encoder=encoder.to(pipe.device))
+    pipe.load_ip_adapter(
+        adapter.path,
+        subfolder=adapter.subfolder,
+        weight_name=adapter.weight_name,
+        image_encoder_folder=adapter.image_encoder,
+        **_revision(adapter.revision),
+    )
 
 
 def load_clip(spec: ModelSpec, device: str | torch.device = "cpu") -> tuple[Any, Callable, dict]:
@@ -230,6 +267,8 @@ def load_clip(spec: ModelSpec, device: str | torch.device = "cpu") -> tuple[Any,
         if config:
             open_clip.add_model_config(Path(config))
             name = Path(config).stem
+        elif name.startswith(HUB) and spec.revision:
+            name = f"local-dir:{_snapshot(name.removeprefix(HUB), spec.revision)}"
         model = open_clip.create_model(
             name, pretrained=_weights_file(spec) or None, require_pretrained=True
         )
@@ -246,6 +285,22 @@ def clip_repository(spec: ModelSpec) -> tuple[str, str] | None:
     owner, _, rest = repository.partition("/")
     name, _, file = rest.partition("/")
     return (f"{owner}/{name}", file or "open_clip_model.safetensors") if repository else None
+
+
+def timm_repository(spec: ModelSpec) -> str:
+    """The repository on the hub of timm's own weights of a network; "" where it has none there."""
+    import timm
+
+    return getattr(timm.get_pretrained_cfg(spec.name), "hf_hub_id", "") or ""
+
+
+def _snapshot(repository: str, revision: str) -> str:
+    """The folder of an open_clip model of the hub at a commit: open_clip takes no revision."""
+    import huggingface_hub
+
+    return huggingface_hub.snapshot_download(
+        repository, revision=revision, allow_patterns=list(CLIP_PARTS)
+    )
 
 
 def _weights_file(spec: ModelSpec) -> str:

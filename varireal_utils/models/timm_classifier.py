@@ -12,7 +12,13 @@ from torch import nn
 
 from ..core import seeds, storage
 from ..core.config_sections import ModelSpec, TrainSettings
-from . import trained_with
+from . import loaders, trained_with
+
+
+def _at_commit(spec: ModelSpec) -> dict[str, str]:
+    """What changes in timm's entry of a network so that it is read at the role's revision."""
+    repository = loaders.timm_repository(spec) if spec.revision else ""
+    return {"hf_hub_id": f"{repository}@{spec.revision}"} if repository else {}
 
 
 class TimmClassifier:
@@ -37,7 +43,10 @@ class TimmClassifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.seed_for(0, "timm", spec.name))
             self.model = timm.create_model(
-                spec.name, num_classes=len(class_names), pretrained=weights == "pretrained"
+                spec.name,
+                num_classes=len(class_names),
+                pretrained=weights == "pretrained",
+                pretrained_cfg_overlay=_at_commit(spec),
             )
         if weights and weights != "pretrained":
             self._load_file(Path(weights))

@@ -28,17 +28,27 @@ def _of_role(role: str, spec: ModelSpec) -> list[list[str]]:
     if local:
         size = sum(p.stat().st_size for p in local.rglob("*") if p.is_file()) / 1e9
         return [[role, name, "local", f"{size:.3f}", spec.licence or _stated_licence(local)]]
-    revision = spec.revision or "main"
-    pinned = len(revision) >= 7 and all(c in "0123456789abcdef" for c in revision)
+    shown = _revision(spec.revision)
     if spec.weights:
-        name, revision, pinned = f"{name} ({spec.weights})", spec.weights, True
+        name, shown = f"{name} ({spec.weights})", spec.revision or spec.weights
     size_gb = UNSTATED if spec.size_gb is None else str(spec.size_gb)
-    shown = revision if pinned else f"{revision} (not pinned)"
     out = [[role, name, shown, size_gb, spec.licence or UNSTATED]]
-    if spec.vae:
-        licence = spec.vae_licence or UNSTATED
-        out.append([f"{role}.vae", spec.vae, "main (not pinned)", f"with {role}", licence])
+    parts = (
+        ("vae", spec.vae, spec.vae_revision, spec.vae_licence),
+        ("lora", spec.lora, spec.lora_revision, spec.lora_licence),
+    )
+    for part, source, revision, licence in parts:
+        if source:
+            stated = licence or UNSTATED
+            out.append([f"{role}.{part}", source, _revision(revision), f"with {role}", stated])
     return out
+
+
+def _revision(revision: str) -> str:
+    """A revision, and whether it is a commit."""
+    revision = revision or "main"
+    pinned = len(revision) >= 7 and all(c in "0123456789abcdef" for c in revision)
+    return revision if pinned else f"{revision} (not pinned)"
 
 
 def _stated_licence(folder: Path) -> str:

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...core import model_lock
 from ...core.config_sections import ModelSpec
 from ...core.stage import CACHE, SourceDigests
-from ...models import loaders
+from ...models import hub_cache, hub_parts, loaders
+from ...models.hub_parts import Part
 from ...workflow import provenance
 from ..check import Check, Finding
 from ..workspace import Workspace
@@ -26,6 +28,8 @@ def run(bench: Workspace) -> Iterator[Finding]:
     """A finding for each part of each role."""
     digests = SourceDigests(Path(bench.config.runs_dir) / CACHE)
     known = recorded(bench)
+    hub = {p.part: p for p in hub_parts.parts(bench.config)}
+    lock = model_lock.read(bench.config.whole.models_lock)
     for role, spec in bench.config.models.present().items():
         for part, place in places(role, spec):
             if place is None or not place.exists():
@@ -33,7 +37,7 @@ def run(bench: Workspace) -> Iterator[Finding]:
                     "weights",
                     part,
                     "fail",
-                    "not on this machine",
+                    _elsewhere(hub.get(part)) or "not on this machine",
                     "a whole copy",
                     f"{part}: {FETCH}",
                 )
@@ -42,6 +46,7 @@ def run(bench: Workspace) -> Iterator[Finding]:
             faults = [*structure_faults(place, spec, files)]
             faults += [f for file in files for f in header_faults(file)]
             faults += digest_faults(files, digests)
+            faults += lock_faults(hub.get(part), lock)
             size = sum(f.stat().st_size for f in files) / 1e9
             value = faults[0] if faults else f"{len(files)} files, {size:.3f} GB, {_types(files)}"
             yield Finding(
@@ -64,6 +69,27 @@ def run(bench: Workspace) -> Iterator[Finding]:
                 )
 
 
+def _elsewhere(part: Part | None) -> str:
+    """That the cache has a repository at other commits alone than the one asked for."""
+    found = hub_cache.cached_commits(part.repository) if part else []
+    if part is None or not found:
+        return ""
+    here = ", ".join(commit[:12] for commit in found)
+    asked = part.revision or model_lock.MAIN
+    return f"{part.repository} is here at commit {here}, wanted {asked}"
+
+
+def lock_faults(part: Part | None, lock: model_lock.Lock) -> Iterator[str]:
+    """Files that the study's lock has of a part's commit, and the cache lacks."""
+    if part is None or (folder := hub_cache.cached(part.repository, part.revision)) is None:
+        return
+    own = (e for k, e in lock.items() if k.partition("@")[0] == part.repository)
+    entries = (e for e in own if e.commit == part.revision)
+    for name in (name for entry in entries for name in entry.files):
+        if not (folder / name).is_file():
+            yield f"{part.repository}: {name} of the study's lock is not in {folder}"
+
+
 def places(role: str, spec: ModelSpec) -> Iterator[tuple[str, Path | None]]:
     """(part, folder or file, None where it is not on this machine) of a role's weights."""
     if spec.role and not (spec.path or spec.name):
@@ -73,7 +99,7 @@ def places(role: str, spec: ModelSpec) -> Iterator[tuple[str, Path | None]]:
     elif spec.local() is not None:
         yield role, spec.local()
     elif spec.path or spec.name.startswith("hf-hub:"):
-        yield role, _snapshot(spec.path or spec.name.removeprefix("hf-hub:"), spec.revision)
+        yield role, hub_cache.cached(spec.path or spec.name.removeprefix("hf-hub:"), spec.revision)
     else:
         yield role, _named(spec)
     if spec.vae:
@@ -85,18 +111,7 @@ def places(role: str, spec: ModelSpec) -> Iterator[tuple[str, Path | None]]:
 
 def _folder(name: str, revision: str) -> Path | None:
     """A part's folder: local, or in the hub's cache."""
-    return Path(name) if Path(name).is_dir() else _snapshot(name, revision)
-
-
-def _snapshot(name: str, revision: str) -> Path | None:
-    """The folder of a hub's model in the cache of this machine."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError):
-        return None
+    return Path(name) if Path(name).is_dir() else hub_cache.cached(name, revision)
 
 
 def _named(spec: ModelSpec) -> Path | None:
@@ -104,9 +119,7 @@ def _named(spec: ModelSpec) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     if spec.kind == "timm":
-        import timm
-
-        hub = getattr(timm.get_pretrained_cfg(spec.name), "hf_hub_id", "") or ""
+        hub = loaders.timm_repository(spec)
         found = (hub, "model.safetensors") if hub else None
     else:
         found = loaders.clip_repository(spec)
