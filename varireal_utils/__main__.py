@@ -41,6 +41,13 @@ class Format(StrEnum):
     adapters = "adapters"
 
 
+class Models(StrEnum):
+    """What `new` edits and classifies with."""
+
+    micro = "micro"
+    real = "real"
+
+
 Params = Annotated[str, typer.Option("--params", metavar="FILE", help="parameter file")]
 Sets = Annotated[
     list[str],
@@ -126,6 +133,30 @@ def run_study(
 ) -> None:
     """Run what is left of a study."""
     raise typer.Exit(study.drive(params, settings, cores, notebooks, profile=profile))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="of the study: lower-case letters, digits, _ and -")],
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="a folder a class")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="or a list: columns path, label")
+    ] = None,
+    models: Annotated[Models, typer.Option(help="micro shows the way; real needs a GPU")] = (
+        Models.micro
+    ),
+    gpu: Annotated[int, typer.Option(help="16, 24 or 80 GB, for real models")] = 24,
+    llm: Annotated[
+        str, typer.Option(metavar="FILE", help="parameter file whose language model writes phrases")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="over files of that name")] = False,
+) -> None:
+    """Begin a study of your own photographs: writes its parameter and phrase files."""
+    from .workflow import new_study
+
+    words = new_study.begin(name, images, csv, models.value, gpu, llm, force)
+    print("\n".join(words.lines))
+    raise typer.Exit(0 if words.written else 1)
 
 
 @app.command()

@@ -28,6 +28,7 @@ from ..core.seeds import numpy_rng
 
 ARMS = SIDES
 ORDER = ("feasible", *THREE, PLACEBO)
+TO_FILL = "TODO"  # begins a phrase that `new` left to the user
 Bank = dict[str, Any]
 
 
@@ -250,6 +251,9 @@ def _check_list(phrases: Any, where: str) -> None:
     bad = [p for p in phrases if not isinstance(p, str) or not p.strip() or "{" in p]
     if bad:
         raise PhraseError(f"{where}: not a phrase: {bad[0]!r} (quote words such as on, off, yes)")
+    open_ = [p for p in phrases if p.startswith(TO_FILL)]
+    if open_:
+        raise PhraseError(f"{where}: {open_[0]!r} is a place to fill in; write a phrase there")
     folded = [_folded(p) for p in phrases]
     twice = sorted({p for p in folded if folded.count(p) > 1})
     if twice:
