@@ -129,6 +129,8 @@ def test_commands_that_pages_name_exist(page, capsys):
 def test_files_that_pages_name_exist(page):
     text = PAGES[page].read_text(encoding="utf-8")
     written = re.findall(r"^File `([^`]+)`:", text, re.M)  # the page's own examples
+    for name in re.findall(r"varireal_utils new (\w+)", text):  # what that command writes
+        written += [f"params/{name}.yaml", f"params/prompts/{name}.yaml"]
     for name in re.findall(r"(?<![\w/])(?:params|profiles|notebooks|tests)/[\w./*-]+\w", text):
         if "<" not in name and not name.endswith(("sha256", "failed.ipynb", *written)):
             assert list(ROOT.glob(name)), f"{page}: {name}"
