@@ -300,6 +300,7 @@ def lines(name: str, found: Look) -> Iterable[str]:
     counts = found.counts
     sizes = sorted(counts.values())
     span = f"{sizes[0]} to {sizes[-1]}" if sizes and sizes[0] != sizes[-1] else f"{sizes[:1]}"
-    yield f"{name}: {len(counts)} classes, {sum(sizes)} photographs ({span.strip('[]')} a class)"
+    noun = "class" if len(counts) == 1 else "classes"
+    yield f"{name}: {len(counts)} {noun}, {sum(sizes)} photographs ({span.strip('[]')} a class)"
     yield from (f"  {note}" for note in found.notes)
     yield from (f"  missing: {fault}" for fault in found.faults)
