@@ -8,7 +8,7 @@ from PIL import Image
 
 from varireal_utils.__main__ import main
 from varireal_utils.core.config import load_config
-from varireal_utils.data import enough
+from varireal_utils.data import datasets, enough
 from varireal_utils.data.image_record import DatasetError
 from varireal_utils.prompts import phrase_bank
 
@@ -156,6 +156,16 @@ def test_what_cannot_be_a_study_is_one_sentence(here, capsys, words, says):
     error = capsys.readouterr().err
     assert says in error and len(error.splitlines()) == 1
     assert written(here) == ["prompts"]
+
+
+@pytest.mark.parametrize(("count", "splits"), [(2, [2, 0, 0]), (3, [1, 1, 1]), (4, [2, 1, 1])])
+def test_three_photographs_of_a_class_fill_three_splits(tmp_path, count, splits):
+    root = photographs(tmp_path / "pets", ["beagle", "pug"], count)
+    spec = {"source": "imagefolder", "root": str(root)}
+    found, _ = datasets.load("pets", spec, tmp_path / "study")
+    for name in ("beagle", "pug"):
+        own = found[found["class_name"] == name]["split"]
+        assert [int((own == s).sum()) for s in ("train", "val", "test")] == splits
 
 
 def table(**classes):

@@ -119,16 +119,20 @@ def _in_turn(entries: list[Entry], spec: PhotographSpec, seed: int) -> list[Entr
 def _carve(entries: list[Entry], split: str, fraction: float, seed: int) -> list[Entry]:
     """Move a fraction of each class's undecided (else training) images to a split, by hash.
 
-    At least one where a class has three or more, and never all of a class.
+    At least one where a class has three or more, or had before one of them was carved for the test,
+    and never all of a class.
     """
+    tested = {e.class_name for e in entries if e.split == "test" and split == "val"}
+    carved = any(not e.split for e in entries)
     pool = [e for e in entries if not e.split] or [e for e in entries if e.split == "train"]
     by_class: dict[str, list[Entry]] = {}
     for entry in pool:
         by_class.setdefault(entry.class_name, []).append(entry)
     moved: set[str] = set()
-    for members in by_class.values():
+    for name, members in by_class.items():
+        least = 2 if carved and name in tested else 3
         count = round(len(members) * fraction)
-        count = max(count, 1 if len(members) >= 3 and fraction > 0 else 0)
+        count = max(count, 1 if len(members) >= least and fraction > 0 else 0)
         ranked = sorted(members, key=lambda e: _rank(e, split, seed))
         moved |= {e.image_id for e in ranked[: min(count, len(members) - 1)]}
     return [replace(e, split=split) if e.image_id in moved else e for e in entries]
