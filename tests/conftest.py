@@ -35,7 +35,7 @@ def tiny_params(runs_dir: Path) -> dict[str, Any]:
         "prompts": "params/prompts/micro.yaml",
         "models": {
             "inpaint": {"path": "models/micro/inpaint"},
-            "clip": {"name": "micro_clip"},
+            "clip": {"name": "local-dir:models/micro/clip"},
             "verifier": {"kind": "clip", "role": "clip"},
         },
         "guidance": {"canny_low": 100, "canny_high": 200, "canny_blur": 5},

@@ -154,6 +154,7 @@ def run_of(study, folder, classifier, settings=CFG, recipes=("real",)):
             recipes=list(recipes),
             seeds=[0],
             attributes=["color"],
+            arms={"color": ["feasible", "infeasible"]},
             variants=[],
             keep="paired",
             classifier=classifier,

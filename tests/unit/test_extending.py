@@ -115,7 +115,7 @@ def test_a_classifier(tmp_path: Path) -> None:
 def test_a_claim(tmp_path: Path) -> None:
     assert follow("claim", copy(tmp_path)) == 1
     claims = pd.read_csv(tmp_path / "runs/micro/recomputed/claims.csv").set_index("claim")
-    row = claims.loc["S5"]
+    row = claims.loc["E5"]
     assert row["low"] <= row["ours"] <= row["high"]
 
 

@@ -111,6 +111,8 @@ def _row(
         unequal = f"no data set whose arms are equal in {' and '.join(claim.exclusions.unequal)}"
         return row | {"detail": _lack(lacking) if cells else unequal}, finding
     replicates, evidence = _evidence(claim, members, options)
+    if claim.test == "varies" and len(names := evidence.groups()[0]) < 2:
+        return row | {"detail": f"{' '.join(names)} alone: nothing to compare it with"}, finding
     outcome = RULES[claim.test](evidence)
     row |= _shown(outcome, members, options) if not replicates else _of_replicates(outcome)
     detail = "; ".join(filter(None, (outcome.detail if replicates else "", _lack(lacking))))
