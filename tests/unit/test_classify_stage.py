@@ -5,18 +5,35 @@ import pytest
 
 from tests.conftest import tiny_params
 from varireal_utils.core import storage
-from varireal_utils.core.config import checked
+from varireal_utils.core.config import ParameterError, checked
 from varireal_utils.core.config_base import content
 from varireal_utils.core.stage import Run
 from varireal_utils.core.study_paths import StudyPaths
+from varireal_utils.data.shots import few_shot
 from varireal_utils.training import result
 from varireal_utils.training.stage import (
     ClassifyStage,
     StudyImages,
     _finished_result,
     load_images,
+    training_set,
 )
 
+DATADREAM = {
+    "shots": 16,
+    "images_per_class": 2,
+    "template": "a {class}",
+    "rank": 2,
+    "lr": 1e-3,
+    "weight_decay": 0.01,
+    "epochs": 1,
+    "batch_size": 2,
+    "warmup_steps": 1,
+    "text_encoder": True,
+    "checkpoint_every": 5,
+    "steps": 2,
+    "guidance_scale": 2.0,
+}
 RECIPES = ["zero_shot", "real", "real+edit(color,feasible)", "datadream(cls)"]
 
 
@@ -123,3 +140,41 @@ def test_a_training_that_lost_a_file_is_trained_again(tmp_path, name, damage):
     )
     assert _finished_result(tmp_path, "f") is None
     assert not (tmp_path / "metrics.json").exists()
+
+
+def photographs(per_class: int) -> pd.DataFrame:
+    """images.parquet of two classes: `per_class` photographs for training, one of each else."""
+    rows = [
+        {"image_id": f"{name}{i}", "path": f"{name}{i}.png", "label": label, "class_name": name}
+        | {"split": "train" if i < per_class else "val" if i == per_class else "test"}
+        for label, name in enumerate("ab")
+        for i in range(per_class + 2)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_real_photographs_are_the_shots_that_datadream_saw() -> None:
+    """Both sides of DataDream's comparison take the same list, with generated images and alone."""
+    few = config(classify__real="shots", datadream=DATADREAM | {"shots": 3})
+    images = photographs(20)
+    seen = few_shot(images, 3, few.seed)  # as 05_datadream writes into few_shot.csv
+    samples = pd.DataFrame(
+        {"image_id": [f"s{i}" for i in range(4)], "path": "s.png", "label": [0, 0, 1, 1]}
+        | {"class_name": [*"aabb"], "variant": "cls", "k": [0, 1, 0, 1], "prompt": "p"}
+    )
+    data = StudyImages(images, None, samples, [])
+    settings = ClassifyStage.of(few, dataset="a", recipe="", seed=-1)
+    for recipe, generated in (("real", 0), ("real+datadream(cls)", 4)):
+        rows = training_set(settings, recipe, data)
+        real = rows[rows["is_real"]]
+        assert set(real["image_id"]) == set(seen["image_id"]) and len(real) == 6
+        assert len(rows) == 6 + generated
+    assert len(training_set(settings, "real@2", data)) == 4  # a recipe's own number counts
+    every = ClassifyStage.of(config(datadream=DATADREAM), dataset="a", recipe="", seed=-1)
+    assert every.shots is None and len(training_set(every, "real", data)) == 40
+    assert content(every) != content(settings)
+
+
+def test_shots_without_their_number_are_refused() -> None:
+    with pytest.raises(ParameterError, match=r"classify\.real: got 'shots' without datadream\.sh"):
+        config(classify__real="shots", classify__recipes=["real"])

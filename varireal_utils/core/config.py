@@ -122,8 +122,9 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> StudyConfig:
-        checks = (self._data_sets, self._draws, self._arms, self._rule, self._attributes)
-        for check in (*checks, self._canvas, self._refinement):  # later ones rest on earlier ones
+        first = (self._data_sets, self._draws, self._arms, self._rule, self._shots)
+        last = (self._attributes, self._canvas, self._refinement)
+        for check in (*first, *last):  # later ones rest on earlier ones
             if text := check():
                 raise PydanticCustomError("said", "{text}", {"text": text})
         return self
@@ -177,6 +178,14 @@ class StudyConfig(Settings):
             f"verify.rule: got 'faithful' with protocol {self.protocol!r} and "
             f"models.verifier.kind {kind!r}; it tells a vlm the answers and belongs to "
             "protocol faithful; wanted 'strict' here"
+        )
+
+    def _shots(self) -> str:
+        if self.classify.real == "train" or self.datadream is not None:
+            return ""
+        return (
+            "classify.real: got 'shots' without datadream.shots, which says how many of a class; "
+            "add section datadream, or wanted 'train'"
         )
 
     def _attributes(self) -> str:

@@ -290,9 +290,12 @@ class TrainSettings(Settings):
 
 
 class ClassifySettings(TrainSettings):
-    """Which classifiers are trained, and how. job: what one run of 06_classify covers."""
+    """Which classifiers are trained, and how. job: what one run of 06_classify covers; real: which
+    photographs recipes without @ take: those for training, or the few shots that 05_datadream saw
+    (datadream.shots of a class)."""
 
     job: Annotated[Literal["dataset", "seed", "recipe"], EXECUTION]
+    real: Literal["train", "shots"] = "train"
     seeds: Annotated[list[int], Filled, Once]
     recipes: Annotated[list[str], Filled, Once]
 

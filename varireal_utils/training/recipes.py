@@ -22,6 +22,8 @@
     real@4, edit(...)@4, real+edit(...)@4      the same from 4 photographs of each class alone:
                                                the first of the few-shot list of the study's seed
 
+`classify.real: shots` gives every recipe without @ the photographs that 05_datadream learned from.
+
 symbols   slot   (source photograph, attribute, k): the k-th edit of that photograph
           pair   the slot's feasible and its infeasible edit, which share their noise
           attribute   background, color, texture or all; "all" gives each (photograph, k) one
@@ -249,6 +251,7 @@ def training_set(
     seed: int,
     keep: str = "paired",
     samples: pd.DataFrame | None = None,
+    shots: int | None = None,
 ) -> pd.DataFrame:
     """The rows to train on, with COLUMNS; the photographs first, in the order of `images`.
 
@@ -260,6 +263,8 @@ def training_set(
       "accepted"  drop that edit; the other arm keeps its own
       "all"       keep everything
     samples: the rows of the data set's samples.parquet (05_datadream), for datadream recipes.
+    shots: photographs of a class that a recipe without @ may use, None for all: the first of the
+      list that 05_datadream learns from.
     The frame's .attrs hold {"slots", "dropped", "classes_without_images"}.
     Raises ValueError for missing arms, edits of images outside the train split, an empty result.
     """
@@ -268,8 +273,8 @@ def training_set(
         raise ValueError(f"verify.keep is {keep!r}, wanted one of {KEEP}.")
     train = images[images["split"] == "train"].reset_index(drop=True)
     slots = _slots(edits, train) if recipe.kind in ("edit", "mix") else None
-    if recipe.shots is not None:
-        few = set(few_shot(train, recipe.shots, seed)["image_id"])
+    if (most := recipe.shots or shots) is not None:
+        few = set(few_shot(train, most, seed)["image_id"])
         train = train[train["image_id"].isin(few)].reset_index(drop=True)
         slots = slots if slots is None else slots[slots["image_id"].isin(few)]
     real = train.assign(is_real=True, attribute=None, feasibility="real", k=0, phrase="")

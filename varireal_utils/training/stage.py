@@ -35,7 +35,8 @@ class ClassifyStage(StageSettings):
 
     seed: of the study or replicate, which draws mixed arms; seeds: of the trainings; replicate:
     whose starts the seeds are, None where they are those of one draw; attributes, variants: whose
-    edits and generated images the recipes read; arms: of each attribute, those that they read.
+    edits and generated images the recipes read; arms: of each attribute, those that they read; shots:
+    photographs of a class that recipes without @ take, None for all (classify.real).
     """
 
     seed: int
@@ -46,6 +47,7 @@ class ClassifyStage(StageSettings):
     variants: list[str]
     arms: dict[str, list[str]]
     keep: Literal["all", "accepted", "paired"]
+    shots: int | None
     classifier: ModelSpec
     training: TrainSettings
 
@@ -53,6 +55,7 @@ class ClassifyStage(StageSettings):
     def of(cls, config: StudyConfig, **target: Any) -> Self:
         """The slice of one run. target: recipe, "" for all; seed, -1 for all."""
         settings = config.classify
+        few = settings.real == "shots"
         recipe, seed = target.get("recipe", ""), int(target.get("seed", -1))
         seeds = settings.seeds if seed < 0 else [seed]
         names = [recipe] if recipe else settings.recipes
@@ -69,6 +72,7 @@ class ClassifyStage(StageSettings):
             arms={a: recipes.arms_read(names, a, config.verify.keep, three) for a in attributes},
             variants=recipes.generators(names),
             keep=config.verify.keep,
+            shots=config.datadream.shots if few and config.datadream else None,
             classifier=classifiers.fine_tuned(config.models),
             training=settings.training(),
         )
@@ -122,7 +126,13 @@ def _joined(files: list[Path]) -> pd.DataFrame | None:
 def training_set(settings: ClassifyStage, recipe: str, data: StudyImages) -> pd.DataFrame:
     """The rows that a recipe trains on (recipes.training_set)."""
     return recipes.training_set(
-        recipe, data.images, data.edits, settings.seed, settings.keep, data.samples
+        recipe,
+        data.images,
+        data.edits,
+        settings.seed,
+        settings.keep,
+        data.samples,
+        settings.shots,
     )
 
 
