@@ -359,13 +359,17 @@ def test_two_at_once_fetch_once(server, waits, tmp_path):
 def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(
     server, waits, tmp_path, monkeypatch
 ):
+    def away(address: str):
+        raise DownloadError(f"{address}: not fetched from the hub: no network")
+
+    monkeypatch.setattr(hub, "snapshot", away)
     real = layout("stanford_cars").archives
     set_archives(
         monkeypatch,
         "stanford_cars",
         tuple(replace(a, url=f"{server.url}/{a.file}") for a in real),
     )
-    with pytest.raises(DownloadError, match="404") as error:
+    with pytest.raises(DownloadError, match="not fetched from the hub.*404") as error:
         downloads.fetch(layout("stanford_cars"), tmp_path)
     for a in real:
         assert (
@@ -394,6 +398,52 @@ def test_the_dead_links_of_cars_name_every_file_and_take_them_by_hand(
     assert len(server.asked) == asked and (home / "cars_test/1.jpg").read_bytes() == b"4"
     assert (home / "cars_test_annos_withlabels.mat").read_bytes() == b"5"
     assert (home / "devkit/cars_meta.mat").read_bytes() == b"2"
+
+
+def test_cars_come_from_the_hub_before_a_dead_address(server, mirror, monkeypatch, tmp_path):
+    """One root, no look at the owners' address; read as the official lists are, once."""
+    known = layout("stanford_cars")
+    assert known.hub.startswith("hf://") and known.hub in known.mirrors
+    dead = tuple(replace(a, url=f"{server.url}/{a.file}") for a in known.archives)
+    monkeypatch.setitem(
+        registry.DATA_SETS,
+        "stanford_cars",
+        replace(
+            registry.DATA_SETS["stanford_cars"],
+            layout=replace(known, archives=dead, hub="hf://who/birds"),
+        ),
+    )
+    names = {"label": ["Audi TTS Coupe 2012", "Ram C/V Cargo Van Minivan 2012"]}
+    for split, start in (("train", 0), ("test", 50)):
+        rows = [
+            {"image": {"bytes": png(start + i), "path": None}, "label": i % 2} for i in range(10)
+        ]
+        write_parquet(mirror / "data" / f"{split}-00000-of-00001.parquet", rows, names)
+    spec = {"source": "stanford_cars", "root": str(tmp_path / "cars"), "download": True}
+    table, skipped = datasets.load("cars", spec, tmp_path / "s")
+    assert skipped.empty and set(table["class_name"]) == set(names["label"])
+    assert table["split"].value_counts().to_dict() == {"test": 10, "train": 8, "val": 2}
+    assert (tmp_path / "cars/stanford_cars/mirror.csv").is_file() and not server.asked
+    again, _ = datasets.load("cars", spec | {"download": False}, tmp_path / "t")
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_what_was_brought_by_hand_is_not_replaced_by_the_hub(server, monkeypatch, tmp_path):
+    """A folder of pictures without the devkit: the devkit is asked for, the pictures stay."""
+    known = layout("stanford_cars")
+    asked: list[str] = []
+    monkeypatch.setattr(hub, "snapshot", lambda address: asked.append(address))
+    set_archives(
+        monkeypatch,
+        "stanford_cars",
+        tuple(replace(a, url=f"{server.url}/{a.file}") for a in known.archives),
+    )
+    mine = tmp_path / "stanford_cars" / "cars_train" / "1.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(DownloadError, match="404"):
+        downloads.fetch(layout("stanford_cars"), tmp_path)
+    assert mine.read_bytes() == b"mine" and not asked
 
 
 def test_addresses_and_checksums_are_torchvisions():

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from . import hub, transfer
 from .image_record import DownloadError
-from .official import Archive, Layout
+from .official import MIRROR, Archive, Layout
 
 _PIECE = 1 << 18  # bytes
 
@@ -47,9 +47,16 @@ def fetch(layout: Layout, root: str | Path, timeout: float = 30.0, tries: int = 
     kept = root / "archives"
     kept.mkdir(parents=True, exist_ok=True)
     with _alone(kept / ".lock"):
+        failed = "" if _begun(layout, root) else _mirrored(layout, root)
+        if (root / layout.folder / MIRROR).is_file():
+            return root
         for archive in layout.archives:
             if not (_target(layout, archive, root) / archive.makes).exists():
-                _unpack(layout, archive, _obtain(layout, archive, root, timeout, tries), root)
+                try:
+                    file = _obtain(layout, archive, root, timeout, tries)
+                except DownloadError as error:
+                    raise DownloadError(f"{failed}{error}") from None
+                _unpack(layout, archive, file, root)
     missing = layout.lacking(root)
     if missing:
         raise DownloadError(
@@ -57,6 +64,24 @@ def fetch(layout: Layout, root: str | Path, timeout: float = 30.0, tries: int = 
             f"again: the archives are in {kept}"
         )
     return root
+
+
+def _begun(layout: Layout, root: Path) -> bool:
+    """Whether root holds an archive or a part of the layout: somebody brings it by hand."""
+    home = layout.home(root)
+    archives = (root / "archives" / a.file for a in layout.archives)
+    return any(p.exists() for p in (root / layout.folder, *archives, *layout.needed(home, None)))
+
+
+def _mirrored(layout: Layout, root: Path) -> str:
+    """Bring the layout's mirror on the hub to root; what went wrong, "" where nothing did."""
+    if not layout.hub:
+        return ""
+    try:
+        hub.unpack(layout.hub, hub.snapshot(layout.hub)[0], root / layout.folder)
+    except DownloadError as error:
+        return f"{error}; nor from its owners: "
+    return ""
 
 
 def _from_hub(layout: Layout, address: str, timeout: float, tries: int) -> Path:

@@ -63,6 +63,7 @@ class Layout:
     needed     (folder, spec or None) -> the files and folders that `lists` reads
     key        path -> what an image's path in a list and in a split file have in common
     archives   what is fetched; mirrors: other places, of which hf://... may be written as root
+    hub        the mirror that is asked before the archives, whose addresses are dead; "": none
     labels     spec -> columns of a mirror's table that may hold class names, best first
     mirrored   (entry, row) -> the entry of a mirror's row as the lists would give it
     of_split   (folder, lines) -> entries of a split file that stands in for missing lists
@@ -75,6 +76,7 @@ class Layout:
     key: Callable[[str], str]
     archives: tuple[Archive, ...]
     mirrors: tuple[str, ...]
+    hub: str = ""
     labels: Callable[[Any], tuple[str, ...]] = lambda spec: LABELS
     mirrored: Callable[[Entry, dict[str, str]], Entry] = _unchanged
     of_split: Callable[[Path, dict[str, splits.Line]], Iterator[Entry]] | None = None

@@ -91,6 +91,7 @@ def _key(path: str) -> str:
     return splits.folder_and_stem(path).removeprefix("cars_")
 
 
+_HUB = "hf://tanganke/stanford_cars"
 _HOST = "https://ai.stanford.edu/~jkrause/"
 LAYOUT = Layout(
     name="stanford_cars",
@@ -124,10 +125,8 @@ LAYOUT = Layout(
             "cars_test",
         ),
     ),
-    mirrors=(
-        "https://www.kaggle.com/datasets/rickyyyyyyy/torchvision-stanford-cars",
-        "hf://tanganke/stanford_cars",
-    ),
+    mirrors=("https://www.kaggle.com/datasets/rickyyyyyyy/torchvision-stanford-cars", _HUB),
+    hub=_HUB,
     of_split=_of_split,
 )
 DATA_SET = DataSet(
