@@ -26,5 +26,6 @@ for rule_name, jobs in GRAPH.rules().items():
         wildcard_constraints: job="|".join(re.escape(job.name) for job in jobs)
         params: command=lambda wildcards: GRAPH.command(wildcards.job)
         threads: GRAPH.threads if jobs[0].stage.parallel else 1
+        resources: runtime=lambda wildcards: GRAPH.minutes(wildcards.job)
         priority: jobs[0].stage.priority
         shell: "OMP_NUM_THREADS={threads} {params.command}"

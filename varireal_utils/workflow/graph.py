@@ -7,11 +7,12 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..core.config import StudyConfig
-from . import stages
+from . import stages, time_limits
 from .runner import configured, split_settings, thawed
 from .stages import Job
 
@@ -53,6 +54,14 @@ class Graph:
         job = self.jobs[name]
         parts = [] if job.record.is_file() else job.parts()
         return [up.record.as_posix() for up in (*job.upstream(), *parts)]
+
+    def minutes(self, name: str) -> int:
+        """The time limit of a job on a cluster."""
+        return self._minutes[name]
+
+    @cached_property
+    def _minutes(self) -> dict[str, int]:
+        return time_limits.minutes(self.config)
 
     def command(self, name: str) -> str:
         """The shell command of a job."""
