@@ -35,6 +35,21 @@ CURVES = [
     "quantity",
     "value",
 ]
+NO_EDITS = [
+    "dataset",
+    "edit_id",
+    "image_id",
+    "label",
+    "class_name",
+    "attribute",
+    "feasibility",
+    "k",
+    "phrase",
+    "accepted",
+    "attribute_passed",
+    "identity_passed",
+    "identity",
+]
 
 
 def metrics_files(paths: StudyPaths, asked: ClaimsStage) -> list[Path]:
@@ -92,7 +107,8 @@ def add_other_studies(df: pd.DataFrame, others: dict[str, Path]) -> pd.DataFrame
 
 
 def edits(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
-    """edits.parquet of every data set, attribute and arm that was asked for, with `dataset`."""
+    """edits.parquet of every data set, attribute and arm that was asked for, with `dataset`; of a
+    study without edits, no row."""
     three = recipes.three_values(asked.classify.recipes)
     files = [
         (d, place.edits_table(d, a, arm))
@@ -101,10 +117,8 @@ def edits(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
         for a in asked.attributes
         for arm in recipes.arms_read(asked.classify.recipes, a, asked.verify.keep, three)
     ]
-    return pd.concat(
-        [storage.read_table(p).assign(dataset=d) for d, p in files if p.is_file()],
-        ignore_index=True,
-    )
+    found = [storage.read_table(p).assign(dataset=d) for d, p in files if p.is_file()]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=NO_EDITS)
 
 
 def drop_model_columns(edits: pd.DataFrame) -> pd.DataFrame:

@@ -251,6 +251,12 @@ def measure(
     return pd.DataFrame(out).iloc[back].reset_index(drop=True), np.concatenate(features)[back]
 
 
+def empty() -> pd.DataFrame:
+    """The table of `measure` without a row."""
+    numbers = dict.fromkeys([*METRICS, "largest_outside"], float)
+    return pd.DataFrame(columns=[*KEPT, *numbers]).astype(numbers)
+
+
 def collected(paths: StudyPaths, datasets: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Read quality_sets, quality_balance and embedding of these data sets, with a column dataset;
     empty where 07_quality has not run."""

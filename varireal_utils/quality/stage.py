@@ -25,6 +25,9 @@ from ..prompts.phrase_bank import ARMS
 from ..verification.features import ClipFeatures
 from . import edit_metrics
 
+NO_EDITS = [*edit_metrics.KEPT, "path", "phrase", "label"]
+NOTHING = edit_metrics.empty(), np.empty((0, 0), np.float32)
+
 
 class QualityStage(StageSettings):
     """What one run of 07_quality depends on.
@@ -90,21 +93,29 @@ def samples_tables(run: Run[QualityStage]) -> dict[str, Path]:
 
 def input_files(run: Run[QualityStage]) -> list[Path]:
     """The tables that a run reads; they name the pictures with their digests."""
-    own = sources.input_files(run.paths, run.target["dataset"])
+    dataset = run.target["dataset"]
+    edited = run.settings.attributes
+    own = sources.input_files(run.paths, dataset) if edited else [run.paths.images_table(dataset)]
     return [*own, *edits_tables(run), *samples_tables(run).values()]
 
 
 def read_edits(run: Run[QualityStage]) -> pd.DataFrame:
-    """Read the edits that are measured."""
-    return pd.concat([storage.read_table(p) for p in edits_tables(run)], ignore_index=True)
+    """Read the edits that are measured; a study without attributes has none."""
+    found = [storage.read_table(p) for p in edits_tables(run)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=NO_EDITS)
 
 
 def measure(run: Run[QualityStage]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure every edit (edit_metrics.measure), every set (of_set), and project the features."""
     study, dataset = run.study, run.target["dataset"]
-    table, edits = sources.read_inputs(run.paths, dataset), read_edits(run)
+    edits = read_edits(run)
+    table = (
+        sources.read_inputs(run.paths, dataset)
+        if run.settings.attributes
+        else storage.read_table(run.paths.images_table(dataset))
+    )
     clip = ClipFeatures(run.settings.models, run.device)
-    images, features = _measure_edits(run, table, edits, clip)
+    images, features = _measure_edits(run, table, edits, clip) if len(edits) else NOTHING
     train = table[table["split"] == "train"]
     photographs = clip.embed_images([storage.read_image(study / p) for p in train["path"]])
     known = table.drop_duplicates("label").sort_values("label")

@@ -27,6 +27,8 @@ from .style import (
     need,
 )
 
+REAL_ALONE = "real photographs"  # the one panel of a study without edited or generated images
+
 
 @drawn
 def accuracy_by_arm(
@@ -48,9 +50,7 @@ def accuracy_by_arm(
         main = paired_intervals(main, effects)
         columns += ["paired_low", "paired_high"]
     dots = _per_seed(main, each)
-    names, titles = list(main["dataset"].unique()), list(panels(main))
-    if not titles:
-        raise ValueError("accuracy by arm: no row is trained on edits; see classify.recipes")
+    names, titles = list(main["dataset"].unique()), list(panels(main)) or [REAL_ALONE]
     fig, axes = plt.subplots(
         len(names),
         len(titles),
@@ -148,7 +148,8 @@ def _accuracy_panel(
             )
         mark(axis, x, row.mean, color, row.training, 3.6)
     middle = (len(arms) - 1) / 2
-    axis.set_xticks([s + middle for s in starts.values()], ["edited\nonly", "real +\nedited"])
+    words = ["edited\nonly", "real +\nedited"] if arms else ["", ""]
+    axis.set_xticks([s + middle for s in starts.values()], words)
     axis.tick_params(axis="x", length=0)
     axis.axvline(len(arms) - 0.15, color="#dddddd", lw=0.6)
     axis.set_xlim(-0.7, 2 * len(arms) + 0.5)

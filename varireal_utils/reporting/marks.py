@@ -67,9 +67,11 @@ def paired_intervals(main: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     2012, doi 10.3758/s13428-011-0123-7) of feasible and infeasible arms, missing elsewhere.
 
     Two arms' intervals are disjoint exactly if the interval of their paired difference excludes 0.
-    main: of tables.main_table; effects: of effects.effects, a difference of the same two arms.
+    main: of tables.main_table; effects: of effects.effects, a difference of the same two arms;
+    without a row where a study has no such pair.
     """
-    need(effects, ["dataset", "attribute", "training", "difference", "low", "high"], "pairs")
+    if len(effects):
+        need(effects, ["dataset", "attribute", "training", "difference", "low", "high"], "pairs")
     cells = effects.set_index(["dataset", "attribute", "training"])
     out = main.assign(paired_low=float("nan"), paired_high=float("nan"))
     for row in main.itertuples():

@@ -21,7 +21,7 @@ FACTS = ("dataset", "name", "source")  # of a row of the grid; its other keys ar
 
 
 def edits(paths: StudyPaths) -> pd.DataFrame:
-    """All edits of a study with their data set."""
+    """All edits of a study with their data set. Raises FileNotFoundError where there are none."""
     frames = [
         storage.read_table(p).assign(dataset=paths.dataset_of(p)) for p in paths.edits_tables()
     ]
@@ -32,6 +32,8 @@ def edits(paths: StudyPaths) -> pd.DataFrame:
 
 def grid_rows(paths: StudyPaths, settings: FiguresStage, per_dataset: int = 4) -> list[dict]:
     """Rows for image_grids.qualitative_grid, each with its data set."""
+    if not settings.attributes:
+        return []
     table, rows = edits(paths), []
     named = table["dataset"].isin(settings.datasets) & table["attribute"].isin(settings.attributes)
     table = table[named]

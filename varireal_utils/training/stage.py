@@ -35,7 +35,7 @@ class ClassifyStage(StageSettings):
 
     seed: of the study or replicate, which draws mixed arms; seeds: of the trainings; replicate:
     whose starts the seeds are, None where they are those of one draw; attributes, variants: whose
-    edits and generated images the recipes read; arms: of each attribute, those that they read; shots:
+    edits and generated images the recipes read; arms: of each attribute, those they read; shots:
     photographs of a class that recipes without @ take, None for all (classify.real).
     """
 

@@ -165,7 +165,7 @@ def _check_model(where: str, role: str, spec: ModelSpec, models: ModelRoles) -> 
 
 def _check_inputs(config: StudyConfig) -> None:
     """The data sets' settings and their phrases."""
-    if not Path(config.phrase_file).is_file():
+    if config.attributes and not Path(config.phrase_file).is_file():
         raise ParameterError(
             f"{config.file}: prompts: got {config.phrase_file!r}, which is not there; "
             "wanted a YAML file of phrases, as params/prompts/custom.yaml"

@@ -145,13 +145,14 @@ def _of_dataset(config: StudyConfig, dataset: str) -> Iterator[Job]:
     train = known["train"] if known else None
     masks = known["train"] + known["val"] if known else None
     yield Job("01_data", dataset, images=images, gb=None if images is None else images * gb)
-    yield Job("02_attributes", dataset)
-    yield Job(
-        "03_guidance",
-        dataset,
-        images=None if masks is None else 2 * masks,
-        gb=None if masks is None else 0.1 * masks * gb,
-    )
+    if config.attributes:
+        yield Job("02_attributes", dataset)
+        yield Job(
+            "03_guidance",
+            dataset,
+            images=None if masks is None else 2 * masks,
+            gb=None if masks is None else 0.1 * masks * gb,
+        )
     count = None if train is None else train * config.edit.images_per_real
     three = recipes.three_values(config.classify.recipes)
     for attribute in config.attributes:

@@ -200,6 +200,11 @@ def _each_dataset(config: StudyConfig) -> list[dict[str, Any]]:
     return [{"dataset": name} for name in config.datasets]
 
 
+def _each_edited_dataset(config: StudyConfig) -> list[dict[str, Any]]:
+    """No phrases and no masks where nothing is edited."""
+    return _each_dataset(config) if config.attributes else []
+
+
 def _measured(config: StudyConfig) -> list[dict[str, Any]]:
     """07_quality compares two arms of one draw; no claim about replicates needs it."""
     return [] if config.replicates else _each_dataset(config)
@@ -268,7 +273,7 @@ def _before_quality(config: StudyConfig, target: Target) -> list[tuple[str, dict
     dataset = target["dataset"]
     return [
         ("01_data", {"dataset": dataset}),
-        ("03_guidance", {"dataset": dataset}),
+        *[("03_guidance", {"dataset": dataset})] * bool(config.attributes),
         *(("04_edit", arm) for arm in _arms(config, dataset, config.attributes)),
         *(("05_datadream", {"dataset": dataset, "variant": v}) for v in datadream_variants(config)),
     ]
@@ -304,7 +309,7 @@ STAGES = {
             "02_attributes",
             "attributes",
             "prompts.stage:AttributesStage",
-            targets=_each_dataset,
+            targets=_each_edited_dataset,
             folder=lambda p, t: p.attributes(t["dataset"]),
             upstream=_after_data,
         ),
@@ -312,7 +317,7 @@ STAGES = {
             "03_guidance",
             "guidance",
             "editing.stage:GuidanceStage",
-            targets=_each_dataset,
+            targets=_each_edited_dataset,
             folder=lambda p, t: p.guidance(t["dataset"]),
             upstream=_after_data,
             parallel=True,
