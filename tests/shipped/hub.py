@@ -31,6 +31,7 @@ MAKE: dict[str, Callable[[Path], object]] = {
 }
 REFINER = ("SG161222/RealVisXL_V4.0", "diffusers/controlnet-canny-sdxl-1.0", "h94/IP-Adapter")
 VAE = "madebyollin/sdxl-vae-fp16-fix"
+FEW_STEPS = "latent-consistency/lcm-lora-sdxl"
 
 
 def place(cache: Path, name: str) -> Path:
@@ -57,6 +58,7 @@ def fill(cache: Path) -> None:
         look / "adapter.safetensors",
         adapter / "sdxl_models" / "ip-adapter-plus_sdxl_vit-h.safetensors",
     )
+    checkpoints.lora(place(cache, next(iter(MAKE))), place(cache, FEW_STEPS))
     torch.manual_seed(9)
     checkpoints.autoencoder().save_pretrained(place(cache, VAE), safe_serialization=True)
     shutil.rmtree(cache / "refiner")
