@@ -79,7 +79,7 @@ OTHER: list[Any] = [
 ]
 OTHER += ["controlled", "prefix", "img2img", "shortest", "all", "seed", "cuda"]
 OTHER += ["picture", "found", "photograph", "canvas", "lanczos4", "random", "cubic", "own"]
-OTHER += ["square", "noise", "edit", "given", "lanczos", "middle", "disc", "object"]
+OTHER += ["shots", "square", "noise", "edit", "given", "lanczos", "middle", "disc", "object"]
 OTHER += [{"path": "owner/other"}, {"probability": 0.5}, {"a": ["runs/a"]}]
 OTHER += [True, {"name": "DDIMScheduler"}, "DDIMScheduler", "trailing", "v_prediction", "zero"]
 PRIOR_SCHEDULER = {"name", *SCHEDULERS["DPMSolverMultistepScheduler"]}
