@@ -155,6 +155,7 @@ def run_of(study, folder, classifier, settings=CFG, recipes=("real",)):
             seeds=[0],
             attributes=["color"],
             arms={"color": ["feasible", "infeasible"]},
+            shots=None,
             variants=[],
             keep="paired",
             classifier=classifier,

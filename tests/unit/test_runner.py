@@ -263,7 +263,7 @@ def test_killed_and_failed_study_resumes_and_runs_again_only_what_changed(
     (stubs / "07_claims.ipynb").write_text(good)
     second = finish(start(params_file, stubs, *more))
     assert jobs_run(second) == ["07_claims", "08_figures"], second
-    assert "feasible = infeasible  open" in second and "results/claims.csv" in second
+    assert "feasible = infeasible  open" in second
     ran = [*jobs_run(first), *jobs_run(second)]
     assert sorted(ran) == sorted([*OWN, "04_edit", "06_classify"]), first
     folder = params_file.parent / "runs/tiny"

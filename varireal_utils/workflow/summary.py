@@ -40,6 +40,8 @@ def summary(folder: Path, published: Path = PUBLISHED) -> str:
         count = repetitions(rows)
         lines += ["", f"{folder.name}:", *_accuracies(rows), ""]
         lines += _small(count, published) if count < ENOUGH else _claims(results)
+    else:
+        lines += _claims(results)
     there = {name: why for name, why in OPEN.items() if (folder / name).is_file()}
     if there:
         width = max(len(str(folder / name)) for name in there)
