@@ -82,7 +82,7 @@ def test_the_digest_follows_what_a_result_can_depend_on(values: dict) -> None:
         {"guidance": values["guidance"] | {"noun": "", "canny_low": 100.0}},
         {
             "models": values["models"]
-            | {"clip": {"name": "micro_clip", "licence": "MIT", "size_gb": 1}}
+            | {"clip": {"name": "local-dir:models/micro/clip", "licence": "MIT", "size_gb": 1}}
         },
         {"claims": values["claims"] | {"against": {}}},
         dict(reversed(values.items())),
@@ -96,7 +96,10 @@ def test_the_digest_follows_what_a_result_can_depend_on(values: dict) -> None:
         {"edit": values["edit"] | {"canvas": 64}},
         {"edit": values["edit"] | {"color": values["edit"]["color"] | {"alpha": 0.5}}},
         {"classify": values["classify"] | {"augment": {"flip": False}}},
-        {"models": values["models"] | {"clip": {"name": "micro_clip", "revision": "abc"}}},
+        {
+            "models": values["models"]
+            | {"clip": {"name": "local-dir:models/micro/clip", "revision": "abc"}}
+        },
         {"claims": values["claims"] | {"against": {"a": "runs/a"}}},
     ]
     digests = [checked(values | change, "f").digest for change in other]

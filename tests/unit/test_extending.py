@@ -100,6 +100,7 @@ def test_a_data_set(tmp_path: Path) -> None:
     assert follow("data set", copy(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_an_editor(tmp_path: Path) -> None:
     assert follow("editor", copy(tmp_path)) == 4
     home = tmp_path / "runs/half_strength/edits/micro_pets/color/feasible"

@@ -98,6 +98,7 @@ def base(folder: Path) -> dict[str, Any]:
         "prompts": str(folder / "phrases.yaml"),
         "datasets": {"mine": written(CsvSpec(source="csv", path=str(folder / "mine.csv")))},
     }
+    values["edit"] |= {"shards": 1}
     values["classify"] |= {"job": "dataset", "seeds": [0, 1]}
     values["classify"]["recipes"] = [*recipes, "edit(color,feasible)", "edit(color,infeasible)"]
     return written(checked(values, "base"))

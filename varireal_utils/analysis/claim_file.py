@@ -133,6 +133,10 @@ def load(path: str | Path = "claims.yaml") -> list[Claim]:
             f"{found.get('version')!r} and keys {sorted(found)}"
         )
     common = found.get("defaults") or {}
+    if not isinstance(common, dict):
+        raise ParameterError(
+            f"{path}: defaults: wanted keys with values below them, got {common!r}"
+        )
     claims = [
         checked(common | c if isinstance(c, dict) else c, f"{path}: claim {n}")
         for n, c in enumerate(found["claims"], 1)
