@@ -27,7 +27,7 @@ from ..core.config import ParameterError, load_config
 from ..core.config_base import written
 from ..data import datasets, enough, registry
 from ..data.image_record import DatasetError
-from ..prompts.phrase_bank import TO_FILL
+from ..prompts.phrase_bank import ARMS, TO_FILL
 
 MICRO, REAL = "params/prompts/custom.yaml", "params/prompts/oxford_pets.yaml"
 GPUS = {16: "weekend.yaml", 24: "weekend.yaml", 80: "paper.yaml"}  # GB -> settings that fit
@@ -237,19 +237,17 @@ def _yaml(value: dict[str, Any]) -> str:
 
 def _phrases(name: str, micro: bool, llm: bool) -> str:
     """A phrase file: templates and colours of a shipped one, phrases to fill in or the world's."""
-    data = yaml.safe_load(Path(MICRO if micro else REAL).read_text(encoding="utf-8"))
+    shipped = yaml.safe_load(Path(MICRO).read_text(encoding="utf-8"))
+    data = shipped if micro else yaml.safe_load(Path(REAL).read_text(encoding="utf-8"))
+    family = shipped["families"]["my_images"]
     if micro:
-        family = data["families"]["my_images"]
         head = (
             "# Feasible and infeasible phrases, for every class alike; change them to what holds\n"
             "# for your photographs. These words are the micro models' own.\n"
         )
     else:
-        family = {a: {arm: _places(a, arm) for arm in _ARMS} for a in data["templates"]}
-        family["color"] = {
-            "feasible": ["white", "black", "grey", "brown"],
-            "infeasible": ["green", "purple", "pink", "teal"],
-        }
+        places = {a: {arm: _places(a, arm) for arm in ARMS} for a in data["templates"]}
+        family = places | {"color": family["color"]}
         head = (
             "# Phrases for every class alike: what a photograph may well show (feasible) and what\n"
             "# no photograph shows (infeasible), as they stand in the sentences under templates.\n"
@@ -258,13 +256,9 @@ def _phrases(name: str, micro: bool, llm: bool) -> str:
         )
         if llm:
             head += "# A language model writes the phrases; those below are not read.\n"
-    named = {**yaml.safe_load(Path(MICRO).read_text(encoding="utf-8"))["colors"]}
     used = [p for arm in family["color"].values() for p in arm]
-    data["colors"] = {c: named[c] for c in used}
+    data["colors"] = {c: shipped["colors"][c] for c in used}
     return head + _yaml({**data, "families": {name: family}})
-
-
-_ARMS = ("feasible", "infeasible")
 
 
 def _places(attribute: str, arm: str) -> list[str]:
