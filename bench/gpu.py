@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.counting import vit_b_16_step
 from varireal_utils.core import storage
-from varireal_utils.training.operations import vit_b_16_step
 from varireal_utils.workflow import run_record
 from varireal_utils.workflow.rates import peak_of
 

@@ -280,8 +280,8 @@ def fused_training() -> contextlib.AbstractContextManager:
 
 def train(classes: int, rows: int) -> int:
     """CLIP ViT-B/16's captured training step, weights and all."""
+    from bench.counting import vit_b_16_step
     from varireal_utils.models import preprocess
-    from varireal_utils.training.operations import vit_b_16_step
 
     with FakeTensorMode(allow_non_fake_inputs=True), Live() as live:
         step, pixels, chosen = vit_b_16_step(torch.device("cuda"), classes, rows)

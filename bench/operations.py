@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from bench.counting import Operations, vit_b_16_step
 from varireal_utils.core import storage
 from varireal_utils.models import packed_linear, preprocess
-from varireal_utils.training.operations import Operations, vit_b_16_step
 
 from .run import NAME, build, captions, ours_step
 

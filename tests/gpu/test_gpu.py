@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.counting import vit_b_16_step
 from microworld import captions, render
 from microworld.pretrain import editor, vocabulary
 from microworld.pretrain.trainer import FitSettings
@@ -17,7 +18,6 @@ from varireal_utils.editing.slices import EditStage
 from varireal_utils.models import classifiers, loaders
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import captured_step, train
-from varireal_utils.training.operations import vit_b_16_step
 
 pytestmark = [
     pytest.mark.gpu,

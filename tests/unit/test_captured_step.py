@@ -12,10 +12,10 @@ from test_classify import (  # noqa: F401 - fixtures
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from bench.counting import Operations, vit_b_16_step
 from varireal_utils.core.config_sections import MixSettings
 from varireal_utils.models import preprocess
 from varireal_utils.training import captured_step, train
-from varireal_utils.training.operations import Operations, vit_b_16_step
 
 
 @pytest.fixture

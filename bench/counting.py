@@ -19,10 +19,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core.config_sections import AugmentSettings, TrainSettings
-from ..models import clip_lora
-from ..models.clip_classifier import ClipClassifier
-from .captured_step import CapturedStep
+from varireal_utils.core.config_sections import AugmentSettings, TrainSettings
+from varireal_utils.models import clip_lora
+from varireal_utils.models.clip_classifier import ClipClassifier
+from varireal_utils.training.captured_step import CapturedStep
 
 ALLOCATIONS = ("empty", "new_empty", "empty_like", "empty_strided", "detach", "alias", "lift_fresh")
 WAITS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal")
