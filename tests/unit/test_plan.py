@@ -45,11 +45,11 @@ def cars(*without: str, **changes) -> StudyConfig:
     return checked(values, CARS)
 
 
-def planned(params: str) -> tuple[str, list]:
+def planned(params: str, *words: str) -> tuple[str, list]:
     """What the command prints, and [exit code, heavy packages that it imported]."""
     code = (
         "import sys, json; from varireal_utils.__main__ import main\n"
-        f"code = main(['plan', '--params', {params!r}])\n"
+        f"code = main({['plan', '--params', params, *words]!r})\n"
         "print(json.dumps([code, sorted(m for m in ('torch', 'diffusers', 'open_clip') "
         "if m in sys.modules)]))"
     )
@@ -59,8 +59,9 @@ def planned(params: str) -> tuple[str, list]:
     return done.stdout, json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def test_the_plan_of_local_models_imports_no_torch():
-    assert planned("params/micro.yaml")[1] == [0, []]
+def test_the_plan_of_local_models_imports_no_torch(tmp_path):
+    """Of a study that has not begun: one that has is compared with its records."""
+    assert planned("params/micro.yaml", "--set", f"runs_dir={tmp_path}")[1] == [0, []]
 
 
 def test_the_command_prints_the_plan_and_loads_nothing():
