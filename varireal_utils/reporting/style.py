@@ -2,6 +2,7 @@
 
 symbols   arm         feasible, infeasible, mixed, real, zero-shot, datadream: one colour each
           COLUMN      8.5 cm, WIDE 17 cm, in inches: the widths at which text is readable
+          PAGE        23 cm, in inches: the height of a page of A4 or US letter
 
 Every figure (figures.py, image_grids.py) is a pair (Figure, table of what it plots). The look
 starts from matplotlib's defaults, never from the user's matplotlibrc, and names are drawn as they
@@ -46,7 +47,7 @@ VERDICT_COLORS = {
     "not valid": "#8A5A00",
 }
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
-COLUMN, WIDE = 8.5 / 2.54, 17 / 2.54
+COLUMN, WIDE, PAGE = 8.5 / 2.54, 17 / 2.54, 23 / 2.54
 INK, PALE, BAND = "#333333", "#8a8a8a", "#DCE9DF"
 _LABELS = {
     "zero-shot": "zero-shot CLIP",
