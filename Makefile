@@ -7,6 +7,9 @@ PY := .venv/bin/python
 LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
 STAMP := .venv/installed-$(LOCK)
 
+# A module of a cluster sets these: its packages would come before those of .venv.
+unexport PYTHONPATH PYTHONHOME
+
 .PHONY: study report pack test lab figures clean bench lint pretrain test-slow test-faults test-slurm test-gpu setup
 
 study: $(STAMP)  ## the whole study, resumed where it stopped
@@ -33,8 +36,8 @@ test-slurm: $(STAMP)  ## the tiny study through a SLURM of four nodes that it st
 test-gpu: $(STAMP)
 	$(PY) -m pytest -m gpu
 
-lab: $(STAMP)
-	$(PY) -m jupyter lab
+lab: $(STAMP)  ## JupyterLab; LAB="--port 9999" gives it words of its own
+	$(PY) -m varireal_utils lab $(LAB)
 
 report: $(STAMP)  ## one HTML page of a finished study: runs/<study>/report/index.html
 	$(PY) -m varireal_utils report --params $(PARAMS)

@@ -5,6 +5,11 @@ Exit codes: 0 done, 1 a run or a check failed, 2 a parameter was wrong and nothi
 
 from __future__ import annotations
 
+from .core import surroundings
+
+surroundings.prepare()  # before packages are looked for
+
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -251,6 +256,21 @@ def accept_code(
     config, _ = runner.configured(params, settings)
     jobs = study.accept_code(config, notebooks, stage, why)
     print(f"accepted for {len(jobs)} jobs: {', '.join(jobs) or 'code alone made none stale'}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Start JupyterLab; what follows is its own, as --port 9999."""
+    words = ["-m", "jupyter", "lab", *context.args]
+    if os.getuid() == 0 and "--allow-root" not in words:
+        words.append("--allow-root")
+        print(
+            "You are root, as in most containers, so JupyterLab gets --allow-root. It listens on "
+            "this machine alone, for those who have its token.\nFrom a container: publish the "
+            'port and call make lab LAB="--ip=0.0.0.0 --no-browser"',
+            flush=True,
+        )
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 @app.command()

@@ -8,6 +8,7 @@ never half of it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -97,12 +98,23 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     draft = Path(name)
     try:
         yield draft
-        with open(draft, "rb+") as file:
+        with open(draft, "rb+") as file, _if_known():
             os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
+        with _if_known(errno.EPERM):
+            os.chmod(draft, 0o644)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _if_known(*more: int) -> Iterator[None]:
+    """Pass over what a file system does not know: some have neither rights nor a call to flush."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, *more):
+            raise
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -16,7 +16,6 @@ Face hub are read by hub.py.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import os
@@ -27,6 +26,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..core import file_lock
 from . import hub, transfer
 from .image_record import DownloadError
 from .official import MIRROR, Archive, Layout
@@ -221,6 +221,5 @@ def _extract(file: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time; a second one waits until the first has fetched."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with file_lock.exclusive(path, wait=True):
         yield

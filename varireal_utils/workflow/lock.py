@@ -1,13 +1,12 @@
 """One driver to a study: its lock, its end without a reader, and the end of its jobs with it.
 
-The lock is the operating system's, so that it ends with its holder, however that ends; the pid in
-it serves the message only. Snakemake's own lock would outlive a kill, so it is not used.
+The lock is core/file_lock.py's and ends with its holder, however that ends. Snakemake's own lock
+would outlive a kill, so it is not used.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..core import file_lock
+
 
 class StudyBusy(RuntimeError):
     """Another driver of the same study is at work."""
@@ -27,21 +28,14 @@ class StudyBusy(RuntimeError):
 def lock(folder: Path) -> Iterator[None]:
     """Hold a study's lock. Raises StudyBusy that names the holder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".driver", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise StudyBusy(
-                f"{folder}: another driver is at work on this study "
-                f"({file.read().strip() or 'unknown process'}). Wait for it or stop "
-                "it; this command then goes on where it stopped."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-        file.truncate(0)
+    try:
+        with file_lock.exclusive(folder / ".driver"):
+            yield
+    except file_lock.Held as held:
+        raise StudyBusy(
+            f"{folder}: another driver is at work on this study ({held.by}). Wait for it or stop "
+            "it; this command then goes on where it stopped."
+        ) from held
 
 
 def end_with_reader() -> None:
