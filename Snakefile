@@ -22,7 +22,7 @@ for rule_name, jobs in GRAPH.rules().items():
     rule:
         name: rule_name
         input: ancient(lambda wildcards: GRAPH.inputs(wildcards.job))
-        output: f"{GRAPH.root}/{{job}}/run.json"
+        output: f"{GRAPH.root}{{job}}/run.json"
         wildcard_constraints: job="|".join(re.escape(job.name) for job in jobs)
         params: command=lambda wildcards: GRAPH.command(wildcards.job)
         threads: GRAPH.threads if jobs[0].stage.parallel else 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -127,3 +129,63 @@ def test_jupyterlab_starts_as_root_and_says_how(monkeypatch, capsys) -> None:
         assert command_line.main(["lab", "--port", "9999"]) == 0
         assert started[-1][1:] == ["-m", "jupyter", "lab", *wanted]
         assert ("You are root" in capsys.readouterr().out) is (user == 0)
+
+
+def test_a_downloaded_zip_has_no_commit_whatever_repository_it_lies_in(
+    tmp_path: Path, monkeypatch
+) -> None:
+    from varireal_utils.workflow import run_record
+
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], cwd=tmp_path, check=True)
+    home = tmp_path / "varireal-main"
+    (home / "varireal_utils").mkdir(parents=True)
+    (home / "pyproject.toml").touch()
+    monkeypatch.chdir(home)
+    state = run_record.git_state()
+    assert (state["commit"], state["dirty"]) == (None, None)
+    assert state["git"] == f"{home} has no .git of its own; {tmp_path} is another repository"
+    subprocess.run([*git, "init", "-q"], cwd=home, check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], cwd=home, check=True)
+    assert len(run_record.git_state()["commit"]) == 40
+
+
+def commands() -> list[str]:
+    """Every command in the code blocks of the pages, and those that `new` prints."""
+    from varireal_utils.reporting import readme
+    from varireal_utils.workflow import new_study
+
+    lines = []
+    for page in (*readme.pages(ROOT), ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S):
+            if kind in ("", "sh", "bash"):
+                lines += [line.strip() for line in block.splitlines() if line.strip()]
+    found = new_study.Look({"source": "imagefolder", "root": "x"}, {"a": 3, "b": 3})
+    for models in ("micro", "real"):
+        lines += new_study.propose("mine", found, models).commands
+    return sorted(set(lines))
+
+
+def test_every_shell_takes_the_commands_of_the_pages(monkeypatch) -> None:
+    """zsh takes no comment behind a command and ends at a pattern that matches nothing; fish has
+    neither back quotes nor `VAR=x` alone nor here-documents."""
+    monkeypatch.chdir(ROOT)
+    found = commands()
+    assert len(found) > 25 and "make setup" in found
+    for line in found:
+        bare = re.sub(r"'[^']*'|\"[^\"$`]*\"|\\.", "Q", line)
+        assert not re.search(r"[][#*?<>`{}!^|;&]|\$|(^|\s)=", bare), line
+        assert not re.match(r"\w+=\S*$|export |source |\. ", line), line
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
+def test_shells_that_are_here_parse_them(monkeypatch, shell: str) -> None:
+    monkeypatch.chdir(ROOT)
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here; apt-get install {shell}")
+    done = subprocess.run(
+        [shell, "-n"], input="\n".join(commands()), capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr

@@ -204,6 +204,18 @@ def test_notebook_that_is_no_stage_must_reach_its_end(
         runner.run(runner.prepare("free.ipynb", None, []))
 
 
+def test_a_path_means_itself_whatever_characters_it_has(tmp_path: Path, monkeypatch) -> None:
+    """Papermill fills in braces, Jupyter what follows a dollar sign."""
+    home = tmp_path / "a {count} \"b' #é $HOME"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    code = "import os; print(os.environ['VARIREAL_NOTEBOOK'])"
+    write_notebook(home / "free.ipynb", "count: int = 1", code)
+    runner.run(runner.prepare("free.ipynb", None, ["count=3"]))
+    book = nbformat.read(home / "runs/notebooks/free-3.ipynb", 4)
+    assert book.cells[2].outputs[0]["text"] == f"{home / 'free.ipynb'}\n"
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 @pytest.mark.parametrize("own", ["", "65536"])
 def test_a_kernel_keeps_the_pages_of_large_arrays_unless_told_otherwise(

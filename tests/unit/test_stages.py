@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, tiny_config
 from varireal_utils.core.config import ParameterError, load_config
+from varireal_utils.workflow import graph as graphs
 from varireal_utils.workflow import stages
 from varireal_utils.workflow.graph import Graph
 
@@ -74,6 +78,39 @@ def test_commands_name_what_is_not_left_at_its_default() -> None:
     ]
     figures = shlex.split(graph.command("figures"))
     assert figures.count("--set") == 1  # the overrides alone
+
+
+def test_where_snakemake_works_apart_files_are_named_from_the_study(monkeypatch, tmp_path) -> None:
+    graph = Graph(
+        {"params": ["params/micro.yaml"], "settings": ["runs_dir=x{y}"], "home": [str(ROOT)]}
+    )
+    monkeypatch.chdir(tmp_path)  # what reads files has done so
+    assert "data/micro_cars/run.json" in graph.inputs("guidance/micro_cars")
+    assert "figures/run.json" in graph.records() and graph.root == ""
+    words = shlex.split(graph.command("data/micro_cars"))
+    assert words[:4] == ["sh", "-c", 'cd "$0" && exec "$@"', str(ROOT)]
+    assert words[4:8] == [sys.executable, "-m", "varireal_utils", "run"]
+    assert graph.minutes("data/micro_cars") > 0
+
+
+def test_snakemake_works_in_the_study_s_folder_where_it_must(monkeypatch) -> None:
+    assert not graphs.apart(Path("runs/a b"))
+    assert graphs.apart(Path("runs/a{b}"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a clone that is read-only
+    assert graphs.apart(Path("/elsewhere/runs"))
+
+
+def test_snakemake_plans_a_study_whose_path_has_every_character(tmp_path) -> None:
+    code = "import sys; from varireal_utils.workflow import study\n"
+    code += "sys.exit(study.drive(sys.argv[1], sys.argv[2:], dry=True))"
+    runs = tmp_path / "{a} \"b' #é [x] $HOME"
+    words = ["params/micro.yaml", f"runs_dir={runs}", "attributes=[]"]
+    words += ["classify.recipes=[zero_shot, real]", "precision=float32"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0 and "claims" in done.stdout, done.stdout + done.stderr
+    assert not runs.exists() or not list(runs.rglob("run.json"))
 
 
 def test_seed_zero_is_named(tmp_path: Path) -> None:

@@ -2,12 +2,20 @@
 
 Every input is "ancient": what must run has no record (status.settle), so times of files decide
 nothing.
+
+Snakemake works in the repository. Where that cannot be written, or the study's path has braces,
+which Snakemake takes for wildcards, it works in the study's folder (`apart`): files are then named
+as seen from there, and commands begin in the repository. What reads files here does so at once,
+while the Snakefile is read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import shlex
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +24,29 @@ from . import stages, time_limits
 from .runner import configured, split_settings, thawed
 from .stages import Job
 
+BEGIN = """sh -c 'cd "$0" && exec "$@"'"""  # a command in another folder
 JOB_THREADS = 8  # of an editing or training job on a cluster; a profile's set-threads changes it
+
+
+def apart(root: Path) -> bool:
+    """Whether Snakemake must work in the study's folder."""
+    return not os.access(".", os.W_OK) or any(c in str(root) for c in "{}")
+
+
+def record(job: Job, home: bool) -> str:
+    """The record of a job as Snakemake names it. home: whether it works in the study's folder."""
+    return f"{job.name}/run.json" if home else job.record.as_posix()
+
+
+def word(key: str, *texts: str) -> str:
+    """A word of Snakemake's --config, as a list: of a text it would take off the quotation marks,
+    and take what is left for YAML."""
+    return f"{key}={json.dumps(texts, ensure_ascii=False)}"
+
+
+def _text(settings: Mapping[str, Any], key: str, default: str) -> str:
+    value = settings.get(key, default)
+    return value[0] if isinstance(value, list) else value
 
 
 class Graph:
@@ -24,18 +54,26 @@ class Graph:
 
     def __init__(self, settings: Mapping[str, Any]):
         """settings: Snakemake's `config`: params, settings, notebooks, frozen, the configuration
-        as the driver read it, and threads of a job where jobs run on this machine."""
-        self.params = settings.get("params", "params/micro.yaml")
-        self.notebooks = settings.get("notebooks", "notebooks")
-        self.frozen, words = settings.get("frozen", ""), settings.get("settings", [])
+        as the driver read it, threads of a job where jobs run on this machine, and home, the
+        repository, where Snakemake does not work in it."""
+        self.home = _text(settings, "home", "")
+        with contextlib.chdir(self.home or "."):
+            self._read(settings)
+
+    def _read(self, settings: Mapping[str, Any]) -> None:
+        self.params = _text(settings, "params", "params/micro.yaml")
+        self.notebooks = _text(settings, "notebooks", "notebooks")
+        self.frozen, words = _text(settings, "frozen", ""), settings.get("settings", [])
         if self.frozen:
             self.config = thawed(Path(self.frozen), self.params)
             self.overrides = split_settings(words, {}, StudyConfig.model_fields, self.params)[1]
         else:
             self.config, self.overrides = configured(self.params, words)
-        self.root = self.config.whole.root.as_posix()
+        self.root = "" if self.home else f"{self.config.whole.root.as_posix()}/"
         self.jobs = {job.name: job for job in stages.jobs(self.config)}
         self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
+        self._inputs = {name: self._waits_for(job) for name, job in self.jobs.items()}
+        self._minutes = time_limits.minutes(self.config)
 
     def rules(self) -> dict[str, list[Job]]:
         """Rule -> its jobs."""
@@ -47,22 +85,24 @@ class Graph:
     def records(self) -> list[str]:
         """The record of every job that makes no part of another one's files."""
         parts = {part.name for job in self.jobs.values() for part in job.parts()}
-        return [job.record.as_posix() for name, job in self.jobs.items() if name not in parts]
+        return [self._record(job) for name, job in self.jobs.items() if name not in parts]
+
+    def _record(self, job: Job) -> str:
+        return record(job, bool(self.home))
 
     def inputs(self, name: str) -> list[str]:
         """The records that a job waits for; parts of files that are there are not asked for."""
-        job = self.jobs[name]
+        return self._inputs[name]
+
+    def _waits_for(self, job: Job) -> list[str]:
         parts = [] if job.record.is_file() else job.parts()
-        return [up.record.as_posix() for up in (*job.upstream(), *parts)]
+        return [self._record(up) for up in (*job.upstream(), *parts)]
 
     def minutes(self, name: str) -> int:
         """The time limit of a job on a cluster."""
         return self._minutes[name]
 
-    @cached_property
-    def _minutes(self) -> dict[str, int]:
-        return time_limits.minutes(self.config)
-
     def command(self, name: str) -> str:
         """The shell command of a job."""
-        return self.jobs[name].command(self.params, self.overrides, self.notebooks, self.frozen)
+        words = self.jobs[name].command(self.params, self.overrides, self.notebooks, self.frozen)
+        return f"{BEGIN} {shlex.quote(self.home)} {words}" if self.home else words

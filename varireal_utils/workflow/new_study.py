@@ -53,10 +53,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Text of the files by path, and the commands that come next."""
+    """Text of the files by path, the commands that come next, and what to do in them.
+
+    A command is one that every shell takes: zsh takes no comment behind it.
+    """
 
     files: dict[Path, str]
     commands: list[str]
+    notes: list[str]
 
 
 def look(name: str, place: Path, csv: Path | None = None) -> Look:
@@ -183,7 +187,7 @@ def begin(
         return Begun([*said, "Nothing was written."], False)
     proposal = propose(name, found, models, gpu, _language_model(llm) if llm else None)
     write(proposal, force)
-    said += [f"written: {path}" for path in proposal.files]
+    said += [f"written: {path}" for path in proposal.files] + proposal.notes
     return Begun([*said, "next:", *(f"  {command}" for command in proposal.commands)], True)
 
 
@@ -227,8 +231,10 @@ def propose(
     real = [
         f"python -m varireal_utils {c} --params {params}" for c in ("fetch-models", "preflight")
     ]
-    edit = [] if micro or llm else [f"vi {phrases}    # replace each {TO_FILL} ...; see its head"]
-    return Proposal(files, [*edit, *([] if micro else real), f"make study PARAMS={params}"])
+    edit = [] if micro or llm else [f"vi {phrases}"]
+    notes = [f"replace each {TO_FILL} in {phrases}; its head says by what"] if edit else []
+    commands = [*edit, *([] if micro else real), f"make study PARAMS={params}"]
+    return Proposal(files, commands, notes)
 
 
 def _yaml(value: dict[str, Any]) -> str:

@@ -272,18 +272,33 @@ def _take_back_above(run: Run[Any], outputs: dict[str, str]) -> None:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether the tree differs from it; null where git does not say, with the reason."""
+    """Commit and whether the tree differs from it; null where git does not say, with the reason.
+
+    A clone without .git, as a downloaded zip, has none, whatever repository it was unpacked in.
+    """
+
+    here = find_root()
 
     def ask(*words: str) -> tuple[str | None, str]:
         try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=20)
+            done = subprocess.run(
+                ["git", *words],
+                cwd=here,
+                capture_output=True,
+                timeout=20,
+                encoding="utf-8",
+                errors="backslashreplace",
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return None, f"git {words[0]}: {error}"
         if done.returncode:
             return None, f"git {words[0]}: {done.stderr.strip() or f'exit {done.returncode}'}"
         return done.stdout.strip(), ""
 
-    commit, fault = ask("rev-parse", "HEAD")
+    top, fault = ask("rev-parse", "--show-toplevel")
+    if top is not None and Path(top).resolve() != here:
+        top, fault = None, f"{here} has no .git of its own; {top} is another repository"
+    commit, fault = ask("rev-parse", "HEAD") if top is not None else (None, fault)
     if commit is None:
         return {"commit": None, "dirty": None, "git": fault}
     changes, fault = ask("status", "--porcelain")

@@ -252,7 +252,7 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
         try:
             papermill.execute_notebook(
                 book,
-                temporary,
+                _literal(temporary),
                 job.arguments,
                 kernel_name="python3",
                 language="python",
@@ -281,6 +281,11 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
     provenance.seal(job.executed)
     failed.unlink(missing_ok=True)
     return record
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextlib.contextmanager
@@ -333,6 +338,15 @@ def _kernel_folder(run_id: str, job: Job) -> Path:
     """A new folder with the description of the kernel: this interpreter, told its run."""
     base = tempfile.gettempdir()  # a socket's path has 107 characters at most
     folder = Path(tempfile.mkdtemp(prefix="vr-", dir=base if len(base) < 60 else "/tmp"))
+    told = {
+        "VARIREAL_RUN_ID": run_id,
+        "VARIREAL_RUN_POINTER": str(folder / POINTER),
+        "VARIREAL_NOTEBOOK": str(job.notebook.resolve()),
+        **{k: v for k, v in KEEPS.items() if k not in os.environ},
+        **thread_limit(),
+    }
+    if job.config:
+        told["VARIREAL_CONFIG"] = str(freeze(job.config, folder / "config.json"))
     description = {
         "argv": [
             sys.executable,
@@ -344,18 +358,8 @@ def _kernel_folder(run_id: str, job: Job) -> Path:
         ],
         "display_name": "Python 3",
         "language": "python",
-        "env": {
-            "VARIREAL_RUN_ID": run_id,
-            "VARIREAL_RUN_POINTER": str(folder / POINTER),
-            "VARIREAL_NOTEBOOK": str(job.notebook.resolve()),
-            **(
-                {"VARIREAL_CONFIG": str(freeze(job.config, folder / "config.json"))}
-                if job.config
-                else {}
-            ),
-            **{k: v for k, v in KEEPS.items() if k not in os.environ},
-            **thread_limit(),
-        },
+        # Jupyter fills in what follows a dollar sign
+        "env": {key: value.replace("$", "$$") for key, value in told.items()},
     }
     home = folder / "kernels" / "python3"
     home.mkdir(parents=True)

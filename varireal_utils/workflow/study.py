@@ -9,17 +9,17 @@ has not changed and whose upstream jobs have not run again does not run again.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 from ..core.config import ParameterError, StudyConfig, written
 from ..core.cores import cores as available_cores
 from ..core.stage import SourceDigests
-from . import code_changes, runner, seal, status
+from . import code_changes, graph, runner, seal, status
 from . import plan as planning
 from .completeness import complete
 from .lock import StudyBusy, end_with_reader, lock
@@ -55,18 +55,18 @@ def drive(
             f"--profile {profile}: no config.yaml there; the repository has "
             f"{LOCAL} and profiles/slurm"
         )
-    words = ["--profile", profile, "--nolock"]
-    count = cores or (available_cores() if profile == LOCAL else None)
-    words += ["--cores", str(count)] if count else []
-    words += ["--config", f"params={json.dumps(file)}", f"settings={json.dumps(settings)}"]
-    words += [f"notebooks={json.dumps(str(notebooks))}"]
-    words += [f"threads={count}"] if profile == LOCAL else []
-    here = profile == LOCAL
+    here, apart = profile == LOCAL, graph.apart(config.paths.root)
+    count = cores or (available_cores() if here else None)
+    words = ["--profile", profile, "--nolock", *(["--cores", str(count)] if count else [])]
+    words += _elsewhere(config, dry) if apart else []
+    words += ["--config", graph.word("params", file), graph.word("settings", *settings)]
+    words += [graph.word("notebooks", str(notebooks))]
+    words += [f"threads={count}"] * here + [graph.word("home", str(Path.cwd()))] * apart
     if dry:
-        return _snakemake([*words, *_forced(status.states(config, notebooks, here))])
+        return _snakemake([*words, *_forced(status.states(config, notebooks, here), apart)])
     with lock(config.paths.root):
         frozen = runner.freeze(config, config.paths.root / FROZEN)
-        code = _run(config, notebooks, here, [*words, f"frozen={json.dumps(str(frozen))}"])
+        code = _run(config, notebooks, here, [*words, graph.word("frozen", str(frozen))])
     print(
         summary(config.paths.root)
         if code == 0
@@ -77,6 +77,14 @@ def drive(
     if changed := _edited(config, file, settings):
         print(changed, flush=True)
     return code
+
+
+def _elsewhere(config: StudyConfig, dry: bool) -> list[str]:
+    """Words under which Snakemake works in the study's folder, or in one of its own where there is
+    none yet and none is to be made."""
+    root = config.paths.root
+    place = tempfile.mkdtemp(prefix="varireal-") if dry and not root.is_dir() else str(root)
+    return ["--directory", place, "--snakefile", str(Path("Snakefile").resolve())]
 
 
 def _run(config: StudyConfig, notebooks: str, here: bool, words: list[str]) -> int:
@@ -145,10 +153,11 @@ def accept_code(config: StudyConfig, notebooks: str, stage: str, why: str) -> li
     return jobs
 
 
-def _forced(found: list[status.State]) -> list[str]:
+def _forced(found: list[status.State], apart: bool) -> list[str]:
     """Words for a dry run: the records that a run would set aside count as absent."""
-    stale = [s.job.record for s in found if s.word != "current" and s.job.record.is_file()]
-    return ["--dry-run", *(["--forcerun", *map(str, stale)] if stale else [])]
+    stale = [s.job for s in found if s.word != "current" and s.job.record.is_file()]
+    names = [graph.record(job, apart) for job in stale]
+    return ["--dry-run", *(["--forcerun", *names] if names else [])]
 
 
 def _snakemake(words: list[str]) -> int:
