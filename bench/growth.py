@@ -79,7 +79,7 @@ def stubbed(folder: Path) -> Path:
     out = folder / "notebooks"
     shutil.copytree(ROOT / "notebooks", out)
     path = out / "04_edit.ipynb"
-    book = json.loads(path.read_text())
+    book = json.loads(path.read_text(encoding="utf-8"))
     first = next(
         i
         for i, c in enumerate(book["cells"])
@@ -120,7 +120,7 @@ def measure(images: int, folder: Path) -> list[dict]:
         before = {p: p.stat().st_mtime_ns for p in folder.rglob("run.json")}
         subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         new = [p for p in folder.rglob("run.json") if before.get(p) != p.stat().st_mtime_ns]
-        record = json.loads(new[0].read_text())
+        record = json.loads(new[0].read_text(encoding="utf-8"))
         rows.append(
             {
                 "images": images,

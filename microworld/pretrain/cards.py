@@ -140,7 +140,7 @@ def _clip(config: PretrainConfig) -> tuple:
     import open_clip
 
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{config.output_dir / 'clip'}")
-    vocab = json.loads((config.output_dir / "clip" / "tokenizer.json").read_text())["model"][
+    vocab = json.loads((config.output_dir / "clip" / "tokenizer.json").read_text(encoding="utf-8"))["model"][
         "vocab"
     ]
     return model.eval(), vocab

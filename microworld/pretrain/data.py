@@ -73,7 +73,7 @@ def renderings(
             pixels[start : start + _CHUNK], specs[start] = chunk, rows
         pixels.flush()
         index.write_text(json.dumps([row for start in sorted(specs) for row in specs[start]]))
-    rows = json.loads(index.read_text())
+    rows = json.loads(index.read_text(encoding="utf-8"))
     return np.load(data, mmap_mode="r"), [render.Spec(**row) for row in rows]
 
 

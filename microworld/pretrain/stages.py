@@ -244,7 +244,7 @@ def train_classifier(
 def _drop_keys(path: Path, *keys: str) -> None:
     """Leave out what diffusers writes into a configuration: a tiny autoencoder's key that it then
     warns of, and the folder from which a part was loaded."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     storage.write_text(
         path,
         json.dumps({k: v for k, v in content.items() if k not in keys}, indent=2, sort_keys=True)

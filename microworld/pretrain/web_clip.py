@@ -98,7 +98,7 @@ def knows(folder: Path, config: PretrainConfig) -> dict[str, float]:
     """Zero-shot accuracy, 0..1, of each attribute's values on held-out pictures of the wide
     distribution: of those whose value is feasible for the family, and of those where it is not."""
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
-    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     held, specs = data.renderings(1000, config.checkpoint_dir / "pictures", 1)
     features, out = contrastive.image_features(model.eval(), held), {}
     nouns = {"cars": "car", "aircraft": "aircraft", "pets": "dog"}

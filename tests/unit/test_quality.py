@@ -6,6 +6,8 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
+from varireal_utils.core import storage
+from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.quality import edit_metrics
 
 RNG = np.random.default_rng(0)
@@ -162,3 +164,12 @@ def test_every_edit_is_measured_against_its_own_photograph():
     pd.testing.assert_frame_equal(run(edits, 3)[0], whole)
     one = edit_metrics.changes(sources["i2"], made["i2-color-feasible"], 255 - mask)
     assert whole.set_index("edit_id").loc["i2-color-feasible", list(one)].to_dict() == one
+
+
+def test_a_map_of_photographs_alone_is_left_out(tmp_path):
+    """A study without edits: its figures have nothing to map."""
+    paths = StudyPaths(tmp_path)
+    for groups, wanted in ((["real", "real"], set()), (["real", "color feasible"], {"embedding"})):
+        table = pd.DataFrame({"group": groups, "x": 0.0, "y": 0.0})
+        storage.write_table(paths.quality("d") / "embedding.csv", table)
+        assert set(edit_metrics.collected(paths, ["d"])) == wanted

@@ -259,7 +259,7 @@ def empty() -> pd.DataFrame:
 
 def collected(paths: StudyPaths, datasets: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Read quality_sets, quality_balance and embedding of these data sets, with a column dataset;
-    empty where 07_quality has not run."""
+    empty where 07_quality has not run. Photographs alone are no embedding: nothing to compare."""
     out = {}
     for name in ("sets", "balance", "embedding"):
         found = {d: paths.quality(d) / f"{name}.csv" for d in datasets}
@@ -267,6 +267,9 @@ def collected(paths: StudyPaths, datasets: Iterable[str]) -> dict[str, pd.DataFr
             storage.read_table(p).assign(dataset=d) for d, p in sorted(found.items()) if p.is_file()
         ]
         key = name if name == "embedding" else f"quality_{name}"
-        if parts:
-            out[key] = pd.concat(parts, ignore_index=True)
+        if not parts:
+            continue
+        table = pd.concat(parts, ignore_index=True)
+        if name != "embedding" or (table["group"] != "real").any():
+            out[key] = table
     return out

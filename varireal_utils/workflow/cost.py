@@ -69,7 +69,7 @@ def measured(config: StudyConfig) -> dict[tuple[str, str], float]:
     path = Path("results") / storage.slug(config.study) / "runs.csv"
     if not path.is_file():
         return {}
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return {(r["stage"], r["what"]): float(r["seconds"]) for r in csv.DictReader(file)}
 
 

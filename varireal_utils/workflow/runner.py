@@ -363,7 +363,7 @@ def _kernel_folder(run_id: str, job: Job) -> Path:
     }
     home = folder / "kernels" / "python3"
     home.mkdir(parents=True)
-    (home / "kernel.json").write_text(json.dumps(description))
+    (home / "kernel.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
 
 
@@ -384,7 +384,7 @@ def _record(pointer: Path, run_id: str, job: Job) -> dict[str, Any]:
         )
     if not job.is_stage:
         return {}
-    path = Path(pointer.read_text())
+    path = Path(pointer.read_text(encoding="utf-8"))
     record = storage.read_json(path)
     if record.get("run_id") != run_id or record.get("finished") is not True:
         raise RuntimeError(
