@@ -140,9 +140,8 @@ def _clip(config: PretrainConfig) -> tuple:
     import open_clip
 
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{config.output_dir / 'clip'}")
-    vocab = json.loads((config.output_dir / "clip" / "tokenizer.json").read_text(encoding="utf-8"))["model"][
-        "vocab"
-    ]
+    text = (config.output_dir / "clip" / "tokenizer.json").read_text(encoding="utf-8")
+    vocab = json.loads(text)["model"]["vocab"]
     return model.eval(), vocab
 
 

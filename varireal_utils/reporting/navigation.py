@@ -37,7 +37,8 @@ IMAGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 def repository(root: Path) -> str:
     """owner/name of the setting, "" where it is empty. Raises ValueError for anything else."""
-    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"].get("varireal", {})
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    settings = tomllib.loads(text)["tool"].get("varireal", {})
     name = settings.get("repository", "")
     if name and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ValueError(

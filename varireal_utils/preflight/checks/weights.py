@@ -231,7 +231,8 @@ def _promised(path: Path) -> str:
         return path.resolve().name
     for folder in list(path.parents)[:3]:
         if (sums := folder / SUMS).is_file():
-            lines = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
+            text = sums.read_text(encoding="utf-8")
+            lines = [line.split(maxsplit=1) for line in text.splitlines()]
             name = path.relative_to(folder).as_posix()
             return next((s for s, n in (x for x in lines if len(x) == 2) if n == name), "")
     return ""
