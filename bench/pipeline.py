@@ -23,12 +23,13 @@ from torchvision.transforms import v2
 from microworld import render
 from varireal_utils.core import storage
 from varireal_utils.core.config import load_config
+from varireal_utils.core.config_sections import AugmentSettings
 from varireal_utils.core.device import device_of, dtype_of
 from varireal_utils.editing import guidance, pipeline
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
-from varireal_utils.training import augment
+from varireal_utils.training import augment, image_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 PREPROCESS = {
@@ -53,7 +54,7 @@ def photographs(folder: Path) -> list[str]:
 
 def load_plainly(folder: Path, names: list[str]) -> None:
     """Each picture opened, augmented and turned into a tensor on its own, as the references do."""
-    transform = augment.transform(PREPROCESS, None)
+    transform = augment.transform(PREPROCESS, AugmentSettings())
     for name in names:
         with Image.open(folder / name) as picture:
             transform(v2.functional.pil_to_tensor(picture.convert("RGB")))
@@ -71,9 +72,9 @@ def loading(timed: Any, repeats: int, batch: int = 16) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         names = photographs(folder)
-        images = augment.Images(names, folder, PREPROCESS["size"])
+        images = image_cache.Images(names, folder, PREPROCESS["size"])
         rows = np.arange(COUNT).reshape(-1, batch)
-        batches = augment.Batches(images, rows, PREPROCESS, None, 0)
+        batches = augment.Batches(images, rows, PREPROCESS, AugmentSettings(), 0)
         seconds = timed(
             {
                 "plain": partial(load_plainly, folder, names),

@@ -28,7 +28,7 @@ from varireal_utils.core import storage
 from varireal_utils.core.config import StudyConfig, load_config
 from varireal_utils.core.config_sections import ModelSpec
 from varireal_utils.models import classifiers, preprocess
-from varireal_utils.training import augment
+from varireal_utils.training import image_cache
 from varireal_utils.training.train import Training, evaluate, top1, train
 
 from ..captions import sentence
@@ -84,7 +84,9 @@ def head_room(folder: Path, study: StudyConfig, starts: int = 2) -> dict[str, fl
             tuned = []
             for seed in range(starts):
                 net = classifiers.load(spec, list(class_names(family)), settings.templates, "cpu")
-                images = augment.Images(test["path"], root, preprocess.input_size(net.preprocess))
+                images = image_cache.Images(
+                    test["path"], root, preprocess.input_size(net.preprocess)
+                )
                 if seed == 0:
                     out[f"zero_shot_{family}"] = top1(evaluate(net, images), test["label"])
                 train(net, rows, val, settings, Training(root, root / f"{seed}", seed))

@@ -96,13 +96,30 @@ def test_resumed_training_ends_with_the_same_weights(clip_folder, study, tmp_pat
 
 
 def test_evaluation_agrees_with_the_cpu(clip_folder, study):  # noqa: F811
-    from varireal_utils.training import augment
+    from varireal_utils.training import image_cache
 
     root, frame, _ = study
-    images = augment.Images(frame["path"], root, 32)
+    images = image_cache.Images(frame["path"], root, 32)
     here = train.evaluate(clip_of(clip_folder), images)
     there = train.evaluate(on_gpu(clip_folder), images)
     assert np.abs(here - there).max() < 1e-3 * np.abs(here).max()
+
+
+def test_batches_of_a_gpu_have_the_pixels_of_the_per_image_transform(clip_folder, study):  # noqa: F811
+    from varireal_utils.training import feed, image_cache
+
+    root, frame, _ = study
+    images = image_cache.Images(frame["path"], root, 32)
+    order = np.random.default_rng(0).integers(0, len(frame), (5, 8))
+    preprocess = clip_of(clip_folder).preprocess
+    made = {
+        kind: list(feed.batches(images, order, preprocess, CFG, 3, torch.device(kind)))
+        for kind in ("cpu", "cuda")
+    }
+    for (here, rows), (there, own) in zip(made["cpu"], made["cuda"], strict=True):
+        gap = (here.int() - there.cpu().int()).abs()
+        assert torch.equal(rows, own) and there.device.type == "cuda"
+        assert (gap > 1).float().mean() < 1e-3 and gap.float().mean() < 0.05
 
 
 def settings(attribute: str, device: str) -> tuple:

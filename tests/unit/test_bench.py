@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bench import plain, run
+from bench import feeding, pipeline, plain, run
 from varireal_utils.models import prefix_tree
 
 
@@ -41,6 +41,22 @@ def test_a_loader_slower_than_the_fastest_step_is_named():
         {"what": "loading, an image", "way": "ours", "seconds": 0.2},
     ]
     assert "bottleneck" in run.starved(made, 16)[0] and not run.starved(made, 4)
+
+
+def test_both_ways_of_loading_can_be_timed(monkeypatch):
+    monkeypatch.setattr(pipeline, "SIDE", 48)
+    monkeypatch.setattr(pipeline, "COUNT", 4)
+    seconds = pipeline.loading(run.timed, 1, batch=2)
+    assert min(seconds.values()) > 0 and set(seconds) == {"plain", "ours"}
+
+
+def test_feeding_is_measured_on_a_map_of_distinct_files(monkeypatch):
+    monkeypatch.setattr(feeding, "STEPS", 1)
+    monkeypatch.setattr(feeding, "DISTINCT", 2)
+    monkeypatch.setattr(feeding.pixel_maps, "KEPT", 0.0)  # put back afterwards
+    row = feeding.measure(5, (600, 460))
+    assert row["map_gb"] == pytest.approx(5 * 448 * 584 * 3 / 1e9, rel=0.01)
+    assert row["images_per_second"] == pytest.approx(2 / row["reading_seconds"])
 
 
 @pytest.mark.parametrize("noise", ["prefix", "caption"])

@@ -20,7 +20,7 @@ from varireal_utils.core.stage import Run
 from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.models import classifiers, clip_classifier, loaders, lora_io
 from varireal_utils.models.preprocess import input_size
-from varireal_utils.training import augment, result, stage, train, train_step
+from varireal_utils.training import augment, image_cache, result, stage, train, train_step
 
 CFG = TrainSettings(
     rank=4,
@@ -192,7 +192,7 @@ def test_training_learns_and_keeps_the_best_validation_step(clip_folder, study, 
     assert report["images_seen"] == 40 * 8 and report["n_train_images"] == 12
     root, frame, _ = study
     val = rows_of(frame, "val")
-    images = augment.Images(val["path"], root, 32)
+    images = image_cache.Images(val["path"], root, 32)
     logits = train.evaluate(net, images)
     assert train.top1(logits, val["label"]) == report["val_top1"] > 0.5
     again = clip_of(clip_folder)
@@ -219,15 +219,15 @@ def test_resume_ends_with_the_same_bytes(clip_folder, study, tmp_path):
 def test_an_evaluation_reads_each_image_once_and_sees_the_same(clip_folder, study, monkeypatch):
     root, frame, _ = study
     paths, net = frame["path"].tolist(), clip_of(clip_folder)
-    whole = train.evaluate(net, augment.Images(paths, root, 32), batch_size=5)
-    few = augment.Images(paths, root, 32, memory=len(paths) * 3 * 32**2)
+    whole = train.evaluate(net, image_cache.Images(paths, root, 32), batch_size=5)
+    few = image_cache.Images(paths, root, 32, memory=len(paths) * 3 * 32**2)
     assert few.kept is None  # photographs are larger than inputs
     read, found = [], few._read
     monkeypatch.setattr(few, "_read", lambda path: read.append(path) or found(path))
     for _ in range(3):
         assert np.array_equal(train.evaluate(net, few, batch_size=5), whole)
     assert sorted(read) == sorted(paths)
-    none = augment.Images(paths, root, 32, memory=0)
+    none = image_cache.Images(paths, root, 32, memory=0)
     assert np.array_equal(train.evaluate(net, none, batch_size=5), whole)
     other = net.preprocess | {"resize_mode": "shortest"}
     assert not torch.equal(few.inputs(range(3), other), few.inputs(range(3), net.preprocess))
@@ -256,7 +256,7 @@ def both_kinds(study):
 def plain_training(net, study, rows, settings, loss_of):
     """The steps of a training written down plainly: loss_of(losses of real, of edited images)."""
     weights = net.adapt(settings, 1)
-    images = augment.Images(rows["path"], study[0], 32)
+    images = image_cache.Images(rows["path"], study[0], 32)
     is_real, labels = rows["is_real"].to_numpy(bool), torch.tensor(rows["label"].to_numpy())
     order = augment.order(is_real, settings.batch_size, settings.steps, 1)
     batches = augment.Batches(images, order, net.preprocess, settings.augment, 1)

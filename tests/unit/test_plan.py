@@ -12,7 +12,8 @@ import yaml
 
 from varireal_utils.core import storage
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
-from varireal_utils.workflow import completeness, cost, model_table, plan, rates
+from varireal_utils.training import pixel_maps
+from varireal_utils.workflow import completeness, cost, model_table, pixels, plan, rates
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted(
@@ -353,3 +354,17 @@ def test_what_if_halves_edits_and_scales_with_the_gpu():
     assert f"{there:,.0f} to " in h100 and there < total
     without = cars("plan")
     assert plan.what_if(without, cost.jobs(without)) == []
+
+
+def test_the_plan_says_where_decoded_pictures_are_held(monkeypatch):
+    config = cars(runs_dir="elsewhere")
+    todo = cost.jobs(config)
+    photographs = cost.sizes(config, "stanford_cars")[0]["train"]
+    made = sum(j.images or 0 for j in todo if j.stage in ("04_edit", "05_datadream"))
+    for room, words in ((True, "elsewhere/.pixels, shared"), (False, "NOWHERE")):
+        monkeypatch.setattr(pixel_maps, "enough", lambda folder, need, room=room: room)
+        monkeypatch.setattr(pixel_maps, "free_memory", lambda: 1e9)
+        (row,) = [line for line in pixels.lines(config, todo) if "stanford_cars" in line]
+        assert f"{photographs + made:,}" in row and words in row
+    small = load_config("params/micro.yaml", {"runs_dir": "elsewhere"})
+    assert all("memory" in line for line in pixels.lines(small, cost.jobs(small))[2:-1])

@@ -36,6 +36,12 @@ class StudyPaths:
         """The folder of one replicate: a study in itself, but for results and figures."""
         return StudyPaths(self.root / "replicates" / f"{index:02d}")
 
+    @property
+    def pixel_maps(self) -> Path:
+        """Decoded pictures, which all studies of a folder share: `<runs_dir>/.pixels`."""
+        above = self.root.parent
+        return (above.parent.parent if above.name == "replicates" else above) / ".pixels"
+
     # one data set
     def data(self, dataset: str) -> Path:
         """Folder of a data set's table and stored photographs."""

@@ -6,6 +6,7 @@ a sentence that names the program where it has not run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,38 @@ def operations(root: Path, up: str) -> str:
                 f"| {r['way']} | {r['operations']:,} | {r['casts']} | {r['reads']} |"
                 for r in facts["rows"]
             ),
+        ]
+    )
+
+
+def feeding(root: Path, up: str) -> str:
+    """What `bench.feeding` measured: decoding once, reading from the map, memory."""
+    path = root / "results/feeding.json"
+    if not path.exists():
+        return _missing("python -m bench.feeding")
+    facts = storage.read_json(path)
+    rows = facts["rows"]
+    kinds: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("decoded pictures on disk", lambda r: f"{r['map_gb']:.2g} GB"),
+        ("decoding, an image, once", lambda r: f"{1e3 * r['making_seconds']:.1f} ms"),
+        ("from the map to a batch, an image", lambda r: f"{1e3 * r['reading_seconds']:.2f} ms"),
+        ("images a second on two cores", lambda r: f"{r['images_per_second']:,.0f}"),
+        ("growth of memory", lambda r: f"{r['memory_gb']:.2f} GB"),
+        ("augmented by itself, an image", lambda r: f"{1e3 * r['one_by_one_seconds']:.1f} ms"),
+        ("the same from its file", lambda r: f"{1e3 * r['from_files_seconds']:.1f} ms"),
+    ]
+    return "\n".join(
+        [
+            f"Processor time of one thread ({facts['machine']}, {facts['started'][:10]}), whose "
+            f"float32 products run at {1e3 * facts['tflops']:.0f} GFLOP/s.",
+            "",
+            "| | "
+            + " | ".join(
+                f"{r['photographs']:,} photographs, {r['width']} x {r['height']}" for r in rows
+            )
+            + " |",
+            "|---|" + "---|" * len(rows),
+            *(f"| {name} | " + " | ".join(map(form, rows)) + " |" for name, form in kinds),
         ]
     )
 

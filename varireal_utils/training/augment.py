@@ -14,21 +14,15 @@ resume, or on the training set's other rows. Paired arms get the same crops and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numpy as np
 import torch
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tvf
 
-from ..core import seeds, storage
+from ..core import seeds
 from ..core.config_sections import AugmentSettings
-from ..core.cores import cores
-from ..models.preprocess import BICUBIC, input_size, resize
-
-GEOMETRIC = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+from ..models.preprocess import BICUBIC, input_size
+from .draws import BLUR, GEOMETRIC, JITTER, LIKELY, SIGMA, SOLARISED
+from .image_cache import Images
 
 
 class GeometricRandAugment(v2.RandAugment):
@@ -37,59 +31,6 @@ class GeometricRandAugment(v2.RandAugment):
     _AUGMENTATION_SPACE = {
         k: v for k, v in v2.RandAugment._AUGMENTATION_SPACE.items() if k in GEOMETRIC
     }
-
-
-class Images:
-    """The images of a list of files, kept in memory where they fit into `memory` bytes.
-
-    Images much larger than the network's input are kept at twice its size (shorter side), so that
-    the smallest crop, a quarter of the area, is not enlarged. The inputs of an evaluation are kept
-    on their own, since a training looks at the same ones a hundred times.
-    """
-
-    def __init__(self, paths: Sequence[str], root: Path, size: int, memory: float = 2e9):
-        self.paths, self.root, self.limit, self.memory = list(paths), Path(root), 2 * size, memory
-        self._inputs: tuple[dict, torch.Tensor, np.ndarray] | None = None
-        some = [self._read(p).numel() for p in self.paths[:8]]
-        fits = len(self.paths) * float(np.mean(some or [0])) < memory
-        self.kept = [self._read(p) for p in self.paths] if fits else None
-
-    def _read(self, path: str) -> torch.Tensor:
-        image = torch.tensor(storage.read_image(self.root / path)).permute(2, 0, 1).contiguous()
-        if min(image.shape[1:]) > self.limit:
-            image = tvf.resize(image, [self.limit], BICUBIC, antialias=True)
-        return image
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> torch.Tensor:
-        return self._read(self.paths[i]) if self.kept is None else self.kept[i]
-
-    def inputs(self, rows: range, preprocess: dict) -> torch.Tensor:
-        """uint8 (len(rows), 3, S, S): what an evaluation sees of these images; each is read once
-        where all of them fit into `memory`."""
-        side = input_size(preprocess)
-        if len(self) * 3 * side**2 > self.memory:
-            return self._resized(rows, preprocess)
-        if self._inputs is None or self._inputs[0] != preprocess:
-            with torch.inference_mode(False):
-                empty = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
-            self._inputs = (dict(preprocess), empty, np.zeros(len(self), bool))
-        _, pixels, there = self._inputs
-        at = slice(rows.start, rows.stop)
-        if not there[at].all():
-            pixels[at], there[at] = self._resized(rows, preprocess), True
-        return pixels[at]
-
-    def _resized(self, rows: range, preprocess: dict) -> torch.Tensor:
-        def one(i: int) -> torch.Tensor:
-            return resize(self[i], preprocess)
-
-        if self.kept is not None:
-            return torch.stack([one(i) for i in rows])
-        with ThreadPoolExecutor(cores()) as pool:  # decoding and resizing leave Python's lock
-            return torch.stack(list(pool.map(one, rows)))
 
 
 def transform(preprocess: dict, settings: AugmentSettings) -> v2.Compose:
@@ -109,12 +50,12 @@ def transform(preprocess: dict, settings: AugmentSettings) -> v2.Compose:
         steps.append(v2.RandAugment() if settings.color else GeometricRandAugment())
     if settings.color:
         steps += [
-            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
-            v2.RandomGrayscale(0.2),
-            v2.RandomSolarize(128, 0.2),
+            v2.RandomApply([v2.ColorJitter(*JITTER)], LIKELY["jitter"]),
+            v2.RandomGrayscale(LIKELY["grey"]),
+            v2.RandomSolarize(SOLARISED, LIKELY["solarise"]),
         ]
     if settings.blur:
-        steps.append(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], settings.blur))
+        steps.append(v2.RandomApply([v2.GaussianBlur(BLUR, SIGMA)], settings.blur))
     return v2.Compose(steps)
 
 

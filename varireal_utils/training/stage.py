@@ -25,8 +25,8 @@ from ..core.cores import cores
 from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
 from ..core.study_paths import StudyPaths
-from ..models import classifiers, preprocess
-from . import augment, recipes, result
+from ..models import classifiers
+from . import recipes, result
 from .train import CHECKPOINT, Training, evaluate, fingerprint, train, train_shared
 
 
@@ -158,6 +158,7 @@ def train_and_test(
         dtype=run.dtype,
         workers=_workers(run.device, workers),
         rests_on=storage.sha256_json(run.rests_on(spec)),  # once the weights have been loaded
+        maps=run.paths.pixel_maps,
     )
     of = fingerprint([rows, val, test], training, settings.training, net.identity())
     if (old := _finished_result(out, of)) is not None:
@@ -207,8 +208,7 @@ def _test(
     net: classifiers.Classifier, test: pd.DataFrame, training: Training, batch_size: int
 ) -> pd.DataFrame:
     """The only look at the test split: its predictions."""
-    images = augment.Images(test["path"], training.root, preprocess.input_size(net.preprocess))
-    logits = evaluate(net, images, training.dtype, batch_size)
+    logits = evaluate(net, training.images(test["path"], net), training.dtype, batch_size)
     return result.predictions_frame(test, logits)
 
 

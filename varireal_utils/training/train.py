@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,9 @@ from ..core.config_sections import ModelSpec, TrainSettings
 from ..models import classifiers, distributed, preprocess
 from ..models.classifiers import Classifier
 from ..models.clip_classifier import ClipClassifier
-from . import augment, captured_step
+from . import augment, captured_step, feed
 from .captured_step import CapturedStep
+from .image_cache import Images
 from .train_step import Step, refuse_infinite
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ RESULT, WEIGHTS = "training.json", "training.safetensors"
 class Training:
     """Where and how one training runs. root: paths of images lie below it; out: folder of weights
     and checkpoint; workers: processes that prepare batches, which change no pixel; rests_on: digest
-    of the classifier's model and weights, precision and device (Run.rests_on)."""
+    of the classifier's model and weights, precision and device (Run.rests_on); maps: folder of the
+    decoded pictures that trainings share, None for none."""
 
     root: Path
     out: Path
@@ -56,12 +59,18 @@ class Training:
     dtype: torch.dtype = torch.float32
     workers: int = 0
     rests_on: str = ""
+    maps: Path | None = None
+
+    def images(self, paths: Iterable[str], net: Classifier) -> Images:
+        """The images of a list of files, as a classifier sees them."""
+        side = preprocess.input_size(net.preprocess)
+        return Images(list(paths), self.root, side, maps=self.maps)
 
 
 @torch.inference_mode()
 def evaluate(
     net: Classifier,
-    images: augment.Images,
+    images: Images,
     dtype: torch.dtype = torch.float32,
     batch_size: int = 256,
 ) -> np.ndarray:
@@ -113,7 +122,7 @@ def train(
             "the test split must not choose. Give the data set a val split."
         )
     start, dtype = time.perf_counter(), training.dtype
-    val_images = augment.Images(val["path"], training.root, preprocess.input_size(net.preprocess))
+    val_images = training.images(val["path"], net)
 
     def validate() -> float:
         logits = evaluate(net, val_images, dtype, settings.eval_batch_size)
@@ -130,7 +139,7 @@ def train(
         _take_steps(
             state,
             step,
-            _loader(rows, settings, net, training, state["step"]),
+            _batches(rows, settings, net, training, state["step"]),
             validate,
             training.out if writes else None,
             stop_after,
@@ -186,7 +195,7 @@ def _report(state: dict, batch_size: int, count: int, start: float) -> dict[str,
 def _take_steps(
     state: dict,
     step: Step | CapturedStep,
-    loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterable[feed.Batch],
     validate: Callable[[], float],
     out: Path | None,
     stop_after: int | None,
@@ -194,7 +203,7 @@ def _take_steps(
     """Train from `state` on until all is done or `stop_after`; out: where checkpoints go."""
     settings = step.settings
     losses: list[torch.Tensor] = []  # on the device, not looked at yet
-    for pixels, chosen in () if _finished(state, settings) else loader:
+    for pixels, chosen in () if _finished(state, settings) else batches:
         losses.append(torch.as_tensor(step(state["step"], pixels, chosen)))
         state["step"] += 1
         last, every = state["step"] == settings.steps, settings.checkpoint_every
@@ -225,20 +234,14 @@ def _finished(state: dict, settings: TrainSettings) -> bool:
     return state["step"] >= settings.steps or bool(patience and since >= patience)
 
 
-def _loader(
+def _batches(
     rows: pd.DataFrame, settings: TrainSettings, net: Classifier, training: Training, first: int
-) -> torch.utils.data.DataLoader:
-    size, seed = preprocess.input_size(net.preprocess), training.seed
-    images = augment.Images(rows["path"], training.root, size)
-    is_real = rows["is_real"].to_numpy(bool)
+) -> Iterable[feed.Batch]:
+    is_real, seed = rows["is_real"].to_numpy(bool), training.seed
     order = augment.order(is_real, settings.batch_size, settings.steps, seed)
-    batches = augment.Batches(images, order, net.preprocess, settings.augment, seed)
-    return torch.utils.data.DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(first, len(order)),
-        num_workers=training.workers,
-        pin_memory=net.device.type == "cuda",
+    images = training.images(rows["path"], net)
+    return feed.batches(
+        images, order, net.preprocess, settings, seed, net.device, first, training.workers
     )
 
 
@@ -261,13 +264,24 @@ def fingerprint(
     """
     parts = [
         [
-            [storage.sha256_file(training.root / p) for p in f["path"]],
+            [_sha256(training.root / p) for p in f["path"]],
             *(f[c].astype(int).tolist() for c in ("label", "is_real") if c in f),
         ]
         for f in frames
     ]
     own = [content(settings), training.seed, training.rests_on]
     return storage.sha256_json([parts, own, identity])
+
+
+def _sha256(path: Path) -> str:
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1 << 20)
+def _sha256_of(path: Path, *state: int) -> str:
+    """Digest of a file in a state; a training and its checkpoint ask for the same ones."""
+    return storage.sha256_file(path)
 
 
 def _checkpoint(path: Path, state: dict, step: Step | CapturedStep) -> None:

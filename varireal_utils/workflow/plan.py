@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..core import storage
 from ..core.config import StudyConfig
-from . import memory, model_table
+from . import memory, model_table, pixels
 from .completeness import complete
 from .cost import BYTES, Hours, Job, jobs, sizes
 from .rates import PEAKS, of_card, rates
@@ -39,6 +39,7 @@ def report(config: StudyConfig) -> str:
         cells = [str(j.count), _count(j.images), _hours(j.hours), source, _gb(j.gb)]
         rows.append([j.stage, j.what, *cells])
     lines += ["", "jobs:", *columns(rows, 56), ""]
+    lines += pixels.lines(config, todo)
     lines += [*_memory(config), *_total(config, todo), *what_if(config, todo)]
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.config import StudyConfig
 from ...models import classifiers, preprocess
-from ...training import augment
+from ...training import image_cache
 from ...training.train import Training, evaluate, train
 from ..check import Check, Finding, judged
 from ..workspace import Workspace
@@ -34,7 +34,7 @@ def run(bench: Workspace) -> Iterator[Finding]:
     )
     rows = sample.split("train")[["path", "label"]].assign(is_real=True).reset_index(drop=True)
     val = sample.split("val")[["path", "label"]].head(VALIDATION).reset_index(drop=True)
-    images = augment.Images(rows["path"], ROOT, preprocess.input_size(net.preprocess))
+    images = image_cache.Images(rows["path"], ROOT, preprocess.input_size(net.preprocess))
     before = evaluate(net, images, bench.dtype, own.eval_batch_size) if net.zero_shot else None
     training = Training(ROOT, bench.folder / "training", bench.config.seed, bench.dtype)
     report = train(net, rows, val, settings, training)
