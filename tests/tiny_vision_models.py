@@ -51,6 +51,9 @@ WORDS = (
     "a an is this photo of picture answer with one word or in the real world could be there "
     "yes Yes no No red blue car cat ? . , : USER ASSISTANT".split()
 )
+# A square of 64 pixels would leave one pixel at the coarsest of the four levels, whose group norm
+# then refuses: 32 groups of 32 channels need more than one value each.
+DETECTOR_SIZE = {"shortest_edge": 96, "longest_edge": 128}
 TURN = (
     "{% for m in messages %}USER : {% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "IMAGE{% else %} {{ c['text'] }}{% endif %}{% endfor %} ASSISTANT : {% endfor %}"
@@ -104,7 +107,7 @@ def detector(folder: Path) -> Path:
     )
     GroundingDinoForObjectDetection(config).save_pretrained(folder)
     GroundingDinoProcessor(
-        GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
+        GroundingDinoImageProcessor(size=DETECTOR_SIZE),
         BertTokenizer(vocab=vocabulary),
     ).save_pretrained(folder)
     return folder
