@@ -190,7 +190,8 @@ def sdxl_refiner(folder: Path) -> tuple[Path, Path, Path]:
     torch.manual_seed(2)
     parts = _xl_parts(4)
     net = ControlNetModel.from_unet(parts["unet"], conditioning_embedding_out_channels=(8, 8))
-    for layer in net.controlnet_down_blocks:  # zeros would hide whether it is heard
+    heard = (*net.controlnet_down_blocks, net.controlnet_cond_embedding.conv_out)
+    for layer in heard:  # zeros would hide whether it is heard, and whether it hears its lines
         torch.nn.init.normal_(layer.weight, std=0.1)
     net.save_pretrained(folder / "controlnet", safe_serialization=True)
     pipe = StableDiffusionXLControlNetInpaintPipeline(**parts, controlnet=net)

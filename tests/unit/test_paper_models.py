@@ -1,8 +1,11 @@
 """The classes of the paper's models through the real stage, on random weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from microworld import render
 from tests import checkpoints
@@ -135,9 +138,72 @@ def test_refinement_hears_lines_and_sees_its_own_object(config, bank):
 
     plain = refined()
     assert any((a != b).any() for a, b in zip(plain, refined(controlnet_scale=0.0), strict=True))
+    lined = [replace(s, lines=255 - s.lines) for s in these]
+    assert any((a != b).any() for a, b in zip(plain, refined(these=lined), strict=True))
     assert any((a != b).any() for a, b in zip(plain, refined(ip_scale=0.0), strict=True))
     other = refined([starts[0], 255 - starts[1]])  # each image sees its own picture alone
     assert (plain[0] == other[0]).all() and (plain[1] != other[1]).any()
+
+
+def from_noise(config: StudyConfig) -> EditStage:
+    """The colour edit whose second stage draws from noise."""
+    settings = settings_of(config, "color")
+    own = settings.own.model_copy(update={"refine_from": "noise"})
+    return settings_of(config, "color", attributes={**settings.edit.attributes, "color": own})
+
+
+def test_refinement_from_noise_denoises_from_nothing_but_noise_text_lines_and_look(config, bank):
+    """Whole denoisings on random weights: against diffusers' own pipeline, and what each input
+    changes."""
+    settings = from_noise(config)
+    pipes = pipes_of(settings)
+    assert type(pipes.refine).__name__ == "StableDiffusionXLControlNetPipeline"
+    these, asked = [placed(s, CANVAS, "color")[0] for s in sources("color")], rows(bank, "color")
+    starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
+
+    def refined(starts=starts, these=these, seeds=seeds, **changes):
+        own = settings.own.model_copy(update=changes)
+        return pipeline.refine(pipes, starts, these, texts, seeds, own)
+
+    def same(one, two):
+        return all((a == b).all() for a, b in zip(one, two, strict=True))
+
+    made = refined()
+    assert [p.shape for p in made] == [(32, 32, 3)] * 2 and same(made, refined())
+    assert all(p.std() > 1 for p in made)  # pictures, neither black nor of one colour
+    inverted = [255 - s for s in starts]
+    assert not same(made, refined(inverted))  # the IP-Adapter sees what the first stage painted
+    blind = refined(ip_scale=0.0)
+    assert same(blind, refined(inverted, ip_scale=0.0))  # no initial picture, no mask
+    other = [replace(s, lines=255 - s.lines, editable=255 - s.editable) for s in these]
+    assert not same(blind, refined(these=other, ip_scale=0.0))
+    deaf = refined(these=other, ip_scale=0.0, controlnet_scale=0.0)
+    assert same(refined(ip_scale=0.0, controlnet_scale=0.0), deaf)
+    assert not same(made, refined(seeds=[3, 4]))
+    own = settings.own
+    pipes.refine.set_ip_adapter_scale(own.ip_scale)
+    seen = np.where(these[0].mask[..., None] > 0, starts[0], np.uint8(pipeline.GREY))
+    plain = pipes.refine(
+        prompt=texts[0],
+        image=Image.fromarray(these[0].lines).convert("RGB"),
+        ip_adapter_image=Image.fromarray(seen),
+        height=32,
+        width=32,
+        num_inference_steps=own.refine_steps,
+        guidance_scale=own.refine_guidance_scale,
+        controlnet_conditioning_scale=own.controlnet_scale,
+        generator=pipeline.generators(seeds[:1], "refine", 0),
+    ).images[0]
+    assert np.abs(np.asarray(plain).astype(int) - made[0]).max() <= 1
+
+
+def test_an_edit_refined_from_noise_goes_through_the_stage(config, bank):
+    settings = from_noise(config)
+    these, asked = sources("color"), rows(bank, "color")
+    made = pipeline.edit_batch(pipes_of(settings), these, asked, {}, bank, settings, 0)
+    for source, result in zip(these, made, strict=True):
+        kept = source.editable == 0
+        assert (result[kept] == source.image[kept]).all() and (result != source.image).any()
 
 
 @pytest.mark.parametrize("role", ["prior", "inpaint"])
