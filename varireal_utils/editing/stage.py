@@ -25,7 +25,7 @@ from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..verification import clip_verifier, features
 from ..verification.build import Verified, Verifier, build_verifier
-from . import batches, compositing, phases, pipeline, sources
+from . import batches, compositing, exemption, phases, pipeline, sources
 from .slices import EditStage, GuidanceStage
 
 __all__ = ["EditStage", "GuidanceStage"]
@@ -68,6 +68,8 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
         run.device,
         home,
     )
+    if exemption.applies(settings.verify):
+        verifier = exemption.exempting(verifier)
     arm_dir = run.paths.edits(dataset, attribute, settings.feasibility)
     stamp = batches.stamp(run.rests_on(), verifier.thresholds, bank, train, rows, run.study)
     ids = batches.batch_ids(len(rows), edit.batch_size, run.target.get("shard", ""), part or (0, 1))

@@ -119,12 +119,13 @@ def by_arm(edits: pd.DataFrame) -> pd.DataFrame:
 
     edits: rows of edits.parquet. A row for each arm: edits (count), accepted, attribute_passed,
     identity_passed (shares, 0..1), tries (mean number of attempts), and the means of what else it
-    recorded (feasibility_yes, attribute_before). With arms of both sides a row "difference", the
-    first feasible one minus the infeasible one, its 95 % interval in low and high (of `accepted`,
-    over pairs of one photograph and k where both have it), and `uneven`: it leaves out 0.
+    recorded (feasibility_yes, attribute_before, exempt). With arms of both sides a row
+    "difference", the first feasible one minus the infeasible one, its 95 % interval in low and high
+    (of `accepted`, over pairs of one photograph and k where both have it), and `uneven`: it leaves
+    out 0.
     """
     shown = ["accepted", "attribute_passed", "identity_passed"]
-    more = [c for c in ("feasibility_yes", "attribute_before") if c in edits]
+    more = [c for c in ("feasibility_yes", "attribute_before", "exempt") if c in edits]
     rows: dict[str, dict[str, float]] = {}
     for arm in sorted(edits["feasibility"].unique(), key=lambda a: VALUES.index(value(a))):
         here = edits[edits["feasibility"] == arm]

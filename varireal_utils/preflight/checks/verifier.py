@@ -4,12 +4,13 @@ a grey picture."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ...core.config import StudyConfig
-from ...editing import sources
+from ...editing import exemption, sources
 from ...prompts import phrase_bank
 from ...verification.build import Verified, Verifier, build_verifier
 from ..check import Check, Finding, judged
@@ -17,7 +18,8 @@ from ..workspace import Workspace
 from .edits import CALIBRATION
 
 COUNT, FEW = 16, 6  # photographs: for CLIP, for a vision-language model
-KEPT = 0.7  # least share of photographs that pass as their own class
+KEPT = 0.7  # least share of photographs that pass as their own class, of those that CLIP is asked
+NAMED = 0.3  # of those that a vision-language model is asked, whose others are exempt
 ROOM = 0.35  # by which shares of so few photographs may exceed what the study allows
 PLAIN = 0.2  # largest share of grey pictures that are accepted
 
@@ -45,7 +47,7 @@ def _of(bench: Workspace, attribute: str, count: int) -> Iterator[Finding]:
     rows = [_row(bench, attribute, r) for r in val.to_dict("records")]
     told = config.verify.rule == "faithful" and kind == "vlm"
     if not told:
-        yield _same(attribute, verifier.score(pictures, rows, photographs))
+        yield _same(attribute, verifier.score(pictures, rows, photographs), kind == "vlm")
         yield from _others(bench, attribute, verifier, val, (pictures, rows, photographs))
     plain = [np.full_like(p, 127) for p in pictures]
     bench.show("verifier", "grey: must fail", plain[0])
@@ -81,17 +83,23 @@ def _row(bench: Workspace, attribute: str, row: dict) -> dict:
     }
 
 
-def _same(attribute: str, answers: pd.DataFrame) -> Finding:
-    share = float(answers["identity_passed"].mean())
-    return judged(
+def _same(attribute: str, answers: pd.DataFrame, vlm: bool) -> Finding:
+    """Unedited photographs are still the same object; a warning where a vision-language model
+    cannot name some, whose edits are exempt (editing/exemption.py)."""
+    share, least = float(answers["identity_passed"].mean()), NAMED if vlm else KEPT
+    found = judged(
         "verifier",
         f"{attribute}, the photograph itself",
-        share >= KEPT,
+        share >= least,
         f"{share:.0%} are still the same object",
-        f"at least {KEPT:.0%}",
+        f"at least {exemption.LEAST if vlm else least:.0%}",
         "the verifier says no to unedited photographs: it cannot tell these classes apart, or "
         "always says no; name another one, or lower verify.p_yes, verify.margin",
     )
+    if found.status == "fail" or not vlm or share >= exemption.LEAST:
+        return found
+    words = "edits of the others are exempt from identity, and counted; another model names more"
+    return replace(found, status="warn", remedy=words)
 
 
 def _others(
