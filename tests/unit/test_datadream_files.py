@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.conftest import ROOT
 from varireal_utils.core.config import StudyConfig, load_config, merged
 from varireal_utils.data import registry
+from varireal_utils.data.coop import CoopLayout
 from varireal_utils.models.loaders import required
 from varireal_utils.training import train_step
 
@@ -46,6 +48,18 @@ def test_the_adapter_and_its_images_are_those_of_c3(config: StudyConfig) -> None
     assert (own.steps, own.guidance_scale, own.images_per_class) == (50, 2.0, 500)
     model = required(config.models, "datadream" if config.models.datadream else "prior")
     assert model.path.endswith("/stable-diffusion-2-1-base")
+
+
+def test_the_docs_say_what_each_root_holds(config: StudyConfig) -> None:
+    """As the first line of each file refers to."""
+    (name,) = config.datasets
+    spec = registry.of_study(config, name)
+    layout = import_module(f"varireal_utils.data.sets.{name}").LAYOUT
+    assert "docs/paper_scale.md, Data sets" in Path(config.file).read_text().splitlines()[0]
+    if isinstance(layout, CoopLayout):
+        lines = (ROOT / "docs/paper_scale.md").read_text().splitlines()
+        (row,) = [line for line in lines if f"`{spec.root}`" in line and line.startswith("|")]
+        assert f"`{layout.pictures}/`" in row and f"`{layout.listed}`" in row
 
 
 def test_the_sentences_are_those_of_c3(config: StudyConfig) -> None:

@@ -21,11 +21,12 @@ from varireal_utils.editing import compositing, sources
 from varireal_utils.models import loaders
 from varireal_utils.preflight import registry, stage, watch
 from varireal_utils.preflight.check import Check, Finding
-from varireal_utils.preflight.checks import speed, verifier, zero_shot
+from varireal_utils.preflight.checks import memory, speed, verifier, zero_shot
 from varireal_utils.preflight.floors import floor_of
 from varireal_utils.preflight.workspace import Workspace
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.verification.build import Verifier
+from varireal_utils.workflow import memory as plan_memory
 
 CHECKS = {check.name: check for check in registry.CHECKS}
 SMALL = {
@@ -186,6 +187,28 @@ def test_too_little_memory(bench, tmp_path, monkeypatch):
     passed(found(bench, "memory", tmp_path))
     monkeypatch.setattr("varireal_utils.preflight.checks.memory.capacity", lambda device: 1e-4)
     named(found(bench, "memory", tmp_path), "04_edit", "offload")
+
+
+def test_memory_is_the_plans_peak(bench, tmp_path, monkeypatch):
+    """Weights alone would fit: the working memory of DataDream's training does not."""
+    bench.config = load_config("params/weekend_oxford_pets.yaml")
+    most = plan_memory.peak_gb(bench.config)
+
+    def on_a_card_of(gb):
+        monkeypatch.setattr(memory, "capacity", lambda device: gb)
+        return found(bench, "memory", tmp_path)
+
+    passed(on_a_card_of(most / 0.94))
+    named(on_a_card_of(most / 0.96), "05_datadream", "training: datadream", f"{most:,.1f} GB")
+    assert [f.what for f in on_a_card_of(80) if f.status != "pass"] == []
+
+
+def test_memory_that_nobody_knows_is_a_warning(bench, tmp_path):
+    path = "models.inpaint.path"
+    bench.config = load_config("params/weekend_oxford_pets.yaml", {path: "owner/unknown"})
+    lines = {f.what: f for f in found(bench, "memory", tmp_path)}
+    assert lines["04_edit"].status == "warn" and "inpaint" in lines["04_edit"].remedy
+    assert "at least" in lines["04_edit"].wanted and lines["06_classify"].status == "pass"
 
 
 def test_an_error_is_a_finding_with_a_remedy(bench, tmp_path):

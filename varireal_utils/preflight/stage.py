@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import shutil
 import time
 import traceback
@@ -77,6 +78,7 @@ def run(
     folder.mkdir(parents=True)
     loaders.avoid_faulty_attention()
     seed_everything(config.seed, "preflight")
+    gc.freeze()  # what is imported by now: each release of a model would look through it again
     bench = Workspace(config, folder)
     outcome = Outcome([], {}, {}, folder)
     with open(folder / "log.txt", "w", encoding="utf-8") as log:

@@ -39,7 +39,20 @@ from ..workflow import cost
 S = TypeVar("S", bound=StageSettings)
 VALIDATION = 200  # photographs whose zero-shot classes are looked at
 GUIDED = 48  # of them, those with a mask: the verifier's thresholds rest on these
+PHRASES = 2  # of an arm, in edits; they are judged among all
 PATHS = ("path", "mask_path", "paint_mask_path")
+
+
+def _few_phrases(bank: phrase_bank.Bank) -> phrase_bank.Bank:
+    """The first PHRASES of each list: what edits are asked for here, and priors drawn for."""
+    few = {
+        attribute: {
+            name: {arm: phrases[:PHRASES] for arm, phrases in arms.items()}
+            for name, arms in classes.items()
+        }
+        for attribute, classes in bank["phrases"].items()
+    }
+    return bank | {"phrases": few}
 
 
 @dataclass(frozen=True)
@@ -147,7 +160,7 @@ class Workspace:
             if stored.is_file()
             else phrase_bank.load_bank(self.config.phrase_file, name, sorted(names), family)
         )
-        storage.write_json(self.paths.phrase_bank(name), bank)
+        storage.write_json(self.paths.phrase_bank(name), _few_phrases(bank))
         return Sample(name, spec, table.reset_index(drop=True), names, bank)
 
     def _few(self, name: str, spec: DataSetSpec) -> DataSetSpec:

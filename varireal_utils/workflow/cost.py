@@ -82,7 +82,7 @@ def edit_tflop(config: StudyConfig, attribute: str, feasibility: str) -> float |
     """1e12 operations of the networks for one attempt at one edit; None where a role has no tflop.
 
     Guidance above 1 doubles each step, for the pass without a text; strength s of n steps runs
-    s x n.
+    s x n, and a refinement from noise all n.
     """
     if arms.perfect(feasibility):
         return 0.0
@@ -98,7 +98,8 @@ def edit_tflop(config: StudyConfig, attribute: str, feasibility: str) -> float |
     ]
     if refined(config, attribute):
         base = "refine" if config.models.refine else "inpaint"
-        steps = math.ceil(own.refine_steps * own.refine_strength)
+        part = own.refine_strength if own.refine_from == "edit" else 1.0
+        steps = math.ceil(own.refine_steps * part)
         parts.append((guided_rows(own.refine_guidance_scale) * steps, (base, "controlnet")))
     if any(r not in cost for _, roles in parts for r in roles):
         return None

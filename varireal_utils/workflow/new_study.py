@@ -33,7 +33,6 @@ MICRO, REAL = "params/prompts/custom.yaml", "params/prompts/oxford_pets.yaml"
 GPUS = {16: "weekend.yaml", 24: "weekend.yaml", 80: "paper.yaml"}  # GB -> settings that fit
 SMALL_GPU = {
     "plan": {"card": "T4", "card_gb": 16},
-    "edit": {"batch_size": 1},
     "datadream": {"batch_size": 4},
 }
 PLACES = 4  # phrases of an arm to fill in
