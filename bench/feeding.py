@@ -54,7 +54,7 @@ def photographs(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
 
 def memory() -> float:
     """GB of this process at its largest, so far; files that it maps count."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(s for s in lines if s.startswith("VmHWM")).split()[1]) / 1e9
 
 

@@ -4,7 +4,7 @@ A process that loads images draws numbers and cuts crops (`Crops.of`); resizing,
 colours run here, a few hundred operations for a batch of any size, none of which reads a value from
 the device.
 
-symbols   crops    (B, Hm, Wm, 3) uint8, a crop each in its upper left corner, anything beside it
+symbols   crops    (N, 3) uint8, the pixels of all crops, row by row, one crop after another
           pixels   (B, 3, S, S) uint8, S the network's input size
           groups   (kind, argument, rows): images that one operation is for
 
@@ -43,9 +43,10 @@ Group = tuple[str, float, int, int]  # kind, argument, first and last + 1 of the
 class Crops:
     """A batch before augmentation, as a loading process hands it over.
 
-    crops: as in the module's symbols; sizes (B, 2) float64: height and width of each crop; factors
-    (B, 4) float32: of the jitter; sigmas (B,): of the blur; places: rows of each group, one after
-    another; groups: what happens in order; rows (B,): of the training set.
+    crops: as in the module's symbols; sizes (B, 2) float64: height and width of each crop; most:
+    the largest of both; factors (B, 4) float32: of the jitter; sigmas (B,): of the blur; places:
+    rows of each group, one after another; groups: what happens in order; rows (B,): of the
+    training set.
     """
 
     crops: torch.Tensor
@@ -55,17 +56,18 @@ class Crops:
     places: torch.Tensor
     groups: list[Group]
     rows: torch.Tensor
+    most: tuple[int, int]
 
     @classmethod
     def of(cls, draws: list[Draw], rows: np.ndarray, cut: Cut) -> Crops:
         """A batch. draws: of each image; rows (B,); cut: (image, top, left, out) copies a crop into
         out (height, width, 3)."""
         sizes = np.array([one.crop[2:] for one in draws])
-        height, width = sizes.max(axis=0).tolist()
-        crops = _shared(len(draws), height, width, 3)
-        for i, (place, one) in enumerate(zip(crops.numpy(), draws)):
-            top, left, h, w = one.crop
-            cut(i, top, left, place[:h, :w])
+        crops, at = _shared(int(sizes.prod(axis=1).sum()), 3), 0
+        room = crops.numpy()
+        for i, (top, left, height, width) in enumerate(one.crop for one in draws):
+            cut(i, top, left, room[at : at + height * width].reshape(height, width, 3))
+            at += height * width
         factors = [d.jitter[1] if d.jitter else (1.0, 1.0, 1.0, 0.0) for d in draws]
         groups, places = _groups(draws)
         return cls(
@@ -76,6 +78,7 @@ class Crops:
             torch.tensor(places, dtype=torch.int64),
             groups,
             torch.from_numpy(np.asarray(rows)),
+            tuple(sizes.max(axis=0).tolist()),
         )
 
     def pin_memory(self) -> Crops:
@@ -128,7 +131,7 @@ def _groups(draws: list[Draw]) -> tuple[list[Group], list[int]]:
 @torch.no_grad()
 def augmented(batch: Crops, side: int) -> torch.Tensor:
     """uint8 (B, 3, S, S) of a batch whose tensors are on one device."""
-    pixels = resized(batch.crops, batch.sizes, side)
+    pixels = resized(side_by_side(batch.crops, batch.sizes, batch.most), batch.sizes, side)
     for kind, argument, first, last in batch.groups:
         own = batch.places[first:last]
         changed = _change(kind, argument, pixels.index_select(0, own), batch, own)
@@ -154,6 +157,16 @@ def _change(
         return moved(kind, argument, pixels)
     change = v2.RandAugment()._apply_image_or_video_transform
     return change(pixels, kind, argument, v2.InterpolationMode.NEAREST, {})
+
+
+def side_by_side(crops: torch.Tensor, sizes: torch.Tensor, most: tuple[int, int]) -> torch.Tensor:
+    """(B, Hm, Wm, 3) uint8: each crop in its upper left corner, its last pixels again beside it."""
+    height, width = sizes.long().view(-1, 2, 1, 1).unbind(1)
+    first = (height * width).cumsum(0) - height * width
+    y, x = (torch.arange(n, device=crops.device) for n in most)
+    rows = torch.minimum(y[None, :, None], height - 1)
+    at = first + rows * width + torch.minimum(x[None, None], width - 1)
+    return crops.index_select(0, at.flatten()).view(*at.shape, 3)
 
 
 def resized(crops: torch.Tensor, sizes: torch.Tensor, side: int) -> torch.Tensor:

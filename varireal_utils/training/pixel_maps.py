@@ -190,7 +190,7 @@ class PixelMaps:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time; it ends with its holder, as a lock of the system."""
-        with open(self.folder / f".{self.kind}.lock", "w") as file:
+        with open(self.folder / f".{self.kind}.lock", "w", encoding="utf-8") as file:
             with contextlib.suppress(OSError):  # without locks, pictures may be decoded twice
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -271,7 +271,7 @@ def enough(folder: Path, need: float) -> bool:
 def free_memory() -> float:
     """Bytes of memory that are free or can be freed; infinity where the system does not say."""
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return 1024.0 * int(next(s for s in lines if s.startswith("MemAvailable")).split()[1])
     return float("inf")
 
