@@ -196,7 +196,7 @@ def test_bits_and_loras_are_refused_where_a_role_cannot_have_them():
 @pytest.mark.parametrize("offload", ["model", "sequential"])
 def test_an_offloaded_verifier_gives_the_same_answers(tmp_path, offload):
     from tests import tiny_vision_models
-    from varireal_utils.verification import vlm_verifier
+    from varireal_utils.verification.vlm_asker import VlmAsker
 
     folder = tiny_vision_models.llava(tmp_path / "vlm")
     image = np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)
@@ -204,7 +204,7 @@ def test_an_offloaded_verifier_gives_the_same_answers(tmp_path, offload):
     for how in ("none", offload):
         spec = ModelSpec(kind="vlm", path=str(folder), offload=how)
         loaded = loaders.load_vlm(ModelRoles(verifier=spec), CPU)
-        answers.append(vlm_verifier.asker(loaded, 48, CPU)(image, "Is this a cat?"))
+        answers.append(VlmAsker(loaded, 48, CPU)([image], [["Is this a cat?"]])[0][0])
     assert np.isclose(answers[0].p, answers[1].p) and 0 < answers[0].p < 1
     hooked = [m for m in loaded[0].modules() if hasattr(m, "_hf_hook")]
     assert hooked

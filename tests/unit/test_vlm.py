@@ -13,8 +13,10 @@ from varireal_utils.core import storage
 from varireal_utils.core.config_sections import ModelRoles, ModelSpec, VlmVerifierSettings
 from varireal_utils.data import images
 from varireal_utils.models import loaders
+from varireal_utils.models.residence import Residence
 from varireal_utils.prompts import phrase_bank
-from varireal_utils.verification import vlm_verifier
+from varireal_utils.verification import vlm_asker, vlm_verifier
+from varireal_utils.verification.vlm_asker import VlmAsker
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VARIREAL_SHARED", ROOT.parent / "shared"))
@@ -60,9 +62,14 @@ class Fake:
     def __init__(self, p) -> None:
         self.p, self.asked = p, []
 
-    def __call__(self, image: np.ndarray, question: str) -> vlm_verifier.Answer:
+    mass = 0.9
+
+    def __call__(self, pictures: list, questions: list) -> list:
+        return [[self.one(i, q) for q in own] for i, own in zip(pictures, questions, strict=True)]
+
+    def one(self, image: np.ndarray, question: str) -> vlm_asker.Answer:
         self.asked.append((image, question))
-        return vlm_verifier.Answer(question, float(self.p(image, question)), 0.9)
+        return vlm_asker.Answer(question, float(self.p(image, question)), self.mass)
 
 
 def judge(ask, rows=None, thresholds=THRESHOLDS, source=LOOK, **settings):
@@ -229,7 +236,8 @@ def test_calibration_of_a_good_model():
 
 
 def test_a_model_that_answers_neither_word_is_called_out():
-    ask = lambda image, q: vlm_verifier.Answer(q, 0.6, 0.01)  # noqa: E731
+    ask = Fake(lambda *_: 0.6)
+    ask.mass = 0.01
     with pytest.warns(UserWarning, match="puts 1% of its probability on yes and no"):
         vlm_verifier.calibrate(
             ask,
@@ -303,18 +311,18 @@ VOCABULARY = {
 
 
 def test_every_spelling_of_yes_and_no_counts():
-    assert vlm_verifier.word_ids(VOCABULARY, "yes") == [0, 1, 2, 3, 4, 5]
-    assert vlm_verifier.word_ids(VOCABULARY, "no") == [6, 7, 8, 9]
+    assert vlm_asker.word_ids(VOCABULARY, "yes") == [0, 1, 2, 3, 4, 5]
+    assert vlm_asker.word_ids(VOCABULARY, "no") == [6, 7, 8, 9]
     logits = torch.full((16,), -20.0)
     logits[[1, 4, 7, 15]] = torch.tensor([1.0, 1.0, 1.0, 1.0]).log() + 5
-    p, mass = vlm_verifier.yes_no(logits, [0, 1, 2, 3, 4, 5], [6, 7, 8, 9])
+    p, mass = vlm_asker.yes_no(logits, [0, 1, 2, 3, 4, 5], [6, 7, 8, 9])
     assert np.isclose(p, 2 / 3) and np.isclose(mass, 3 / 4)
-    p, mass = vlm_verifier.yes_no(
+    p, mass = vlm_asker.yes_no(
         torch.tensor([-500.0, -501.0, 500.0]), [0], [1]
     )  # no underflow to 0 / 0
     assert np.isclose(p, torch.sigmoid(torch.tensor(1.0))) and mass < 1e-9
     with pytest.raises(ValueError, match="NaN.*bfloat16"):
-        vlm_verifier.yes_no(torch.tensor([np.nan, 1.0]), [0], [1])
+        vlm_asker.yes_no(torch.tensor([np.nan, 1.0]), [0], [1])
 
 
 @pytest.fixture(scope="module", params=["llava", "qwen", "internvl"])
@@ -328,19 +336,98 @@ def scene(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
+def single(pair, *size):
+    """ask(image, question) -> Answer, one at a time."""
+    ask = VlmAsker(pair, *size)
+    return lambda image, question: ask([image], [[question]])[0][0]
+
+
+PICTURES = [scene(n) for n in range(3)] + [scene(3, (60, 40))]
+QUESTIONS = [
+    [
+        "Is this a photo of a cat? Answer with one word, yes or no.",
+        "Is this a red car?",
+        "Could it?",
+    ],
+    ["Is this a blue car?", "Is this a cat?"],
+    ["Is this a cat?"],
+    ["Is this a car , or a cat?", "Is this red?"],
+]
+
+
+def passes(model, monkeypatch):
+    """Calls of the language model and of the vision tower from now on."""
+    inner, found = model.model, {"language": 0, "vision": 0}
+    tower = getattr(inner, "visual", None) or inner.vision_tower
+    for name, module in (("language", inner.language_model), ("vision", tower)):
+
+        def counted(*args, own=module.forward, name=name, **more):
+            found[name] += 1
+            return own(*args, **more)
+
+        monkeypatch.setattr(module, "forward", counted)
+    return found
+
+
+def test_questions_branch_from_one_reading_of_a_picture(loaded, monkeypatch):
+    """As separate prefills answer: pictures of two sizes, with one to three questions each."""
+    apart = VlmAsker(loaded[0], 64, known=vlm_asker.Experience(branches=False))
+    wanted = apart(PICTURES, QUESTIONS)
+    known = vlm_asker.Experience()
+    assert len(VlmAsker(loaded[0], 64, known=known)(PICTURES[:1], QUESTIONS[:1])[0]) == 3
+    assert known.branches and known.spliced
+    counted = passes(loaded[0][0], monkeypatch)
+    ask = VlmAsker(loaded[0], 64, known=vlm_asker.Experience(branches=True, spliced=True))
+    found = ask(PICTURES, QUESTIONS)
+    assert counted["language"] == 4 and counted["vision"] == 2  # two sizes, two passes each
+    for own, other, asked in zip(found, wanted, QUESTIONS, strict=True):
+        assert [a.question for a in own] == asked
+        for a, b in zip(own, other, strict=True):
+            assert a.p == pytest.approx(b.p, abs=1e-5) and a.mass == pytest.approx(b.mass, abs=1e-5)
+    ask(PICTURES, QUESTIONS)
+    assert counted["language"] == 4  # what was asked is remembered
+
+
+def test_a_model_whose_questions_do_not_branch_is_asked_one_by_one(loaded, monkeypatch):
+    wanted = VlmAsker(loaded[0], 64, known=vlm_asker.Experience(branches=False))(
+        PICTURES, QUESTIONS
+    )
+    honest = VlmAsker._positions
+    monkeypatch.setattr(VlmAsker, "_positions", lambda self, places: 0 * honest(self, places))
+    monkeypatch.setattr(vlm_asker, "TOLERANCE", 1e-6)
+    ask = VlmAsker(loaded[0], 64)
+    with pytest.warns(UserWarning, match="probabilities differ"):
+        found = ask(PICTURES, QUESTIONS)
+    assert found == wanted and ask.known.branches is False
+
+
+def test_a_picture_that_does_not_fit_beside_others_is_read_alone(loaded, monkeypatch):
+    honest, tried = VlmAsker._branched, []
+
+    def small(self, turns):
+        tried.append(len(turns))
+        if len(turns) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return honest(self, turns)
+
+    monkeypatch.setattr(VlmAsker, "_branched", small)
+    known = vlm_asker.Experience(branches=True, spliced=True)
+    with pytest.warns(UserWarning, match="done in halves"):
+        VlmAsker(loaded[0], 64, known=known)(PICTURES[:2], [QUESTIONS[0]] * 2)
+    assert tried == [2, 1, 1] and known.fit.size == 1
+
+
 def test_a_tiny_model_answers(loaded):
     (model, processor), *_ = loaded
-    ask, question = vlm_verifier.asker((model, processor), 64), vlm_verifier.class_question("Pug")
+    ask, question = single((model, processor), 64), vlm_verifier.class_question("Pug")
     answer = ask(scene(0), question)
     assert 0 < answer.p < 1 and 0 < answer.mass < 1
     assert ask(scene(0), question) == answer  # the same however often
-    ids = [vlm_verifier.word_ids(processor.tokenizer.get_vocab(), w) for w in ("yes", "no")]
+    ids = [vlm_asker.word_ids(processor.tokenizer.get_vocab(), w) for w in ("yes", "no")]
     assert all(len(i) >= 2 for i in ids)
     assert ask(scene(1), question).p != answer.p  # it looks
     assert ask(scene(0), "Is this a car? Answer with one word, no or yes.").p != answer.p
-    assert (
-        vlm_verifier.asker((model, processor), 16)(scene(0, (60, 80)), question).p > 0
-    )  # shrunk first
+    assert single((model, processor), 16)(scene(0, (60, 80)), question).p > 0  # shrunk first
 
 
 def test_the_probabilities_are_those_of_the_next_token(loaded):
@@ -367,7 +454,7 @@ def test_the_probabilities_are_those_of_the_next_token(loaded):
         )
         for word in ("yes", "no")
     ]
-    answer = vlm_verifier.asker((model, processor))(scene(2), question)
+    answer = single((model, processor))(scene(2), question)
     assert np.isclose(answer.mass, sum(sums)) and np.isclose(answer.p, sums[0] / sum(sums))
 
 
@@ -389,7 +476,7 @@ def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
         loaders.load_vlm(ModelRoles(verifier=ModelSpec(path=str(tmp_path / "m"))), CPU)
     monkey = type("P", (), {"tokenizer": type("T", (), {"get_vocab": lambda self: {"yes": 0}})()})
     with pytest.raises(ValueError, match="no single token says no"):
-        vlm_verifier.asker((model, monkey()))
+        VlmAsker((model, monkey()))
 
 
 @needs_pets
@@ -397,7 +484,7 @@ def test_a_model_that_cannot_be_asked_is_refused(loaded, tmp_path):
 def test_a_tiny_model_judges_real_photographs(loaded):
     files = sorted((PETS / "oxford-iiit-pet/images").glob("*.jpg"))[:4]
     pictures = [np.asarray(images.open_image(f)) for f in files]
-    ask = vlm_verifier.asker(loaded[0], 96)
+    ask = VlmAsker(loaded[0], 96)
     limits = vlm_verifier.calibrate(
         ask,
         vlm_verifier.Calibration(pictures, ["Pug"] * 4, [f.stem for f in files]),
@@ -413,7 +500,9 @@ def test_a_tiny_model_judges_real_photographs(loaded):
     alone = vlm_verifier.score(
         ask, pictures[1:2], pictures[3:], rows[1:], BANK, CLASSES, SETTINGS, limits
     )
-    assert got.iloc[1].to_dict() == alone.iloc[0].to_dict()  # no neighbour is heard
+    both, own = got.iloc[1].to_dict(), alone.iloc[0].to_dict()  # no neighbour is heard
+    assert json.loads(both.pop("answers")) == json.loads(own.pop("answers"))
+    assert both == pytest.approx(own, abs=1e-6)
 
 
 @pytest.fixture
@@ -456,7 +545,10 @@ def test_an_arm_is_judged_by_the_model_that_the_parameters_name(loaded, study, r
     folder, table = study
     settings = SETTINGS.model_copy(update={"rule": rule, "controls": 1, "max_size": 64})
     models = ModelRoles.model_validate(loaded[1]["models"])
-    verifier = build_verifier(Verified(folder, table, BANK, "color", 1), settings, models, CPU)
+    file = folder / ".thresholds/some.json"
+    edits = Verified(folder, table, BANK, "color", 1, file)
+    verifier = build_verifier(edits, settings, models, CPU)
+    kept = file.read_bytes()
     thresholds, answer = verifier.thresholds, verifier.score
     assert thresholds["n_calibration"] == (3 if rule == "strict" else 0)
     train = table[table["split"] == "train"]
@@ -469,3 +561,9 @@ def test_an_arm_is_judged_by_the_model_that_the_parameters_name(loaded, study, r
     assert len(got) == 3 and {"accepted", "worst_margin", "answers"} <= set(got)
     assert len(json.loads(got["answers"][0])) == (6 if rule == "strict" else 4)
     storage.write_table(folder / "edits.parquet", got)  # every column is a plain one
+    home = Residence()
+    assert build_verifier(edits, settings, models, CPU, home).thresholds == thresholds
+    assert not home.held and home.seconds == 0  # read, without the model
+    file.write_bytes(kept[:-9])
+    assert build_verifier(edits, settings, models, CPU).thresholds == thresholds
+    assert file.read_bytes() == kept

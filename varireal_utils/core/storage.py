@@ -204,6 +204,12 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """One of the study's own pictures as it is stored, (H, W, 3) or (H, W) uint8."""
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """One of the study's own masks as (H, W) uint8 0 | 255."""
     with Image.open(path) as picture:

@@ -85,6 +85,10 @@ class StudyPaths:
         """edits.parquet: one row an edit."""
         return self.edits(dataset, attribute, feasibility) / "edits.parquet"
 
+    def thresholds(self, digest: str) -> Path:
+        """Thresholds of a verifier, by the digest of what they rest on; made again where absent."""
+        return self.root / ".thresholds" / f"{digest}.json"
+
     # generated images
     def datadream(self, dataset: str, variant: str) -> Path:
         """Folder of one variant of DataDream."""

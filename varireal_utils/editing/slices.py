@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 from ..core import arms
 from ..core.attributes import attribute as registered
 from ..core.config import StudyConfig
+from ..core.config_base import Settings
 from ..core.config_editing import (
     PERFECT,
     AttributeEdit,
@@ -42,6 +43,15 @@ class GuidanceStage(StageSettings):
         own = {name: getattr(config.guidance, name) for name in GuidanceSettings.model_fields}
         guidance = GuidanceOnCanvas(**own, canvas=config.edit.own())
         return cls(guidance=guidance, models=config.models.only("detector", "segmenter"))
+
+
+class VerifierSettings(Settings):
+    """What the thresholds of an attribute's verifier depend on, whichever arm they are for."""
+
+    seed: int
+    attribute: str
+    verify: ClipVerifierSettings
+    models: ModelRoles
 
 
 class EditStage(StageSettings):

@@ -9,8 +9,10 @@ the bytes of one that was not.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from ..prompts import phrase_bank
 from ..verification import clip_verifier, features
 from ..verification.build import Verified, Verifier, build_verifier
 from . import batches, compositing, exemption, phases, pipeline, sources
-from .slices import EditStage, GuidanceStage
+from .slices import EditStage, GuidanceStage, VerifierSettings
 
 __all__ = ["EditStage", "GuidanceStage"]
 
@@ -62,7 +64,9 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     pipes = pipeline.load(settings, run.device, run.dtype, home)
     source_of = sources.reader(run.study, table, attribute)
     verifier = build_verifier(
-        Verified(run.study, table, bank, attribute, settings.seed),
+        Verified(
+            run.study, table, bank, attribute, settings.seed, _thresholds_file(run, table, bank)
+        ),
         settings.verify,
         settings.models,
         run.device,
@@ -82,6 +86,26 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     priors = own.stored_priors(stored, edit.prior_variants)
     priors |= pipeline.prior_bank(pipes, bank, todo, settings, size)
     return Job(own, rows, bank, pipes, dict(sorted(priors.items())), verifier, source_of)
+
+
+def _thresholds_file(run: Run[EditStage], table: pd.DataFrame, bank: phrase_bank.Bank) -> Path:
+    """Where the verifier's thresholds are kept for all jobs, shards and arms of the attribute: a
+    name made of the verifier, its settings, the phrases, and the validation photographs."""
+    own, val = run.settings, table[table["split"] == "val"]
+    models = own.models.only(*own.models.verifier_roles())
+    verifier = VerifierSettings(
+        seed=own.seed, attribute=own.attribute, verify=own.verify, models=models
+    )
+    rests_on = {
+        **run.rests_on(verifier),
+        "dataset": run.target["dataset"],
+        "bank": bank,
+        "photographs": val["sha256"].tolist(),
+        "labels": val["label"].tolist(),
+        "classes": sorted(table["class_name"].unique()),
+        "masks": [storage.sha256_file(run.study / p) for p in val["mask_path"].dropna()],
+    }
+    return run.paths.thresholds(storage.sha256_json(rests_on))
 
 
 def _share(part: tuple[int, int], run: Run[EditStage]) -> None:
@@ -155,16 +179,35 @@ def acceptance(run: Run[EditStage]) -> pd.DataFrame:
 
 
 def trace_edit(run: Run[EditStage], job: Job, row: pd.Series) -> dict[str, np.ndarray]:
-    """Make every step of one edit again, for the pipeline figure; written to strip/."""
-    source = job.source_of(row["image_id"])
-    steps = pipeline.trace_edit(
-        job.pipes, source, row.to_dict(), job.priors, job.bank, run.settings
-    )
+    """Make every step of one edit again, for the pipeline figure; written to strip/. A strip of the
+    same edit that this arm or one of its shards has drawn is taken over: a run that only collects
+    loads no model."""
+    kept = ("edit_id", "phrase", "prompt", "attribute", "feasibility", "class_name", "sha256")
+    about = {k: row[k] for k in kept} | {"batches": job.batches.batch_dir.name}
+    steps = _drawn(job.batches.arm_dir, about)
+    if steps is None:
+        source = job.source_of(row["image_id"])
+        steps = pipeline.trace_edit(
+            job.pipes, source, row.to_dict(), job.priors, job.bank, run.settings
+        )
     for number, (name, picture) in enumerate(steps.items()):
         storage.write_image(run.out / "strip" / f"{number}_{name}.png", picture)
-    kept = ("edit_id", "phrase", "prompt", "attribute", "feasibility", "class_name")
-    storage.write_json(run.out / "strip" / "about.json", {k: row[k] for k in kept})
+    storage.write_json(run.out / "strip" / "about.json", about | {"steps": list(steps)})
     return steps
+
+
+def _drawn(arm_dir: Path, about: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """The steps of an edit as a strip of the arm or of a shard shows them; None without one."""
+    for folder in (arm_dir, *sorted(arm_dir.glob("shards/*"))):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # absent or damaged: drawn again
+            strip = folder / "strip"
+            found = storage.read_json(strip / "about.json")
+            if all(found[k] == value for k, value in about.items()):
+                return {
+                    name: storage.read_picture(strip / f"{number}_{name}.png")
+                    for number, name in enumerate(found["steps"])
+                }
+    return None
 
 
 def changed_outside(run: Run[EditStage], table: pd.DataFrame, edits: pd.DataFrame) -> int:

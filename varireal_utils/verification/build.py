@@ -8,6 +8,7 @@ Invariant (tests/unit/test_vlm.py): thresholds rest on photographs of the val sp
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from ..models.residence import Residence
 from ..prompts import phrase_bank
 from . import clip_verifier, vlm_verifier
 from .features import ClipFeatures
+from .vlm_asker import Answer, Experience, VlmAsker
 
 
 class Photograph(Protocol):
@@ -48,13 +50,26 @@ class Verifier:
 
 @dataclass(frozen=True)
 class Verified:
-    """What is verified: edits of one attribute in a study's folder."""
+    """What is verified: edits of one attribute in a study's folder. thresholds: file that keeps
+    them, named by all that they rest on; None to measure them anew."""
 
     study: Path
     table: pd.DataFrame
     bank: phrase_bank.Bank
     attribute: str
     seed: int
+    thresholds: Path | None = None
+
+    def measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """The thresholds that an earlier job, shard or arm has measured, else those of `measure`,
+        which are kept."""
+        if self.thresholds is not None:
+            with contextlib.suppress(OSError, ValueError):  # absent or damaged: measured again
+                return storage.read_json(self.thresholds)
+        found = measure()
+        if self.thresholds is not None:
+            storage.write_json(self.thresholds, found)
+        return found
 
     def validation(self) -> pd.DataFrame:
         """Rows of the val split."""
@@ -93,30 +108,31 @@ def _vlm(
     home: Residence,
 ) -> Verifier:
     bank, names = edits.bank, sorted(edits.table["class_name"].unique())
-    home.add(
-        "verifier",
-        lambda: vlm_verifier.asker(loaders.load_vlm(models, device), settings.max_size, device),
-    )
+    known, size = Experience(), settings.max_size
+    home.add("verifier", lambda: VlmAsker(loaders.load_vlm(models, device), size, device, known))
 
-    def ask(image: np.ndarray, question: str) -> vlm_verifier.Answer:
-        return home.get("verifier")(image, question)
+    def ask(pictures: list[np.ndarray], questions: list[list[str]]) -> list[list[Answer]]:
+        return home.get("verifier")(pictures, questions)
 
-    val = edits.validation()
-    lot = sorted(val["image_id"], key=lambda i: seed_for("verify", i))[: settings.calibration]
-    val = val.loc[lot]
-    thresholds = vlm_verifier.calibrate(
-        ask,
-        vlm_verifier.Calibration(
-            [storage.read_image(edits.study / p) for p in val["path"]],
-            list(val["class_name"]),
-            list(val["image_id"]),
-        ),
-        bank,
-        edits.attribute,
-        names,
-        settings,
-        edits.seed,
-    )
+    def measure() -> dict[str, float]:
+        val = edits.validation()
+        lot = sorted(val["image_id"], key=lambda i: seed_for("verify", i))[: settings.calibration]
+        val = val.loc[lot]
+        return vlm_verifier.calibrate(
+            ask,
+            vlm_verifier.Calibration(
+                [storage.read_image(edits.study / p) for p in val["path"]],
+                list(val["class_name"]),
+                list(val["image_id"]),
+            ),
+            bank,
+            edits.attribute,
+            names,
+            settings,
+            edits.seed,
+        )
+
+    thresholds = edits.measured(measure)
 
     def score(
         pictures: list[np.ndarray], rows: list[dict], sources: Sequence[Photograph]
@@ -135,7 +151,7 @@ def _clip(
     home: Residence,
 ) -> Verifier:
     home.add("verifier", lambda: ClipFeatures(models, device))
-    thresholds = _clip_thresholds(edits, settings, home.get("verifier"))
+    thresholds = edits.measured(lambda: _clip_thresholds(edits, settings, home.get("verifier")))
     known: dict[str, np.ndarray] = {}
 
     def score(

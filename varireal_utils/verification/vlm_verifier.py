@@ -24,8 +24,10 @@ Rule "faithful", for comparison, is the reference's: four questions, their answe
 the right ones must reach one half. A model that always says yes, or always no, passes it in the
 infeasible arm; a study under it keeps all edits, as the reference does after its last attempt.
 
-Invariant (tests/unit/test_vlm.py): one question and one picture at a time, so that no answer
-depends on its neighbours in a batch.
+No question depends on an answer, so the questions of a batch are gathered first and asked together
+(`gathered`, vlm_asker.py).
+
+Invariant (tests/unit/test_vlm.py): no answer depends on its neighbours in a batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -33,34 +35,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 
 from ..core import storage
 from ..core.arms import side
 from ..core.config_sections import VlmVerifierSettings
 from ..core.seeds import numpy_rng
-from ..data import images
 from ..prompts import phrase_bank
+from .vlm_asker import Answer, Ask
 
-SPACES = " \t\n▁ĠĊ"  # as byte-level and SentencePiece vocabularies write them
+LOT = 64  # photographs of a calibration that are asked about together
 END = "Answer with one word, yes or no."
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says to one question: p and mass, 0..1 each."""
-
-    question: str
-    p: float
-    mass: float
-
-
-Ask = Callable[[np.ndarray, str], Answer]
+One = Callable[[np.ndarray, str], Answer]  # one picture, one question
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,61 +63,25 @@ class Calibration:
     ids: list[str]
 
 
-def word_ids(vocabulary: dict[str, int], word: str) -> list[int]:
-    """Ids of the tokens that are this word and nothing else, whatever their case and space."""
-    return sorted(i for token, i in vocabulary.items() if token.strip(SPACES).casefold() == word)
+def gathered(ask: Ask, work: Callable[[One], T]) -> T:
+    """What `work` makes of answers, all of which are asked for at once.
 
-
-def yes_no(logits: torch.Tensor, yes: list[int], no: list[int]) -> tuple[float, float]:
-    """(p, mass) of (V,) next-token logits. Raises ValueError for logits that are no numbers."""
-    logits = logits.double()
-    if torch.isnan(logits).any():
-        raise ValueError(
-            "the verifier's logits are no numbers (NaN); set models.verifier.dtype to "
-            "bfloat16 or float32"
-        )
-    chances = logits.softmax(-1)
-    up, down = chances[yes].sum(), chances[no].sum()
-    mass = float(up + down)
-    # from logits, so that two words of next to no probability can still be told apart
-    p = torch.sigmoid(logits[yes].logsumexp(-1) - logits[no].logsumexp(-1))
-    return float(p), mass
-
-
-def asker(loaded: tuple[Any, Any], max_size: int = 672, device: torch.device | None = None) -> Ask:
-    """ask(image (H, W, 3) uint8, question) -> Answer, by a loaded (model, processor).
-
-    Pictures are shrunk to `max_size` pixels. device: where it computes; None for where its weights
-    are, which is elsewhere for an offloaded one. Raises ValueError for a vocabulary without yes or
-    no.
+    Its questions must not depend on answers: it is run twice, to collect them and to read the
+    answers to them.
     """
-    model, processor = loaded
-    vocabulary = processor.tokenizer.get_vocab()
-    ids = [word_ids(vocabulary, word) for word in ("yes", "no")]
-    if not all(ids):
-        raise ValueError(
-            f"{type(processor.tokenizer).__name__}: no single token says "
-            f"{'no' if ids[0] else 'yes'}; name another model at models.verifier.path"
-        )
+    asked: dict[int, tuple[np.ndarray, dict[str, Answer]]] = {}
 
-    @torch.no_grad()
-    def ask(image: np.ndarray, question: str) -> Answer:
-        picture = Image.fromarray(image)
-        size = images.fitted_size(picture.size, max_size)
-        picture = (
-            picture.resize(size, Image.Resampling.LANCZOS) if size != picture.size else picture
-        )
-        turn = [
-            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-        ]
-        text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        inputs = processor(images=[picture], text=[text], return_tensors="pt")
-        inputs = inputs.to(device or model.device)
-        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-        logits = model(**inputs, logits_to_keep=1).logits[0, -1].float().cpu()
-        return Answer(question, *yes_no(logits, *ids))
+    def collect(image: np.ndarray, question: str) -> Answer:
+        unknown = Answer(question, 0.5, 1.0)
+        asked.setdefault(id(image), (image, {}))[1][question] = unknown
+        return unknown
 
-    return ask
+    work(collect)
+    pictures = [image for image, _ in asked.values()]
+    questions = [list(own) for _, own in asked.values()]
+    for (_, own), answers in zip(asked.values(), ask(pictures, questions), strict=True):
+        own |= {answer.question: answer for answer in answers}
+    return work(lambda image, question: asked[id(image)][1][question])
 
 
 def attribute_question(bank: phrase_bank.Bank, attribute: str, phrase: str, class_name: str) -> str:
@@ -165,7 +120,7 @@ def margin(asked: Answer, against: list[Answer]) -> float:
 
 
 def put(
-    ask: Ask,
+    ask: One,
     image: np.ndarray,
     wanted: str,
     options: list[str],
@@ -179,7 +134,7 @@ def put(
 
 
 def strict(
-    ask: Ask,
+    ask: One,
     image: np.ndarray,
     source: np.ndarray,
     row: dict,
@@ -236,7 +191,7 @@ def told(answers: list[Answer], before: Answer | None = None) -> str:
     return storage.to_json(rows)
 
 
-def faithful(ask: Ask, image: np.ndarray, row: dict, bank: phrase_bank.Bank) -> dict[str, Any]:
+def faithful(ask: One, image: np.ndarray, row: dict, bank: phrase_bank.Bank) -> dict[str, Any]:
     """The reference's rule on one edit: four questions with their answers told, mean >= 1/2.
 
     Its expected answers are yes, yes, and for both of feasibility yes in the feasible arm and no in
@@ -292,14 +247,16 @@ def score(
     all answers; *_passed, accepted; worst_margin: how far the worse of both is from its threshold;
     answers: JSON of [picture, question, p, mass].
     """
-    if settings.rule == "faithful":
-        made = [faithful(ask, p, r, bank) for p, r in zip(pictures, rows)]
-    else:
-        made = [
-            strict(ask, p, s, r, bank, class_names, settings, thresholds)
+
+    def judged(one: One) -> list[dict[str, Any]]:
+        if settings.rule == "faithful":
+            return [faithful(one, p, r, bank) for p, r in zip(pictures, rows)]
+        return [
+            strict(one, p, s, r, bank, class_names, settings, thresholds)
             for p, s, r in zip(pictures, sources, rows)
         ]
-    return pd.DataFrame(made)
+
+    return pd.DataFrame(gathered(ask, judged))
 
 
 def calibrate(
@@ -319,29 +276,22 @@ def calibrate(
     """
     if settings.rule == "faithful":
         return {"n_calibration": 0}
-    wrong, other, own, masses = [], [], [], []
-    count = settings.controls
-    for picture, name, key in zip(photographs.pictures, photographs.names, photographs.ids):
-        options = phrase_bank.alternatives(bank, attribute, name)
-        rng = numpy_rng(seed, "verify", "calibrate", attribute, key)
-        phrase = options[int(rng.integers(len(options)))]
-        answers = put(
-            ask,
-            picture,
-            phrase,
-            options,
-            lambda p, n=name: attribute_question(bank, attribute, p, n),
-            count,
-            key,
-        )
-        wrong.append(margin(*answers))
-        others = controls(class_names, name, len(class_names), key)
-        strange = others[int(rng.integers(len(others)))]
-        known = others if len(others) > 1 else class_names
-        other.append(margin(*put(ask, picture, strange, known, class_question, count, key)))
-        same, not_same = put(ask, picture, name, class_names, class_question, count, key)
-        own.append((same.p, margin(same, not_same)))
-        masses += [answers[0].mass, same.mass]
+    wrong: list[float] = []
+    other: list[float] = []
+    own: list[tuple[float, float]] = []
+    masses: list[float] = []
+    whole = list(zip(photographs.pictures, photographs.names, photographs.ids))
+    for start in range(0, len(whole), LOT):
+        part = whole[start : start + LOT]
+
+        def answered(one: One, part: list = part) -> list[_Answered]:
+            return [_photograph(one, p, bank, attribute, class_names, settings, seed) for p in part]
+
+        for strange, foreign, same, found in gathered(ask, answered):
+            wrong.append(strange)
+            other.append(foreign)
+            own.append(same)
+            masses += found
     if not wrong:
         raise ValueError(
             "no validation photograph to calibrate the verifier on; give the data set "
@@ -359,6 +309,45 @@ def calibrate(
         "identity_kept": float(kept),
         "answer_mass": float(np.median(masses)),
     }
+
+
+# margins of a strange phrase and a strange class; p and margin of its own class; masses
+_Answered = tuple[float, float, tuple[float, float], list[float]]
+
+
+def _photograph(
+    ask: One,
+    photograph: tuple[np.ndarray, str, str],
+    bank: phrase_bank.Bank,
+    attribute: str,
+    class_names: list[str],
+    settings: VlmVerifierSettings,
+    seed: int,
+) -> _Answered:
+    """What an unedited photograph is asked: a random phrase, a wrong class, its own class.
+
+    photograph: picture, class name, image id.
+    """
+    picture, name, key = photograph
+    options, count = phrase_bank.alternatives(bank, attribute, name), settings.controls
+    rng = numpy_rng(seed, "verify", "calibrate", attribute, key)
+    phrase = options[int(rng.integers(len(options)))]
+    answers = put(
+        ask,
+        picture,
+        phrase,
+        options,
+        lambda p: attribute_question(bank, attribute, p, name),
+        count,
+        key,
+    )
+    others = controls(class_names, name, len(class_names), key)
+    strange = others[int(rng.integers(len(others)))]
+    known = others if len(others) > 1 else class_names
+    foreign = margin(*put(ask, picture, strange, known, class_question, count, key))
+    same, not_same = put(ask, picture, name, class_names, class_question, count, key)
+    mine = (same.p, margin(same, not_same))
+    return margin(*answers), foreign, mine, [answers[0].mass, same.mass]
 
 
 def _warn_of_other_words(mass: float) -> None:
