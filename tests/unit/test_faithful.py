@@ -256,8 +256,9 @@ def test_every_picture_is_the_references(attribute, taken, folders, recorded):
     config, bank = config_of(dataset, folders), bank_of(dataset)
     settings, sources, rows, results = edited(config, bank, attribute, arm, pictures)
     by_role = {role: (arguments, made) for role, arguments, made in recorded}
-    looks = [arguments["ip_adapter_image"] for r, arguments, _ in recorded if r == "refine"]
-    refined = [made[0] for role, _, made in recorded if role == "refine"]
+    second = [(arguments, made) for role, arguments, made in recorded if role == "refine"]
+    looks = [look for arguments, _ in second for look in arguments["ip_adapter_image"][0]]
+    refined = [picture for _, made in second for picture in made]
     first, painted = by_role["inpaint"]
     assert len(pictures) >= 2
     for i, (image, mask) in enumerate(pictures):
@@ -285,7 +286,7 @@ def test_every_picture_is_the_references(attribute, taken, folders, recorded):
         last = painted[i]
         if attribute != "background":
             assert (np.asarray(looks[i]) == plain.look(painted[i], region)).all()
-            [seen] = [a["image"] for r, a, _ in recorded if r == "refine"][i]
+            seen = [lines for arguments, _ in second for lines in arguments["image"]][i]
             assert (np.asarray(seen) == lines[..., None]).all()
             last = refined[i]
         whole = plain.back(plain.composed(on, last, changed), *image.shape[:2])

@@ -145,6 +145,28 @@ def test_refinement_hears_lines_and_sees_its_own_object(config, bank):
     assert (plain[0] == other[0]).all() and (plain[1] != other[1]).any()
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_refined_batch_is_its_images_one_by_one(config, bank, guidance, monkeypatch):
+    settings = settings_of(config, "color")
+    pipes = pipes_of(settings)
+    these, asked = [placed(s, CANVAS, "color")[0] for s in sources("color")], rows(bank, "color")
+    starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
+    own = settings.own.model_copy(update={"refine_guidance_scale": guidance})
+    alone = [
+        pipeline.refine(pipes, [start], [source], [text], [seed], own)[0]
+        for start, source, text, seed in zip(starts, these, texts, seeds, strict=True)
+    ]
+    passes, unet = [], pipes.refine.unet
+    monkeypatch.setattr(
+        unet, "forward", lambda *a, own=unet.forward, **k: passes.append(1) or own(*a, **k)
+    )
+    together = pipeline.refine(pipes, starts, these, texts, seeds, own)
+    assert len(passes) <= own.refine_steps  # as one image takes
+    for a, b in zip(alone, together, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
+    assert "prepare_ip_adapter_image_embeds" not in vars(pipes.refine)
+
+
 def from_noise(config: StudyConfig) -> EditStage:
     """The colour edit whose second stage draws from noise."""
     settings = settings_of(config, "color")

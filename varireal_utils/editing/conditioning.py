@@ -9,6 +9,8 @@ prompt syntax: a phrase with brackets or plus signs in it stays a phrase.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,6 +63,33 @@ def unconditional(pipe: Any) -> Embedding:
     if is_xl(pipe) and pipe.config.get("force_zeros_for_empty_prompt"):
         return {name: torch.zeros_like(value) for name, value in empty.items()}
     return empty
+
+
+@contextlib.contextmanager
+def own_looks(pipe: Any) -> Iterator[None]:
+    """Let an IP-Adapter show each image of a batch its own picture: ip_adapter_image=[pictures].
+
+    diffusers shows every picture of a batch to every image of it; with one picture both agree.
+    """
+    from diffusers.models.embeddings import ImageProjection
+
+    def embeddings(
+        pictures: list[list], given: Any, device: Any, count: int, guided: bool
+    ) -> list[torch.Tensor]:
+        layers = pipe.unet.encoder_hid_proj.image_projection_layers
+        out = []
+        for own, layer in zip(pictures, layers, strict=True):
+            hidden = not isinstance(layer, ImageProjection)
+            seen, unseen = pipe.encode_image(own, device, 1, hidden)
+            parts = [unseen, seen] if guided else [seen]
+            out.append(torch.cat(parts)[:, None].to(device))
+        return out
+
+    pipe.prepare_ip_adapter_image_embeds = embeddings
+    try:
+        yield
+    finally:
+        del pipe.prepare_ip_adapter_image_embeds
 
 
 def _weighted(pipe: Any, text: Fragments, device: torch.device) -> Embedding:

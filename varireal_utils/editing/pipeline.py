@@ -284,32 +284,30 @@ def refine(
     where there is an IP-Adapter, the look of the object that the first stage painted.
 
     From noise there is neither an initial picture nor a mask: lines and look alone hold the object.
-    With an IP-Adapter one by one: diffusers shows every picture of a batch to every image of it.
     """
     height, width = starts[0].shape[:2]
-    size, out = 1 if pipes.looks else len(starts), []
-    for i in range(0, len(starts), size):
-        part = slice(i, i + size)
-        more: dict[str, Any] = {}
-        if pipes.looks:
-            pipes.refine.set_ip_adapter_scale(own.ip_scale)
-            seen = np.where(sources[i].mask[..., None] > 0, starts[i], np.uint8(GREY))
-            more["ip_adapter_image"] = Image.fromarray(seen)
-        with pipes.autocast(pipes.refine):
-            made = pipes.refine(
-                **encode(pipes, "refine", texts[part]),
-                **more,
-                **_refined_from(starts[part], sources[part], own),
-                height=height,
-                width=width,
-                num_inference_steps=own.refine_steps,
-                guidance_scale=own.refine_guidance_scale,
-                controlnet_conditioning_scale=own.controlnet_scale,
-                generator=generators(seeds[part], "refine", attempt),
-                output_type="np",
-            )
-        out += checked_pictures(made, pipes.refine)
-    return out
+    more: dict[str, Any] = {}
+    if pipes.looks:
+        pipes.refine.set_ip_adapter_scale(own.ip_scale)
+        seen = [
+            Image.fromarray(np.where(source.mask[..., None] > 0, start, np.uint8(GREY)))
+            for source, start in zip(sources, starts)
+        ]
+        more["ip_adapter_image"] = [seen]  # those of one adapter
+    with pipes.autocast(pipes.refine), conditioning.own_looks(pipes.refine):
+        made = pipes.refine(
+            **encode(pipes, "refine", texts),
+            **more,
+            **_refined_from(starts, sources, own),
+            height=height,
+            width=width,
+            num_inference_steps=own.refine_steps,
+            guidance_scale=own.refine_guidance_scale,
+            controlnet_conditioning_scale=own.controlnet_scale,
+            generator=generators(seeds, "refine", attempt),
+            output_type="np",
+        )
+    return checked_pictures(made, pipes.refine)
 
 
 def _refined_from(

@@ -188,10 +188,9 @@ def _edits(config: StudyConfig) -> Iterator[Peak]:
         yield _painted(config, attribute, "first stage", ("inpaint",), rows, size)
         if refined(config, attribute):
             base = "refine" if config.models.refine else "inpaint"
-            alone = 1 if config.models.ip_adapter else edit.batch_size
-            rows = alone * guided_rows(own.refine_guidance_scale)
+            rows = edit.batch_size * guided_rows(own.refine_guidance_scale)
             roles = (base, "controlnet", "ip_adapter")
-            yield _painted(config, attribute, "second stage", roles, rows, size, alone)
+            yield _painted(config, attribute, "second stage", roles, rows, size)
     if config.attributes:
         yield _verifier(config)
 
@@ -203,7 +202,6 @@ def _painted(
     roles: tuple[str, ...],
     rows: int,
     size: int,
-    images: int = 0,
 ) -> Peak:
     """A diffusion phase: the larger of its denoising passes and of decoding the batch."""
     spec = config.models.get(roles[0])
@@ -216,7 +214,7 @@ def _painted(
     if found is None:
         return Peak(stage, phase, text, held, _unmeasured(spec, held))
     flux = found["denoiser"].startswith("flux")
-    count = images or config.edit.batch_size
+    count = config.edit.batch_size
     rows = count if flux else rows
     kind = "control" if "controlnet" in roles else "denoise"
     passes = [
