@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .core import surroundings
 
-surroundings.prepare()  # before packages are looked for
+surroundings.prepare(restart=__name__ == "__main__")  # before packages are looked for
 
 import os
 import sys

@@ -51,7 +51,7 @@ def test_a_disk_that_fails_is_no_such_file_system(
 PREPARED = """
 import getpass, os, sys
 from varireal_utils.core import surroundings
-surroundings.prepare()
+surroundings.prepare(restart=True)
 """
 
 
@@ -84,7 +84,7 @@ def test_packages_of_a_cluster_s_module_do_not_come_before_our_own(tmp_path: Pat
 
 def test_the_command_line_looks_for_packages_when_its_surroundings_are_right() -> None:
     lines = ast.parse((ROOT / "varireal_utils/__main__.py").read_text(encoding="utf-8")).body
-    at = [ast.unparse(line) for line in lines].index("surroundings.prepare()")
+    at = [ast.unparse(line) for line in lines].index("surroundings.prepare(restart=__name__ == '__main__')")
     before = [line for line in lines[:at] if isinstance(line, ast.Import | ast.ImportFrom)]
     assert {ast.unparse(line) for line in before} == {
         "from __future__ import annotations",
@@ -117,6 +117,29 @@ def test_a_folder_that_another_user_put_there_is_not_taken(tmp_path: Path, monke
 def test_what_a_locale_cannot_print_becomes_an_escape(machine: str) -> None:
     done = prepared("print('\\u4e2d dog')", machine, PYTHONPATH=str(ROOT))
     assert done.stdout == "\\u4e2d dog\n", done.stderr
+
+
+@pytest.mark.parametrize("machine", ["Latin-1 locale", "POSIX locale"])
+def test_files_and_tables_have_one_name_in_every_locale(tmp_path: Path, machine: str) -> None:
+    home = tmp_path / "caf\u00e9"
+    home.mkdir()
+    (home / "p.yaml").write_text("study: \u4e2d", encoding="utf-8")
+    code = """
+from pathlib import Path
+from varireal_utils.core import config_file, storage
+home = next(Path('.').iterdir())
+values = config_file.read(home / 'p.yaml')
+storage.write_text(home / 'named.txt', f"{home} {values['study']}")
+"""
+    path = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED + code],
+        cwd=tmp_path,
+        env=odd_machine.environment(machine, **path),
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (home / "named.txt").read_text(encoding="utf-8") == "caf\u00e9 \u4e2d"
 
 
 def test_jupyterlab_starts_as_root_and_says_how(monkeypatch, capsys) -> None:

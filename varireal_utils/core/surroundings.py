@@ -7,6 +7,7 @@
     home         none, "/", or one that cannot be written, as in a container with a user's number:
                  caches go to a folder of one's own among the temporary files
     user name    none in passwd: the user's number stands for it
+    locale       names of files are UTF-8 whatever it says, so that a class has one name everywhere
     output       a character that the locale cannot print becomes an escape
 
 Imports nothing but the standard library: packages are looked for once it has run.
@@ -26,8 +27,17 @@ ROOT = Path(__file__).resolve().parents[2]
 BESIDE = {"__pycache__", "bin", "share", "include", "README.txt"}
 
 
-def prepare() -> list[str]:
-    """Put this process's surroundings right; says what was changed, a line each, on stderr."""
+def prepare(restart: bool = False) -> list[str]:
+    """Put this process's surroundings right; says what was changed, a line each, on stderr.
+
+    restart: whether this process may begin anew, in Python's UTF-8 mode, where the locale is
+    another; without it, child processes alone are in that mode.
+    """
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"
+        os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:backslashreplace")
+        if restart:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
