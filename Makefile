@@ -67,15 +67,17 @@ clean:  ## what can be made again; stays: runs/, and .snakemake, which knows how
 
 # The stamp is named after the lock's checksum: another lock installs again, the same never does.
 # Packages are compiled here, once: where Python may not write bytecode (containers often say so),
-# the kernel of every stage would compile them anew.
+# the kernel of every stage would compile them anew. A user without a home has no place for uv's
+# cache, and installing without one takes many minutes.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
 	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	{ $(PY) -m pip install --quiet --disable-pip-version-check uv && \
+	  { test -w "$${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME}}" || export UV_CACHE_DIR=.venv/cache; } && \
 	  $(PY) -m uv pip install --python $(PY) --compile-bytecode --require-hashes -r requirements.lock; } || \
 	  $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@rm -f .venv/installed-*
+	@rm -rf .venv/cache .venv/installed-*
 	@touch $@

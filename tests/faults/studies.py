@@ -38,7 +38,7 @@ def start(runs: Path, *settings: str) -> subprocess.Popen:
 def finish(runs: Path, *settings: str) -> None:
     """Run to the end; a driver that fails shows its log."""
     driver = start(runs, *settings)
-    assert driver.wait(900) == 0, (runs / "driver.log").read_text(errors="replace")[-4000:]
+    assert driver.wait(3600) == 0, (runs / "driver.log").read_text(errors="replace")[-4000:]
 
 
 def members(driver: psutil.Process) -> dict[str, list[psutil.Process]]:
