@@ -337,9 +337,12 @@ def export(
 ) -> None:
     """Write images or adapters in the formats that other programs read."""
     from .reporting import export as exporting
+    from .workflow import expected
 
+    config = _config(params, settings)
     with _said(exporting.ExportError):
-        count = exporting.export(_config(params, settings).paths.root, kind.value, folder)
+        wanted = expected.folders(config)
+        count = exporting.export(config.paths.root, kind.value, folder, wanted)
     print(f"{folder}  ({count:,} {'adapters' if kind is Format.adapters else 'images'})")
 
 

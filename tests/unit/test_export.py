@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests import study_folder
+from tests.conftest import ROOT, tiny_config
 from varireal_utils.core import storage
 from varireal_utils.reporting import export
+from varireal_utils.workflow import expected
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def test_webdataset_shards_hold_samples_whole_and_twice_the_same(
     shards = sorted((tmp_path / "a").iterdir())
     assert len(shards) > 4
     keys: dict[str, set[str]] = {}
+    columns = set()
     for shard in shards:
         assert shard.read_bytes() == (tmp_path / "b" / shard.name).read_bytes()
         with tarfile.open(shard) as file:
@@ -54,7 +57,9 @@ def test_webdataset_shards_hold_samples_whole_and_twice_the_same(
                 keys.setdefault(key, set()).add(ending)
                 if ending == "json":
                     facts = json.load(file.extractfile(entry))
-                    assert facts.get("seed", 2**62) >= 2**62 and "nan" not in str(facts).lower()
+                    assert int(facts["seed"] or 2**62) >= 2**62 and "nan" not in str(facts).lower()
+                    columns.add(tuple((k, type(v)) for k, v in facts.items()))
+    assert len(columns) == 1  # `datasets` takes those of the first rows, photographs, for all
     assert len(keys) == 14 and all(v == {"png", "cls", "json"} for v in keys.values())
     assert not [k for k in keys if "/" in k]
 
@@ -62,8 +67,62 @@ def test_webdataset_shards_hold_samples_whole_and_twice_the_same(
 def test_adapters_go_with_a_card(study: Path, tmp_path: Path) -> None:
     assert export.export(study, "adapters", tmp_path / "out") == 1
     card = next((tmp_path / "out").rglob("README.md")).read_text()
-    assert card.startswith("---\nbase_model:") and "library_name: peft" in card
+    assert card.startswith("---\nlibrary_name: peft\n")  # no base model that the hub would refuse
     assert "| top-1 on 1 test photographs | 0.5000 |" in card and "not measured" in card
+
+
+@pytest.mark.parametrize(
+    ("base", "line"),
+    [
+        ("openai/clip-vit-base-patch16", "base_model: openai/clip-vit-base-patch16\n"),
+        ("hf-hub:laion/CLIP-ViT-B-16", "base_model: laion/CLIP-ViT-B-16\n"),
+        ("local-dir:models/micro/clip", ""),
+        ("/home/me/clip", ""),
+        ("models/micro", ""),  # a folder here
+        (None, ""),
+    ],
+)
+def test_a_card_names_a_base_model_of_the_hub_or_none(
+    study: Path, tmp_path: Path, monkeypatch, base: str | None, line: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = next(study.rglob("adapter_config.json"))
+    config.write_text(
+        json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": base})
+    )
+    export.export(study, "adapters", tmp_path / "out")
+    card = next((tmp_path / "out").rglob("README.md")).read_text()
+    assert card.startswith(f"---\n{line}library_name: peft\n")
+
+
+@pytest.mark.parametrize("kind", ["imagefolder", "webdataset", "adapters"])
+def test_what_the_configuration_does_not_name_is_not_exported(
+    study: Path, tmp_path: Path, kind: str
+) -> None:
+    """Attributes, recipes and data sets taken out of the file leave their files behind."""
+    slug = storage.slug("Mine / yours")
+    config = tiny_config(
+        tmp_path / "runs",
+        study="mine",
+        attributes=[],
+        datasets={"Mine / yours": {"source": "imagefolder", "root": "x"}},
+    )
+    assert config.paths.root == study
+    if kind == "adapters":
+        assert export.export(study, kind, tmp_path / "out", expected.folders(config)) == 1
+        other = tiny_config(tmp_path / "runs", study="mine", classify__recipes=["zero_shot"])
+        with pytest.raises(export.ExportError, match="no adapter in it"):
+            export.export(study, kind, tmp_path / "none", expected.folders(other))
+        return
+    assert export.export(study, kind, tmp_path / "out", expected.folders(config)) == 6
+    config = tiny_config(
+        tmp_path / "runs",
+        study="mine",
+        datasets=config.datasets,
+        classify__recipes=["edit(color,feasible)"],
+    )
+    assert f"edits/{slug}/color/feasible" in expected.folders(config)
+    assert export.export(study, kind, tmp_path / "both", expected.folders(config)) == 14
 
 
 @pytest.mark.parametrize("kind", ["imagefolder", "webdataset"])

@@ -15,8 +15,46 @@ from pathlib import Path
 import pytest
 
 from tests import odd_machine
-from tests.conftest import ROOT
-from varireal_utils.core import storage, surroundings
+from tests.conftest import ROOT, tiny_config
+from varireal_utils.core import storage, surroundings, walk
+from varireal_utils.core.config_base import content, flattened
+from varireal_utils.core.config_sections import ModelSpec
+from varireal_utils.workflow import stages
+
+
+@pytest.mark.parametrize("spelled", ["./{}", "{root}/{}", "params/../{}", "{root}//./{}"])
+def test_the_spelling_of_a_path_in_a_file_changes_no_key(monkeypatch, spelled: str) -> None:
+    monkeypatch.chdir(ROOT)
+
+    def keys(spell) -> dict[str, dict]:
+        config = tiny_config(
+            Path("r"),
+            datasets={"d": {"source": "imagefolder", "root": spell("docs")}},
+            prompts=spell("params/prompts/micro.yaml"),
+            models__clip={"name": f"local-dir:{spell('models/micro/clip')}"},
+            models__inpaint={"path": spell("models/micro/inpaint")},
+            classify__recipes=["real", "edit(color,feasible)"],
+        )
+        found = {}
+        for job in stages.jobs(config):
+            settings = job.settings()
+            files = sorted(map(str, settings.source_files()))
+            found[job.name] = {"settings": flattened(content(settings)), "files": files}
+        return found
+
+    plain = keys(str)
+    assert keys(lambda path: spelled.format(path, root=ROOT)) == plain
+    assert any("models/micro/clip" in name for name in plain["classify/d"]["files"])
+    assert keys(lambda path: path.replace("docs", "params")) != plain
+
+
+def test_a_hub_s_model_and_an_address_stay_as_they_are(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for name in ("owner/model", "./nowhere/model", "hf-hub:owner/model", "openai", ""):
+        assert ModelSpec(path=name, weights=name).path == name
+    for path in ("hf://owner/name/folder", "", "a\0b"):
+        assert walk.spelled(path) == path
+    assert walk.spelled("../elsewhere") == str(ROOT.parent / "elsewhere")
 
 
 def failing(number: int):
@@ -84,7 +122,9 @@ def test_packages_of_a_cluster_s_module_do_not_come_before_our_own(tmp_path: Pat
 
 def test_the_command_line_looks_for_packages_when_its_surroundings_are_right() -> None:
     lines = ast.parse((ROOT / "varireal_utils/__main__.py").read_text(encoding="utf-8")).body
-    at = [ast.unparse(line) for line in lines].index("surroundings.prepare(restart=__name__ == '__main__')")
+    at = [ast.unparse(line) for line in lines].index(
+        "surroundings.prepare(restart=__name__ == '__main__')"
+    )
     before = [line for line in lines[:at] if isinstance(line, ast.Import | ast.ImportFrom)]
     assert {ast.unparse(line) for line in before} == {
         "from __future__ import annotations",

@@ -20,6 +20,7 @@ from . import config_file, model_lock
 from .attributes import ATTRIBUTES
 from .config_base import (
     EXECUTION,
+    PATH,
     SOURCE_FILE,
     Once,
     Settings,
@@ -46,7 +47,7 @@ from .study_paths import StudyPaths
 
 __all__ = ["ParameterError", "StudyConfig", "content", "digest", "load_config", "written"]
 Prompts = Annotated[
-    Annotated[str, Tag("<file>")] | Annotated[LlmPrompts, Tag("<model>")],
+    Annotated[str, PATH, Tag("<file>")] | Annotated[LlmPrompts, Tag("<model>")],
     Discriminator(lambda v: "<file>" if isinstance(v, str) else "<model>"),
 ]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from . import walk
 from .config_errors import nearest
 
 
@@ -155,6 +157,12 @@ def odd_or_none(value: int) -> int:
     return odd(value) if value else value
 
 
+def _weights(path: str) -> str:
+    """Weights on this machine, spelled in one way; anything else is the hub's, and stays."""
+    kind, colon, rest = path.rpartition("local-dir:")
+    return f"{kind}{colon}{walk.spelled(rest)}" if rest and os.path.exists(rest) else path
+
+
 TOP = 2**31
 Count = Annotated[int, Field(ge=1, lt=TOP), wanted("an int of at least 1")]
 Whole = Annotated[int, Field(ge=0, lt=TOP), wanted("an int of at least 0")]
@@ -162,6 +170,8 @@ Number = Annotated[float, Field(allow_inf_nan=False), wanted("int or float")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), wanted("a number above 0")]
 Share = Annotated[float, Field(ge=0, le=1), wanted("a number from 0 to 1")]
 Once = AfterValidator(once)
+PATH = AfterValidator(walk.spelled)  # keys are of content: a path's spelling changes none
+WEIGHTS = AfterValidator(_weights)
 Filled = Field(min_length=1)
 
 

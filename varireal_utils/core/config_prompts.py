@@ -16,7 +16,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from .config_base import EXECUTION, SOURCE_FILE, Count, Settings, Whole, folder_files, wanted
+from .config_base import (
+    EXECUTION,
+    PATH,
+    SOURCE_FILE,
+    WEIGHTS,
+    Count,
+    Settings,
+    Whole,
+    folder_files,
+    wanted,
+)
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -88,7 +98,7 @@ class LocalModel(Settings):
     """An instruct model as safetensors: a folder or a hub id."""
 
     kind: Literal["local"]
-    path: str
+    path: Annotated[str, WEIGHTS]
     revision: str = "main"
     dtype: Dtype = "float32"
     structured: Literal["constrained", "none"] = "constrained"
@@ -117,7 +127,7 @@ class LlmPrompts(Settings):
     disagreements: what becomes of phrases that the judge puts into the other arm."""
 
     source: Literal["llm"]
-    base: Annotated[str, SOURCE_FILE]
+    base: Annotated[str, SOURCE_FILE, PATH]
     subject: str
     counts: dict[str, Count]
     model: LanguageModel

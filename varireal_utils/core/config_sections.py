@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from .config_base import (
     EXECUTION,
     SOURCE_FILE,
+    WEIGHTS,
     Count,
     Filled,
     Number,
@@ -50,16 +51,16 @@ class ModelSpec(Settings):
     elsewhere; offload: model moves parts to the GPU as they are called, sequential layers.
     """
 
-    path: str = ""
-    name: str = ""
+    path: Annotated[str, WEIGHTS] = ""
+    name: Annotated[str, WEIGHTS] = ""
     role: str = ""
-    weights: Annotated[str, SOURCE_FILE] = ""
-    config: Annotated[str, SOURCE_FILE] = ""
+    weights: Annotated[str, SOURCE_FILE, WEIGHTS] = ""
+    config: Annotated[str, SOURCE_FILE, WEIGHTS] = ""
     revision: str = ""
     variant: str = ""
-    vae: str = ""
+    vae: Annotated[str, WEIGHTS] = ""
     vae_revision: str = ""
-    lora: str = ""
+    lora: Annotated[str, WEIGHTS] = ""
     lora_file: str = "pytorch_lora_weights.safetensors"
     lora_revision: str = ""
     subfolder: str = ""

@@ -2,6 +2,7 @@
 
     files(folder)         every file below it, links to folders followed, each folder once
     inside(path, folder)  a path's name below a folder, by its spelling or by where it leads
+    spelled(path)         a path spelled in one way, whatever way somebody wrote it
 
 A study's part may lie on another disk, with a link in its place: it belongs to the study like any
 other. A link that leads nowhere or back up is refused by name.
@@ -53,6 +54,14 @@ def inside(path: Path, folder: Path) -> str | None:
         if one.is_relative_to(above):
             return one.relative_to(above).as_posix()
     return None
+
+
+def spelled(path: str) -> str:
+    """A path without "./" and the like: relative where it lies below the working folder, else
+    absolute. An address ("hf://...") and what no path can be stay as they are."""
+    if not path or "://" in path or "\0" in path:
+        return path
+    return inside(Path(path), Path.cwd()) or os.path.abspath(path)
 
 
 def hidden(path: Path, folder: Path) -> bool:

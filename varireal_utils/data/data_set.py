@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from ..core.config_base import TOP, Settings, wanted
+from ..core.config_base import PATH, TOP, Settings, wanted
 from ..core.seeds import seed_for
 from .image_record import SPLITS, Entry, Skipped
 from .official import Layout
@@ -37,7 +37,7 @@ def _text(value: Any) -> Any:
 
 
 PathText = Annotated[
-    str, Field(min_length=1), wanted("a path (split: or official)"), BeforeValidator(_text)
+    str, Field(min_length=1), wanted("a path (split: or official)"), BeforeValidator(_text), PATH
 ]
 PerClass = Annotated[int, Field(ge=0, lt=TOP), wanted("a whole number, 0 or more")]
 Fraction = Annotated[

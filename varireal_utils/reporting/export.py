@@ -3,11 +3,14 @@
     imagefolder   <target>/<split>/<arm>/<class>/<image>.png and metadata.jsonl in each split:
                   `datasets.load_dataset("imagefolder", data_dir=<target>)`, which refuses columns
                   whose type differs between splits: all but the label are text, "" where unknown
-    webdataset    <target>/<split>-000000.tar ...: <key>.png, <key>.cls, <key>.json
+    webdataset    <target>/<split>-000000.tar ...: <key>.png, <key>.cls, <key>.json;
+                  `datasets.load_dataset("webdataset", data_dir=<target>)` takes the columns of all
+                  rows from the first ones, so that each row has every key, of one type: as above
     adapters      <target>/<dataset>/<recipe>/seed<k>/: PEFT's files and its README.md
 
 The split `train` holds photographs, edits of both arms and generated images, told apart by the
-column `kind`; `validation` and `test` hold photographs alone.
+column `kind`; `validation` and `test` hold photographs alone. What an attribute, a recipe or a data
+set left behind that the configuration does not name any more is not exported (`wanted`).
 
 Invariant (tests/unit/test_export.py): every image that the study's tables name is there once, with
 the bytes that the table's sha256 says; names from data are file names, never paths; equal studies
@@ -20,10 +23,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +63,11 @@ class ExportError(ValueError):
     """An export that cannot be made; the message names the file."""
 
 
-def export(study: Path, kind: str, target: Path) -> int:
+def export(study: Path, kind: str, target: Path, wanted: Container[str] | None = None) -> int:
     """Write an export into a folder that does not exist yet; returns the number of its items.
 
-    kind: one of FORMATS. The folder appears whole or not at all. Raises ExportError.
+    kind: one of FORMATS; wanted: folders below the study's that count (expected.folders), None for
+    all. The folder appears whole or not at all. Raises ExportError.
     """
     paths, target = StudyPaths(Path(study)), Path(target)
     if kind not in FORMATS:
@@ -73,7 +78,12 @@ def export(study: Path, kind: str, target: Path) -> int:
         raise ExportError(f"{study}: no data/ in it; run the study first")
     with _whole(target) as draft:
         write = {"imagefolder": _imagefolder, "webdataset": _webdataset, "adapters": _adapters}
-        return write[kind](paths, draft)
+        return write[kind](paths, draft, wanted)
+
+
+def _counts(file: Path, paths: StudyPaths, wanted: Container[str] | None) -> bool:
+    """Whether the folder of a file is wanted."""
+    return wanted is None or file.parent.relative_to(paths.root).as_posix() in wanted
 
 
 @contextlib.contextmanager
@@ -88,10 +98,14 @@ def _whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def items(paths: StudyPaths) -> pd.DataFrame:
+def items(paths: StudyPaths, wanted: Container[str] | None = None) -> pd.DataFrame:
     """Every image of a study: columns path, split (Hugging Face's names) and FACTS, in order."""
     parts = []
-    for path in paths.images_tables():
+
+    def named(found: list[Path]) -> list[Path]:
+        return [path for path in found if _counts(path, paths, wanted)]
+
+    for path in named(paths.images_tables()):
         table = storage.read_table(path)
         parts.append(
             table.assign(
@@ -101,12 +115,12 @@ def items(paths: StudyPaths) -> pd.DataFrame:
                 source_image="",
             )
         )
-    for path in paths.edits_tables():
+    for path in named(paths.edits_tables()):
         table = storage.read_table(path).assign(
             kind="edit", split="train", dataset=paths.dataset_of(path)
         )
         parts.append(table.assign(source_image=table["image_id"], image_id=table["edit_id"]))
-    for path in paths.samples_tables():
+    for path in named(paths.samples_tables()):
         parts.append(
             storage.read_table(path).assign(
                 kind="generated", split="train", dataset=paths.dataset_of(path), source_image=""
@@ -132,13 +146,10 @@ def _read(study: Path, row: dict[str, Any]) -> bytes:
     return data
 
 
-def _facts(row: dict[str, Any]) -> dict[str, Any]:
-    """What is known of an image, as JSON values; what is unknown is left out."""
-    return {
-        k: (v.item() if hasattr(v, "item") else v)
-        for k, v in row.items()
-        if k in FACTS and v is not None and v == v and v != ""
-    }
+def _facts(row: dict[str, Any], columns: tuple[str, ...] = FACTS) -> dict[str, Any]:
+    """What is known of an image: the label a number, all else text, "" where it is unknown."""
+    known = {k: v for k, v in row.items() if v is not None and v == v}
+    return {k: str(known.get(k, "")) for k in columns} | {"label": int(known["label"])}
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -150,8 +161,9 @@ def _arm(row: dict[str, Any]) -> str:
     return f"{row['attribute']}-{row['feasibility']}" if row["kind"] == "edit" else str(row["kind"])
 
 
-def _imagefolder(paths: StudyPaths, folder: Path) -> int:
-    table = items(paths)
+def _imagefolder(paths: StudyPaths, folder: Path, wanted: Container[str] | None) -> int:
+    table = items(paths, wanted)
+    columns = tuple(k for k in FACTS if k not in SCORES)
     for split, rows in table.groupby("split", sort=True):
         lines = []
         for row in rows.to_dict("records"):
@@ -162,15 +174,13 @@ def _imagefolder(paths: StudyPaths, folder: Path) -> int:
             place = folder / str(split) / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(_read(paths.root, row))
-            known = _facts(row)
-            texts = {k: str(known.get(k, "")) for k in FACTS if k not in SCORES}
-            lines.append(json.dumps({"file_name": name, **texts, "label": known["label"]}))
+            lines.append(json.dumps({"file_name": name, **_facts(row, columns)}))
         storage.write_text(folder / str(split) / "metadata.jsonl", "\n".join(lines) + "\n")
     return len(table)
 
 
-def _webdataset(paths: StudyPaths, folder: Path) -> int:
-    table = items(paths)
+def _webdataset(paths: StudyPaths, folder: Path, wanted: Container[str] | None) -> int:
+    table = items(paths, wanted)
     for split, rows in table.groupby("split", sort=True):
         number, size, shard = 0, 0, None
         for row in rows.to_dict("records"):
@@ -198,8 +208,8 @@ def _webdataset(paths: StudyPaths, folder: Path) -> int:
     return len(table)
 
 
-def _adapters(paths: StudyPaths, folder: Path) -> int:
-    found = paths.adapters()
+def _adapters(paths: StudyPaths, folder: Path, wanted: Container[str] | None) -> int:
+    found = [path for path in paths.adapters() if _counts(path, paths, wanted)]
     if not found:
         raise ExportError(f"{paths.root}: no adapter in it; run 06_classify first")
     for config in found:
@@ -216,12 +226,13 @@ def _adapter_card(folder: Path, dataset: str, recipe: str, seed: str) -> str:
     """Markdown with the front matter that PEFT writes, and what was measured."""
     settings = storage.read_json(folder / "adapter_config.json")
     measured = storage.read_json(folder / "metrics.json")
-    base = settings.get("base_model_name_or_path") or "the CLIP of the study's parameter file"
+    base = str(settings.get("base_model_name_or_path") or "").removeprefix("hf-hub:")
+    of_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists()
     val = measured.get("val_top1")
     return "\n".join(
         [
             "---",
-            f"base_model: {json.dumps(str(base))}",
+            *([f"base_model: {base}"] if of_the_hub else []),  # the hub takes an id, or none
             "library_name: peft",
             "tags: [lora, clip]",
             "---",
@@ -236,6 +247,7 @@ def _adapter_card(folder: Path, dataset: str, recipe: str, seed: str) -> str:
             f"| top-1 on validation | {'not measured' if val is None else f'{val:.4f}'} |",
             f"| step taken, by validation | {measured.get('selected_step')} |",
             "",
+            f"Of {base if of_the_hub else 'the CLIP that the study names under models.clip'}. "
             "Unmerged; `peft.PeftModel.from_pretrained(model, folder)` reads it. Trained by "
             "`notebooks/06_classify.ipynb`; the recipe says on which images.",
             "",

@@ -2,6 +2,7 @@
 
 config_of(parameters, folder)    the configuration of a record, None where it cannot be read
 of_records(folder, records)      the jobs that the newest record's parameters ask for
+folders(config)                  the folders of a study that its configuration names
 """
 
 from __future__ import annotations
@@ -45,3 +46,16 @@ def of_records(folder: Path, records: dict[str, dict[str, Any]]) -> dict[str, st
     except (ParameterError, DatasetError):
         return None
     return {name: job for name, job in jobs.items() if name not in parts}
+
+
+def folders(config: StudyConfig) -> set[str]:
+    """Folders below the study's that its configuration names: those of jobs and single trainings;
+    what an attribute taken out of the file left behind is none of them."""
+    of_jobs = {job.name for job in stages.jobs(config)}
+    trained = {
+        config.paths.classify(dataset, recipe, seed)
+        for dataset in config.datasets
+        for recipe in config.classify.recipes
+        for seed in config.classify.seeds
+    }
+    return of_jobs | {p.relative_to(config.paths.root).as_posix() for p in trained}
