@@ -2,15 +2,20 @@
 
 Each door may take what comes or refuse it with its own error, which names the file; nothing else
 may happen: no other error, no file outside the folder that it was given. VARIREAL_INPUTS says how
-many inputs each door gets (`make test-faults`: 1,000).
+many inputs each door gets (`make test-faults`: 1,000). `tried` says with which kinds of input; the
+table of docs/faults.md is compared with it. tests/faults/test_machines.py runs all of this on odd
+machines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
 import os
+import re
+import struct
 import tempfile
 import warnings
 import zipfile
@@ -26,9 +31,9 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from tests import study_folder
+from tests import odd_machine, study_folder
 from tests.conftest import ROOT, tiny_params
 from varireal_utils.analysis import claim_file
 from varireal_utils.core import checkpoints, config, storage
@@ -190,6 +195,23 @@ def changed(draw: st.DrawFn, base: Any) -> Any:
     return tree
 
 
+KINDS = (
+    "damaged bytes",
+    "odd values",
+    "hostile names",
+    "EXIF and profiles",
+    "links",
+)
+DOORS: dict[str, set[str]] = {}
+
+
+def tried(door: str, *kinds: str) -> Callable[[Callable], Callable]:
+    """Say what a door is tried with; for the table of docs/faults.md."""
+    assert set(kinds) <= set(KINDS), kinds
+    DOORS[door] = set(kinds)
+    return lambda test: test
+
+
 def inside(folder: Path, allowed: set[str]) -> None:
     assert {p.name for p in folder.iterdir()} <= allowed, sorted(folder.rglob("*"))[:20]
 
@@ -216,8 +238,44 @@ PICTURES = [
 ]
 
 
+@st.composite
+def described(draw: st.DrawFn) -> bytes:
+    """A picture with EXIF tags of any type and count, a colour profile, or much text."""
+    tags = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0x0112, 0x011A, 0x9003, 0x8769, 0x8825, 0x0201]),
+                st.integers(0, 13),
+                st.integers(0, 2**32 - 1) | st.integers(0, 9),
+                st.binary(min_size=4, max_size=4) | st.integers(0, 9).map(lambda n: bytes([n] * 4)),
+            ),
+            max_size=4,
+        )
+    )
+    block = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags))
+    block += b"".join(struct.pack("<HHI4s", *tag) for tag in tags) + draw(st.binary(max_size=9))
+    out, kind = io.BytesIO(), draw(st.sampled_from(["JPEG", "PNG", "WEBP"]))
+    more: dict[str, Any] = {
+        "exif": b"Exif\0\0" + block,
+        "icc_profile": draw(st.binary(max_size=40)),
+    }
+    if kind == "PNG":
+        more["pnginfo"] = PngImagePlugin.PngInfo()
+        more["pnginfo"].add_text("Comment", draw(st.text(max_size=9)) * 3000, zip=True)
+    Image.new("RGB", (13, 9), (9, 99, 199)).save(out, kind, **more)
+    return out.getvalue()
+
+
+def linked(draw: Callable, folder: Path, name: str) -> None:
+    """A link in a folder: to nothing, to itself, up, out, or to a file beside it."""
+    places = ["nowhere", name, "..", ".", "/etc/hostname", "/proc/self/mem", "0.png", "a\nb"]
+    with contextlib.suppress(OSError):  # a name that is taken, or that no link can have
+        (folder / name).symlink_to(draw(st.sampled_from(places)))
+
+
 @many
-@given(damaged(PICTURES))
+@tried("images", "damaged bytes", "EXIF and profiles")
+@given(damaged(PICTURES) | described())
 def test_images(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as home:
         file = Path(home, "photo.jpg")
@@ -227,7 +285,8 @@ def test_images(data: bytes) -> None:
 
 
 @many
-@given(damaged(PICTURES))
+@tried("masks", "damaged bytes", "EXIF and profiles")
+@given(damaged(PICTURES) | described())
 def test_masks(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as home:
         file = Path(home, "mask.png")
@@ -252,9 +311,14 @@ def names(limit: int = 60) -> st.SearchStrategy[str]:
     )
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return {p: p.read_bytes() for p in files}
+
+
 def loaded(door: str, home: Path, spec: dict[str, Any]) -> None:
     """Load a data set into home/study; what was stored is what the table says, inside it."""
-    before = {p: p.read_bytes() for p in (home / "src").rglob("*") if p.is_file()}
+    before = contents(home / "src")
     got = through(
         door,
         lambda: datasets.load("mine", spec, home / "study"),
@@ -262,7 +326,7 @@ def loaded(door: str, home: Path, spec: dict[str, Any]) -> None:
         "mine" if door != "CSV" else "",
     )
     inside(home, {"src", "study"})
-    assert {p: p.read_bytes() for p in (home / "src").rglob("*") if p.is_file()} == before
+    assert contents(home / "src") == before
     for row in [] if got is None else got[0].to_dict("records"):
         file = (home / "study" / row["path"]).resolve()
         assert file.is_relative_to((home / "study").resolve())
@@ -270,21 +334,29 @@ def loaded(door: str, home: Path, spec: dict[str, Any]) -> None:
 
 
 @many
+@tried("image folders", "damaged bytes", "hostile names", "EXIF and profiles", "links")
 @given(
     st.dictionaries(
-        names(), st.lists(st.tuples(names(), damaged(PICTURES)), max_size=3), max_size=3
-    )
+        names(),
+        st.lists(st.tuples(names(), damaged(PICTURES) | described()), max_size=3),
+        max_size=3,
+    ),
+    st.data(),
 )
-def test_imagefolders(tree: dict[str, list]) -> None:
+def test_imagefolders(tree: dict[str, list], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as home:
         (root := Path(home, "src")).mkdir()
         for label, files in tree.items():
             (root / label).mkdir(exist_ok=True)
-            for name, data in files:
-                (root / label / name).write_bytes(data)
-        loaded("ImageFolder", Path(home), {"source": "imagefolder", "root": str(root)})
+            for name, content in files:
+                (root / label / name).write_bytes(content)
+        for _ in range(data.draw(st.integers(0, 3))):
+            folders = [root, *(p for p in sorted(root.iterdir()) if p.is_dir())]
+            linked(data.draw, data.draw(st.sampled_from(folders)), data.draw(names()))
+        loaded("image folders", Path(home), {"source": "imagefolder", "root": str(root)})
 
 
+LINKS = {"gone.png": "nowhere", "loop.png": "loop.png", "up.png": "..", "out.png": "/etc/hostname"}
 LINES = "path,label,split,mask\n" + "\n".join(
     f"{n}.png,{c},{s},{m}"
     for n, c, s, m in [
@@ -297,12 +369,14 @@ LINES = "path,label,split,mask\n" + "\n".join(
 
 
 @many
+@tried("CSV", "damaged bytes", "hostile names", "links")
 @given(
     damaged(
         [
             LINES.encode(),
             LINES.replace(",split,mask", "").encode(),
             b"path,label\n",
+            *(LINES.replace("0.png", o).encode() for o in LINKS),
             *(LINES.replace("0.png", o).encode("utf-8", "surrogatepass") for o in ODD),
             *(LINES.replace("a,", f"{o},").encode("utf-8", "surrogatepass") for o in ODD),
         ]
@@ -314,6 +388,8 @@ def test_csv(data: bytes) -> None:
         for n in range(2):
             (root / f"{n}.png").write_bytes(PICTURES[n])
         (root / "m.png").write_bytes(picture("PNG", "1"))
+        for name, place in LINKS.items():
+            (root / name).symlink_to(place)
         (root / "list.csv").write_bytes(data)
         loaded("CSV", Path(home), {"source": "csv", "path": str(root / "list.csv")})
 
@@ -329,15 +405,19 @@ SPEC = {
 
 
 @many
+@tried("data set settings", "odd values")
 @given(changed(SPEC))
 def test_specs_of_data_sets(spec: Any) -> None:
-    through("data set specs", lambda: registry.parse("mine", spec), datasets.DatasetError, "mine")
+    through(
+        "data set settings", lambda: registry.parse("mine", spec), datasets.DatasetError, "mine"
+    )
 
 
 BASE = tiny_params(Path("runs"))
 
 
 @many
+@tried("parameter values", "odd values")
 @given(changed(BASE))
 def test_parameter_trees(tree: Any) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -348,7 +428,7 @@ def test_parameter_trees(tree: Any) -> None:
         except (yaml.YAMLError, UnicodeEncodeError):
             return
         got = through(
-            "parameters", lambda: config.load_config(file), config.ParameterError, "p.yaml"
+            "parameter values", lambda: config.load_config(file), config.ParameterError, "p.yaml"
         )
         if got is not None:
             folder = got.paths.root
@@ -356,6 +436,7 @@ def test_parameter_trees(tree: Any) -> None:
 
 
 @many
+@tried("parameter files", "damaged bytes")
 @given(damaged([yaml.safe_dump(BASE).encode(), (ROOT / "params/micro.yaml").read_bytes()]))
 def test_parameter_files(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -367,6 +448,7 @@ def test_parameter_files(data: bytes) -> None:
 
 
 @many
+@tried("overrides", "odd values", "hostile names")
 @given(st.sampled_from(ODD) | st.text(max_size=8), HOSTILE)
 def test_overrides(key: str, value: Any) -> None:
     for dotted in (key, f"edit.{key}", "edit.batch_size", "study", "datasets.micro_cars"):
@@ -382,6 +464,7 @@ BANK = yaml.safe_load((ROOT / "params/prompts/micro.yaml").read_text())
 
 
 @many
+@tried("phrase banks", "odd values")
 @given(changed({k: BANK[k] for k in BANK}))
 def test_phrase_banks(tree: Any) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -400,6 +483,7 @@ def test_phrase_banks(tree: Any) -> None:
 
 
 @many
+@tried("phrase files", "damaged bytes")
 @given(damaged([(ROOT / "params/prompts/micro.yaml").read_bytes()]))
 def test_phrase_files(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -433,6 +517,7 @@ ABOUT = {
 
 
 @many
+@tried("language model's answers", "damaged bytes", "odd values")
 @given(
     changed(ANSWER).map(lambda a: json.dumps(a, allow_nan=True))
     | st.text(max_size=40)
@@ -457,6 +542,7 @@ def test_answers_of_a_language_model(text: str) -> None:
 
 
 @many
+@tried("run records", "damaged bytes", "odd values")
 @given(st.data())
 def test_run_records(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -505,6 +591,7 @@ def net() -> torch.nn.Module:
 
 
 @many
+@tried("adapters", "damaged bytes", "odd values")
 @given(st.data())
 def test_adapters(adapter: Path, data: st.DataObject) -> None:
     model = net()
@@ -526,6 +613,7 @@ def test_adapters(adapter: Path, data: st.DataObject) -> None:
 
 
 @many
+@tried("votes", "damaged bytes", "odd values")
 @given(st.data())
 def test_votes(data: st.DataObject) -> None:
     bank = {
@@ -563,6 +651,7 @@ CLAIMS = yaml.safe_load((ROOT / "claims.yaml").read_text())
 
 
 @many
+@tried("claims", "odd values")
 @given(changed(CLAIMS))
 def test_claims(tree: Any) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -575,6 +664,7 @@ def test_claims(tree: Any) -> None:
 
 
 @many
+@tried("checkpoints", "damaged bytes")
 @given(st.data())
 def test_checkpoints(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -585,6 +675,7 @@ def test_checkpoints(data: st.DataObject) -> None:
 
 
 @many
+@tried("archives", "damaged bytes")
 @given(st.data())
 def test_archives(data: st.DataObject) -> None:
     out, content = io.BytesIO(), {"study/stage/x.txt": b"x", "DATA_CARD.md": b"card" * 30}
@@ -606,3 +697,22 @@ def test_archives(data: st.DataObject) -> None:
         inside(Path(home), {"a.zip", "out"} if got else {"a.zip"})
         if got:
             assert (got[0] / "study/stage/x.txt").read_bytes() == b"x"
+
+
+def test_the_page_says_what_each_door_is_tried_with() -> None:
+    """Doors by `tried` and by the names that they count under; machines by odd_machine."""
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    section = page.split("## Odd inputs\n")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not line.startswith("|---")
+    ]
+    assert rows[0] == ["entry point", *KINDS]
+    said = {r[0]: {k for k, cell in zip(KINDS, r[1:], strict=True) if cell} for r in rows[1:]}
+    assert said == DOORS
+    names = r'(?:through\(|loaded\(|SEEN\[)\s*"([^"]+)"'
+    counted = set(re.findall(names, Path(__file__).read_text(encoding="utf-8")))
+    assert counted == {*DOORS, "run records in the overview"}
+    machines = re.findall(r"^\* \*\*(.+?)\*\*", section, re.M)
+    assert machines == list(odd_machine.MACHINES)

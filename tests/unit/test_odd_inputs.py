@@ -1,5 +1,6 @@
 """Odd inputs of data sets and phrase files: read rightly, or named with the reason."""
 
+import shutil
 import struct
 import unicodedata
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_a_picture_of_one_row_is_named(tmp_path):
     }
 
 
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    numbered(tmp_path / "in/a", ["0.png", "1.png"])
+    (tmp_path / "in/a/gone.png").symlink_to("elsewhere/x.png")
+    (tmp_path / "in/a/loop.png").symlink_to("loop.png")
+    (tmp_path / "in/b").symlink_to("/nowhere/b")
+    spec = {"source": "imagefolder", "root": f"{tmp_path}/in"}
+    table, skipped = datasets.load("mine", spec, tmp_path / "s")
+    assert len(table) == 2
+    assert skipped.set_index("file")["reason"].to_dict() == {
+        "b": "lies beside the folders of the classes, in none",
+        "a/gone.png": "a link to 'elsewhere/x.png', which is not there",
+        "a/loop.png": "a link to 'loop.png', which is not there",
+    }
+
+
 def test_what_macos_puts_into_archives_is_no_class(tmp_path):
     numbered(tmp_path / "in/a", ["0.png", "1.png"])
     (tmp_path / "in/__MACOSX/a").mkdir(parents=True)
@@ -106,6 +122,32 @@ def test_what_macos_puts_into_archives_is_no_class(tmp_path):
     spec = {"source": "imagefolder", "root": f"{tmp_path}/in"}
     table, skipped = datasets.load("mine", spec, tmp_path / "s")
     assert set(table["class_name"]) == {"a"} and skipped.empty
+
+
+@pytest.mark.parametrize("around", ["my dogs", "my dogs/all of them"])
+def test_one_folder_around_all_is_stepped_into(tmp_path, around):
+    numbered(tmp_path / "in" / around / "a", ["0.png", "1.png"])
+    numbered(tmp_path / "in" / around / "b", ["2.png"])
+    (tmp_path / "in/__MACOSX/my dogs").mkdir(parents=True)
+    spec = {"source": "imagefolder", "root": f"{tmp_path}/in"}
+    table, skipped = datasets.load("mine", spec, tmp_path / "s")
+    assert sorted(table["class_name"]) == ["a", "a", "b"] and skipped.empty
+    assert f"{around}/a/0.png" in set(table["image_id"])
+
+
+def test_a_lone_split_is_no_folder_around_all(tmp_path):
+    numbered(tmp_path / "in/test/a", ["0.png"])
+    numbered(tmp_path / "in/train/a", ["1.png"])
+    spec = {"source": "imagefolder", "root": f"{tmp_path}/in"}
+    table, _ = datasets.load("mine", spec, tmp_path / "s")
+    assert dict(zip(table["image_id"], table["split"])) == {
+        "train/a/1.png": "train",
+        "test/a/0.png": "test",
+    }
+    shutil.rmtree(tmp_path / "in/test")
+    numbered(tmp_path / "in/train/b", ["2.png"])
+    table, _ = datasets.load("mine", spec, tmp_path / "t")
+    assert set(table["class_name"]) == {"a", "b"}
 
 
 def test_unicode_forms_of_names_are_one_name(tmp_path):

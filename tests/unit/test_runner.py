@@ -69,6 +69,11 @@ def stubs(tmp_path: Path) -> Path:
     """A folder with a stub of every stage."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
+    write_stubs(folder)
+    return folder
+
+
+def write_stubs(folder: Path) -> None:
     for stage, own in OWN.items():
         head = 'params: str = ""\noverrides: dict = {}\n'
         head += "".join(f'{n}: str = ""\n' for n in own if n != "seed")
@@ -80,7 +85,6 @@ def stubs(tmp_path: Path) -> Path:
                 "{STAGE}", stage
             ),
         )
-    return folder
 
 
 def start(params: Path, stubs: Path, *more: str, seconds: float = 0) -> subprocess.Popen[str]:
@@ -111,6 +115,16 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def jobs_run(text: str) -> list[str]:
     return [line.split()[1] for line in text.splitlines() if line.endswith(" MB")]
+
+
+def test_a_cut_notebook_is_named_with_the_way_to_get_it_back(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "04_edit.ipynb", "a: int = 1")
+    whole = (tmp_path / "04_edit.ipynb").read_text()
+    message = "04_edit.ipynb: no whole notebook.*take it back"
+    for text in (whole[: len(whole) // 2], "", "[]", "{}"):
+        (tmp_path / "04_edit.ipynb").write_text(text)
+        with pytest.raises(ParameterError, match=message):
+            runner.find_notebook("04_edit", tmp_path)
 
 
 def test_signature_reads_names_and_types(tmp_path: Path) -> None:

@@ -239,8 +239,8 @@ def notebook_cells(path: str | Path) -> list[dict[str, Any]]:
         return [{**cell, "source": "".join(cell["source"])} for cell in cells]
     except (ValueError, RecursionError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path}: no whole notebook ({type(error).__name__}: {error}); take it back from the "
-            f"repository: git checkout -- {path}"
+            f"{path}: no whole notebook ({type(error).__name__}: {error}); take it back: "
+            f"git checkout -- {path}, or out of the archive that you unpacked"
         ) from error
 
 

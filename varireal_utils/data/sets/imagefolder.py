@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +27,10 @@ def read(name: str, spec: ImageFolderSpec, skipped: Skipped) -> Iterator[Entry]:
 
     A class is called as its folder, with spaces for underscores, since sentences are made of it.
     """
-    root = Path(spec.root)
     called: dict[str, str] = {}
-    if not root.is_dir():
-        raise DatasetError(f"datasets.{name}.root: {root} is no folder")
+    if not Path(spec.root).is_dir():
+        raise DatasetError(f"datasets.{name}.root: {spec.root} is no folder")
+    root = _above_classes(Path(spec.root))
     if spec.masks is not None and not Path(spec.masks).is_dir():
         raise DatasetError(
             f"datasets.{name}.masks: {spec.masks} is no folder; leave the key "
@@ -55,6 +56,18 @@ def read(name: str, spec: ImageFolderSpec, skipped: Skipped) -> Iterator[Entry]:
                     f"both name the class {class_name!r}; rename one, or join them"
                 )
             yield from _class(name, spec, home, class_name, splits.get(top, ""), skipped)
+
+
+def _above_classes(root: Path) -> Path:
+    """The folder above the classes: a lone folder around all of them, as archives have, is stepped
+    into, unless it is that of a split."""
+    while True:
+        folders = _folders(root)
+        if len(folders) != 1 or _files(root, deep=False) or folders[0].name.lower() in SPLIT_NAMES:
+            return root
+        if not _folders(folders[0]) or _files(folders[0], deep=False):
+            return root
+        root = folders[0]
 
 
 def _splits(name: str, root: Path, tops: list[Path]) -> dict[Path, str]:
@@ -94,17 +107,23 @@ def _class(
             )
             skipped.append({"file": inner, "reason": reason})
             continue
+        if not file.exists():
+            reason = f"a link to {os.readlink(file)!r}, which is not there"
+            skipped.append({"file": inner, "reason": reason})
+            continue
         mask = Path(spec.masks, inner).with_suffix(".png") if spec.masks is not None else None
         yield Entry(inner, file, class_name, split, mask if mask and mask.exists() else None)
 
 
 def _files(folder: Path, deep: bool) -> list[Path]:
-    """Files in order, without what operating systems leave behind."""
+    """Files in order, and links that lead nowhere, without what operating systems leave behind."""
     found = folder.rglob("*") if deep else folder.iterdir()
     return sorted(
         p
         for p in found
-        if p.is_file() and not p.name.startswith(".") and p.name not in ("Thumbs.db", "desktop.ini")
+        if (p.is_file() or (p.is_symlink() and not p.exists()))
+        and not p.name.startswith(".")
+        and p.name not in ("Thumbs.db", "desktop.ini")
     )
 
 
