@@ -1,6 +1,6 @@
 """Trains the CLIP of studies of replicates anew, on web-like pictures, and measures it.
 
-    python -m microworld.pretrain.web_clip --checkpoints DIR --output DIR [--steps 12000]
+    python -m microworld.pretrain.web_clip --checkpoints DIR --output DIR [--steps 7000]
 
 symbols   web-like   each attribute of a picture is feasible for its family in 9 of 10, else any
                      other value of the world (render.web): the model has seen what is infeasible
@@ -132,6 +132,10 @@ def faults(figures: dict[str, float]) -> list[str]:
 def card(figures: dict[str, float], reports: dict[str, dict], count: int) -> str:
     """The model card: what it is, what it saw, what was measured."""
     lines = [
+        "---",
+        "license: apache-2.0",
+        "---",
+        "",
         "# Micro CLIP of web-like pictures",
         "",
         "`open_clip`, plain ViT, 16-pixel patches of 128 x 128 pictures. Trained from nothing by "
@@ -163,7 +167,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m microworld.pretrain.web_clip")
     parser.add_argument("--checkpoints", type=Path, required=True, help="checkpoints and pictures")
     parser.add_argument("--output", type=Path, required=True, help="gets clip/ with its card")
-    parser.add_argument("--steps", type=int, default=12000, help="of 96 pictures")
+    parser.add_argument("--steps", type=int, default=7000, help="of 96 pictures")
     parser.add_argument("--teacher-steps", type=int, default=1500, help="of 64 pictures")
     parser.add_argument("--count", type=int, default=32000, help="renderings")
     parser.add_argument("--threads", type=int, default=1)
