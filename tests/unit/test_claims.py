@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from statsmodels.stats.multitest import multipletests
 
 from varireal_utils.analysis import (
@@ -14,10 +15,13 @@ from varireal_utils.analysis import (
     contrasts,
     effects,
     load,
+    study_tables,
     tables,
     verdict,
 )
-from varireal_utils.analysis.verdict import Finding, Gates, decide
+from varireal_utils.analysis.gates import Gates
+from varireal_utils.analysis.stage import ClaimsStage
+from varireal_utils.analysis.verdict import Finding, decide
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
 
@@ -238,7 +242,7 @@ def test_holm_is_within_families_and_counts_claims_without_a_verdict():
 
 
 def test_gates_are_those_that_a_claim_names():
-    gates = Gates({"cars": 2.0, "pets": 3.0}, {("cars", "dset"): (0.1, 0.8)})
+    gates = Gates({"cars": 2.0, "pets": 3.0}, {("cars", "dset", "unadapted dset"): (0.1, 0.8)})
     gain = {"edit(color,feasible)": 5.0, "edit(color,infeasible)": 0.0}
     row = evaluated(gain, {"gates": ["head_room"]}, gates=gates).loc["X"]
     assert row["verdict"] == "not valid" and "gains less than 10 points" in row["because"]
@@ -246,9 +250,74 @@ def test_gates_are_those_that_a_claim_names():
     assert evaluated(gain, {}, gates=gates).loc["X", "verdict"] == "different"
     made = {"contrast": {"datadream(dset)": 1, "real": -1}, "gates": ["class_named"]}
     row = evaluated({"datadream(dset)": 1.0, "real": 0.0}, made, gates=gates).loc["X"]
-    assert row["verdict"] == "not valid" and "cars 10 % of dset images" in row["because"]
+    assert row["verdict"] == "not valid" and "cars 10 % of unadapted dset images" in row["because"]
     part = Gates({"cars": 2.0, "pets": 20.0})  # one data set with room: pooled numbers hold
     assert evaluated(gain, {"gates": ["head_room"]}, gates=part).loc["X", "verdict"] == "different"
+
+
+def test_gates_measure_the_pictures_before_and_after_adaptation_over_replicates():
+    main = pd.DataFrame({"dataset": ["cars"], "arm": ["real"], "mean": [50.0]})
+    shares = {"unadapted": (0.1, 0.2), "adapted": (0.6, 0.9), "photographs": (0.5, 0.7)}
+    rows = [
+        {"dataset": "cars", "variant": "dset", "replicate": r, "model": m, "class_named": v[r]}
+        for m, v in shares.items()
+        for r in range(2)
+    ]
+    found = Gates.of(main, {"learned": pd.DataFrame(rows)})
+    said = found.failing(["cars"], ["real+datadream(dset)"], ["class_named"])
+    assert "cars 15 % of unadapted dset images, 60 % of photographs" in said
+    assert "of adapted" not in said  # 75 % of them are named
+    assert not found.failing(["cars"], ["datadream(cls)"], ["class_named"])
+    better = pd.DataFrame(rows).assign(class_named=0.5)
+    assert not Gates.of(main, {"learned": better}).failing(
+        ["cars"], ["datadream(dset)"], ["class_named"]
+    )
+
+
+def test_matched_arms_must_be_matched():
+    main = pd.DataFrame({"dataset": ["cars"], "arm": ["real"], "mean": [50.0]})
+    arms = ["matched(color,familiar)", "matched(texture,familiar)", "unmatched(color,familiar)"]
+    rows = pd.DataFrame({"dataset": "cars", "recipe": arms * 2, "distance": 0.1})
+    found = Gates.of(main, {"trainings": rows.assign(gap=[0.03, 0.01, 0.09, 0.02, 0.01, 0.09])})
+    asked = ["matched(color,familiar)", "unmatched(color,familiar)"]
+    assert "cars color 25 %" in found.failing(["cars"], asked, ["equal_distance"])
+    assert not found.failing(["cars"], ["matched(texture,familiar)"], ["equal_distance"])
+    assert not found.failing(["cars"], asked, ["head_room"])
+
+
+def test_a_half_finished_study_has_no_verdict(tmp_path):
+    """Every claim waits for the last arm of the last replicate, also one that has all its own."""
+    gain = PAIR | {"edit(color,feasible)": 5.0, "edit(color,infeasible)": 0.0, "real": 5.0}
+    df = study(gain, replicates=4, images=200)
+    file = tmp_path / "claims.yaml"
+    texts = [BASE | {"gates": ["placebo"]}, PLACEBO]
+    file.write_text(yaml.safe_dump({"version": 2, "claims": texts}))
+    asked = ClaimsStage(
+        protocol="controlled",
+        datasets=["cars", "pets"],
+        attributes=["color"],
+        verify={"keep": "all"},
+        classify={"recipes": list(gain), "seeds": [0, 1]},
+        claims={"margin": 0.3, "bootstrap": 100, "confidence": 0.95},
+        replicates=4,
+        claims_file=str(file),
+        known_file="known.yaml",
+    )
+
+    def verdicts(predictions):
+        kept = study_tables.Kept(
+            predictions, pd.DataFrame(columns=load.NO_EDITS), {"trainings": pd.DataFrame()}, {}
+        )
+        return study_tables.statistics(kept, asked)["claims"].set_index("claim")
+
+    assert verdicts(df)["verdict"].to_dict() == {"X": "different", "P": "reproduced"}
+    for lost in (
+        df["replicate"] == 3,
+        (df["replicate"] == 3) & (df["recipe"] == "real") & (df["dataset"] == "pets"),
+    ):
+        found = verdicts(df[~lost])
+        assert set(found["verdict"]) == {"no verdict"}
+        assert "3 of 4 planned replicates" in found.loc["X", "because"]
 
 
 def test_arms_of_unequal_size_are_not_compared():

@@ -327,6 +327,7 @@ def test_matched_slots_have_the_smallest_gap_of_their_class_and_unmatched_as_man
     assert set(matched["infeasible"]["feasibility"]) == {"infeasible"}
     assert matched["familiar"].attrs["gap"] == pytest.approx(0.25)
     assert matched["familiar"].attrs["gap_of_all"] == pytest.approx(0.45)
+    assert matched["familiar"].attrs["distance"] == pytest.approx(0.125)  # of both arms' edits
     free = recipes.training_set("unmatched(color,familiar)", images, edits, 3, "all")
     other = recipes.training_set("unmatched(color,infeasible)", images, edits, 3, "all")
     assert free["image_id"].tolist() == other["image_id"].tolist()

@@ -69,7 +69,7 @@ class Claim(Settings):
     margin: Positive
     prior: PriorSettings | None = None
     family: str
-    gates: list[Literal["head_room", "class_named", "placebo"]]
+    gates: list[Literal["head_room", "class_named", "equal_distance", "placebo"]]
     exclusions: Exclusions = Exclusions()
     reported: str
     source: str

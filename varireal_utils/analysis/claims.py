@@ -20,7 +20,8 @@ from . import inference
 from .claim_file import Claim, load
 from .claim_rules import RULES, Evidence, Outcome
 from .contrasts import REPLICATE, Cells, Members, canonical, cells_of, contrast, estimate, spelled
-from .verdict import PLACEBO, Finding, Gates, decide
+from .gates import Gates
+from .verdict import PLACEBO, Finding, decide
 
 COLUMNS = [
     "claim",
@@ -70,10 +71,12 @@ def evaluate(
     """
     cells = cells_of(df)
     listed = load() if listed is None else listed
-    rows, findings = [], []
+    rows, findings, whole = [], [], _complete(cells)
     for claim in listed:
         row, finding = _row(claim, _comparable(claim, cells, trainings), gates or Gates(), options)
         rows.append(row)
+        if finding.get("replicates"):
+            finding["replicates"] = min(finding["replicates"], whole)
         findings.append(Finding(**{**finding, "planned": planned}))
     found = decide(findings)
     for row in rows:
@@ -81,6 +84,13 @@ def evaluate(
         row |= {"verdict": got.word, "because": got.because, "p": got.p, "p_holm": got.p_holm}
     out = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return out.astype({c: "Int64" for c in ("units", "datasets", "cells")})
+
+
+def _complete(cells: Cells) -> int:
+    """Replicates that have every recipe which some replicate has: a claim whose own arms are there
+    waits for those of the others, so that no verdict is a look in between."""
+    tables = [t for (_, recipe), t in cells.items() if ":" not in recipe]
+    return len(set.intersection(*(set(t.index) for t in tables))) if tables else 0
 
 
 def _comparable(claim: Claim, cells: Cells, trainings: pd.DataFrame | None) -> Cells:

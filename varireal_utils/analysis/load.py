@@ -13,13 +13,14 @@ trainings and edits of earlier parameters.
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
 from ..core import storage
 from ..core.study_paths import StudyPaths
-from ..training import recipes
+from ..training import matching, recipes
 from .contrasts import REPLICATE, canonical, describe
 from .stage import ClaimsStage
 
@@ -127,13 +128,28 @@ def drop_model_columns(edits: pd.DataFrame) -> pd.DataFrame:
 
 
 def trainings(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
-    """dataset, recipe, seed, n_train_images, steps: one row per training."""
-    columns = ["dataset", "recipe", "seed", "n_train_images", "steps"]
+    """dataset, recipe, seed, n_train_images, steps: one row per training; with its replicate, and
+    what its matched slots measured (training/matching.py), where some training has them."""
     found = [storage.read_json(p) for p in metrics_files(paths, asked)]
+    columns = ["dataset", "recipe", "seed", "n_train_images", "steps"]
+    columns += [c for c in (REPLICATE, *matching.MEASURES) if any(c in one for one in found)]
     return pd.DataFrame(
-        [{c: one[c] for c in columns} | {"recipe": canonical(one["recipe"])} for one in found],
+        [{c: one.get(c) for c in columns} | {"recipe": canonical(one["recipe"])} for one in found],
         columns=columns,
     )
+
+
+def learned(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
+    """What DataDream's adapters changed (quality.stage.learned): a row for each data set, variant,
+    and kind of pictures; with its replicate, if any. Empty where 05_datadream has not run."""
+    rows = []
+    for number, place in enumerate(asked.places(paths)):
+        own = {REPLICATE: number} if asked.replicates else {}
+        for d, v in product(asked.datasets, recipes.generators(asked.recipe_names())):
+            record = place.datadream(d, v) / "run.json"
+            found = storage.read_json(record)["metrics"] if record.is_file() else {}
+            rows += [{"dataset": d, "variant": v, **own, **r} for r in found.get("learned", [])]
+    return pd.DataFrame(rows)
 
 
 def curves(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:

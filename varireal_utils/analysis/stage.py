@@ -81,6 +81,11 @@ class ClaimsStage(StageSettings):
         return [paths.replicate(r) for r in range(self.replicates)] or [paths]
 
     @property
+    def planned(self) -> int | None:
+        """Replicates without all of which no verdict is given; None for a study of one draw."""
+        return self.replicates or None
+
+    @property
     def protocol_name(self) -> str:
         """How the study edits and selects, in a word: its protocol, or "filtered" where training
         is not given every edit."""

@@ -14,16 +14,19 @@ import pandas as pd
 from ..core import storage
 from ..core.study_paths import StudyPaths
 from . import claim_file, claims, effects, load, published, robustness, tables
+from .gates import Gates
 from .stage import ClaimsStage
-from .verdict import Gates
 
 GIVEN = ("trainings", "curves", "by_class", "by_shots")  # need the study's trainings, photographs
 QUALITY = ("quality_sets", "quality_balance", "embedding")  # of 07_quality
+LEARNED = "learned"  # of 05_datadream: what its adapters changed
+IF_THERE = (*QUALITY, LEARNED)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What the other tables follow from. given: GIVEN, and QUALITY where 07_quality ran; others:
+    """What the other tables follow from. given: GIVEN, and those of IF_THERE
+    whose stages ran; others:
     name -> answers of another study."""
 
     predictions: pd.DataFrame
@@ -43,6 +46,8 @@ class Kept:
             "by_class": effects.by_class(df, paths, **options),
             "by_shots": tables.by_shots(df, paths, **options),
         }
+        if len(learned := load.learned(paths, asked)):
+            given[LEARNED] = learned
         edits = load.drop_model_columns(load.edits(paths, asked))
         return cls(df, edits, given | quality, asked.other_studies())
 
@@ -50,11 +55,10 @@ class Kept:
     def of_folder(cls, folder: Path, others: dict[str, Path]) -> Kept:
         """Read from a results folder. Raises FileNotFoundError where one of its tables is
         missing."""
-        there = [n for n in QUALITY if (folder / f"{n}.csv").is_file()]
         return cls(
             predictions=storage.read_table(folder / "answers.parquet"),
             edits=storage.read_table(folder / "edits.parquet"),
-            given={n: storage.read_table(folder / f"{n}.csv") for n in (*GIVEN, *there)},
+            given={n: storage.read_table(folder / f"{n}.csv") for n in GIVEN} | given_of(folder),
             others=others,
         )
 
@@ -64,7 +68,13 @@ class Kept:
 
     def gates(self, main: pd.DataFrame) -> Gates:
         """What the gates measured; main: of tables.main_table."""
-        return Gates.of(main, self.given.get("quality_sets"))
+        return Gates.of(main, self.given)
+
+
+def given_of(folder: Path) -> dict[str, pd.DataFrame]:
+    """name -> table of a results folder, of GIVEN and IF_THERE, those that are there."""
+    files = {name: folder / f"{name}.csv" for name in (*GIVEN, *IF_THERE)}
+    return {name: storage.read_table(file) for name, file in files.items() if file.is_file()}
 
 
 def statistics(kept: Kept, asked: ClaimsStage) -> dict[str, pd.DataFrame]:
@@ -81,7 +91,9 @@ def statistics(kept: Kept, asked: ClaimsStage) -> dict[str, pd.DataFrame]:
         "known": published.with_ours(main, published.load(asked.known_file)),
         "effects": effect,
         "protocols": effects.by_protocol(everyone, asked.protocol_name, **options),
-        "claims": claims.evaluate(everyone, listed, kept.given["trainings"], gates, **options),
+        "claims": claims.evaluate(
+            everyone, listed, kept.given["trainings"], gates, asked.planned, **options
+        ),
         "mcnemar": robustness.mcnemar(df),
         "mixed_model": model,
         "cross_checks": robustness.compare(df, effect, model),

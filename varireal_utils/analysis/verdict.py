@@ -3,7 +3,7 @@
     reproduced      the claim holds by its rule (claim_rules.py)
     different       its opposite holds
     inconclusive    neither is shown
-    not valid       a condition of the comparison fails (`Gates`), whatever the numbers say
+    not valid       a condition of the comparison fails (gates.py), whatever the numbers say
     withheld        the placebo is not shown to be null, so no difference can be trusted
     no verdict      one draw, replicates that are too few or not all there, or cells missing
     not run         recipes that the claim needs were not trained
@@ -12,29 +12,22 @@ README, CSV, report and figures print the column `verdict` that `decide` fills; 
 a verdict. Within a registered family the p values are corrected by Holm's method, over all claims
 of the family; one that has no verdict counts with p = 1, so a family never shrinks.
 
-    gate           condition, fixed before the runs
-    head_room      fine-tuning on real photographs gains HEAD_ROOM points over zero-shot on at
-                   least one data set of the comparison, so that arms have room to differ
-    class_named    of DataDream's images, zero-shot CLIP names the class of at least NAMED times
-                   the share that it names of photographs, on every data set
-    placebo        the claim of family "placebo" is reproduced
+A claim's gates are conditions, fixed before the runs: the placebo's is decided here, those that
+are measured in gates.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..training import recipes
 from .inference import LEAST
 
 ALPHA = 0.05
-HEAD_ROOM = 10.0  # points of top-1
-NAMED = 0.5
 PLACEBO = "placebo"  # gate, and family of the claim that it asks
 VERDICTS = (
     "reproduced",
@@ -56,9 +49,10 @@ class Finding:
     """What is known of one claim before its verdict.
 
     p_holds, p_denied: of its rule, 1 where it was not asked; cells, of: cells found and planned;
-    replicates: found, 0 for a study of one draw; planned: by the parameters, None where they do
-    not say; least: replicates that the rule needs; bound: inference.exact_bound, points; failing:
-    gates that fail, in words, "" for none; placebo: whether the claim asks for one.
+    replicates: that are all there, 0 for a study of one draw; planned: by the parameters, None
+    where they do not say; least: replicates that the rule needs; bound: inference.exact_bound,
+    points; failing: gates that fail, in words, "" for none; placebo: whether the claim asks for
+    one.
     """
 
     claim: str
@@ -150,60 +144,6 @@ def _placebo_because(findings: Sequence[Finding], found: Mapping[str, Verdict | 
     words = {f.claim: v.word for f in asked if (v := found[f.claim])}
     poor = [f"{claim} is {word}" for claim, word in words.items() if word != "reproduced"]
     return f"the placebo fails: {', '.join(poor)}" if poor else ""
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What the gates measured. gains: data set -> points that `real` gains over zero-shot; named:
-    (data set, DataDream's variant) -> shares 0..1 whose class is named, of its images and of
-    photographs. A gate that was not measured holds."""
-
-    gains: dict[str, float] = field(default_factory=dict)
-    named: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, main: pd.DataFrame, quality_sets: pd.DataFrame | None = None) -> Gates:
-        """Gates from tables.main_table and the sets that 07_quality measured, if it ran."""
-        gains: dict[str, float] = {}
-        for dataset, rows in main.groupby("dataset"):
-            arms = rows.set_index("arm")["mean"]
-            if {"real", "zero-shot"} <= set(arms.index):
-                gains[str(dataset)] = float(arms["real"] - arms["zero-shot"])
-        named: dict[tuple[str, str], tuple[float, float]] = {}
-        if quality_sets is not None and len(quality_sets):
-            for dataset, rows in quality_sets.groupby("dataset"):
-                share = rows.set_index("set")["recognised"]
-                for name in share.index[share.index.str.startswith("datadream ")]:
-                    variant = name.removeprefix("datadream ")
-                    named[str(dataset), variant] = float(share[name]), float(share["real"])
-        return cls(gains, named)
-
-    def failing(self, datasets: Iterable[str], names: Iterable[str], asked: Iterable[str]) -> str:
-        """Which of the gates `asked` fail for a comparison of these data sets and recipes; "" where
-        none does. The placebo's gate is `decide`'s."""
-        wanted, held = set(datasets), set(asked)
-        found = []
-        gains = {d: self.gains[d] for d in sorted(wanted & set(self.gains))}
-        room = "head_room" in held and bool(gains)
-        if room and set(gains) == wanted and all(g < HEAD_ROOM for g in gains.values()):
-            each = ", ".join(f"{d} {g:+.1f}" for d, g in gains.items())
-            found.append(
-                f"real gains less than {HEAD_ROOM:g} points over zero-shot on every data set "
-                f"({each})"
-            )
-        variants = {recipes.parse(n.rpartition(":")[2]).variant for n in names}
-        poor = (
-            []
-            if "class_named" not in held
-            else [
-                f"{d} {100 * own:.0f} % of {v} images, {100 * real:.0f} % of photographs"
-                for (d, v), (own, real) in sorted(self.named.items())
-                if d in wanted and v in variants and own < NAMED * real
-            ]
-        )
-        if poor:
-            found.append(f"CLIP names the class of too few generated images ({'; '.join(poor)})")
-        return "; ".join(found)
 
 
 def interval_text(row: Mapping[str, Any]) -> str:

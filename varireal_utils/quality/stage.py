@@ -161,9 +161,10 @@ def learned(
     """Compare the first `count` pictures of each class with those that DataDream's model draws from
     the same prompts and seeds without any adapter: what the adapters changed.
 
-    Returns one row for each kind (adapted, unadapted): images, photographs, kernel_distance_x1000
-    to the few shots (unbiased, so it may be below 0; of few images it is noisy), class_named (0..1:
-    zero-shot CLIP names the class); and the unadapted pictures, in the order of the samples.
+    Returns one row for each kind (unadapted, adapted, and the photographs themselves): images,
+    photographs, kernel_distance_x1000 to the few shots (unbiased, so it may be below 0; of few
+    images it is noisy), class_named (0..1: zero-shot CLIP names the class); and the unadapted
+    pictures, in the order of the samples.
     """
     settings, chosen = run.settings.datadream, samples[samples["k"] < count]
     pipe = sampling.load(run.settings.models, run.device)
@@ -177,19 +178,24 @@ def learned(
     captions = clip.embed_texts(
         [settings.template.replace("{class}", c) for c in names["class_name"]]
     )
-    places = chosen["label"].map({n: i for i, n in enumerate(names["label"])}).to_numpy()
+    numbers = {label: i for i, label in enumerate(names["label"])}
+    drawn, seen = (t["label"].map(numbers).to_numpy() for t in (chosen, shots))
     photographs = clip.embed_images([storage.read_image(run.study / p) for p in shots["path"]])
     scale, rows = np.sqrt(photographs.shape[1]), []
     after = [storage.read_image(run.study / p) for p in chosen["path"]]
-    for kind, pictures in (("unadapted", before), ("adapted", after)):
-        features = clip.embed_images(pictures)
+    for kind, features, places in (
+        ("unadapted", clip.embed_images(before), drawn),
+        ("adapted", clip.embed_images(after), drawn),
+        ("photographs", photographs, seen),
+    ):
+        itself = features is photographs
+        distance = edit_metrics.kernel_distance(scale * features, scale * photographs)
         rows.append(
             {
                 "model": kind,
                 "images": len(features),
                 "photographs": len(photographs),
-                "kernel_distance_x1000": 1000
-                * edit_metrics.kernel_distance(scale * features, scale * photographs),
+                "kernel_distance_x1000": np.nan if itself else 1000 * distance,
                 "class_named": edit_metrics.recognised(features, places, captions),
             }
         )

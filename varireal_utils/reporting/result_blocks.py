@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis import operating, verdict
+from ..analysis import operating, study_tables
+from ..analysis.gates import HEAD_ROOM, NAMED, Gates
 from ..core import storage
 
 SHOWN = "micro_full"  # the study whose results the pages show
@@ -140,30 +141,28 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def gates(folder: Path) -> verdict.Gates:
+def gates(folder: Path) -> Gates:
     """The conditions of a study's verdicts, as its tables measure them; without tables none."""
-    main, sets = folder / "main_table.csv", folder / "quality_sets.csv"
+    main = folder / "main_table.csv"
     if not main.is_file():
-        return verdict.Gates()
-    return verdict.Gates.of(
-        storage.read_table(main), storage.read_table(sets) if sets.is_file() else None
-    )
+        return Gates()
+    return Gates.of(storage.read_table(main), study_tables.given_of(folder))
 
 
-def warnings(found: verdict.Gates) -> list[str]:
+def warnings(found: Gates) -> list[str]:
     """A sentence for each condition that fails on a data set."""
     out = [
         f"{dataset}: fine-tuning on real photographs gains {gain:+.1f} points over zero-shot; "
-        f"{verdict.HEAD_ROOM:g} were asked for before the runs, so that arms have room to differ."
+        f"{HEAD_ROOM:g} were asked for before the runs, so that arms have room to differ."
         for dataset, gain in sorted(found.gains.items())
-        if gain < verdict.HEAD_ROOM
+        if gain < HEAD_ROOM
     ]
     return out + [
         f"{dataset}: zero-shot CLIP names the class of {100 * own:.0f} % of DataDream's "
-        f"({variant}) images and of {100 * real:.0f} % of photographs, so DataDream's arms say "
+        f"({pictures}) images and of {100 * real:.0f} % of photographs, so DataDream's arms say "
         "nothing about DataDream."
-        for (dataset, variant), (own, real) in sorted(found.named.items())
-        if own < verdict.NAMED * real
+        for (dataset, _, pictures), (own, real) in sorted(found.named.items())
+        if own < NAMED * real
     ]
 
 
@@ -174,13 +173,13 @@ def validity(root: Path, up: str) -> str:
     for dataset, gain in sorted(found.gains.items()):
         lines.append(
             f"| real gains over zero-shot | {dataset} | {gain:+.1f} pp | "
-            f"{verdict.HEAD_ROOM:g} pp | {_holds(gain >= verdict.HEAD_ROOM)} |"
+            f"{HEAD_ROOM:g} pp | {_holds(gain >= HEAD_ROOM)} |"
         )
-    for (dataset, variant), (own, real) in sorted(found.named.items()):
+    for (dataset, _, pictures), (own, real) in sorted(found.named.items()):
         lines.append(
-            f"| CLIP names the class of DataDream's images ({variant}) | {dataset} | "
-            f"{100 * own:.0f} % | {100 * verdict.NAMED * real:.0f} %, half of the photographs' | "
-            f"{_holds(own >= verdict.NAMED * real)} |"
+            f"| CLIP names the class of DataDream's images ({pictures}) | {dataset} | "
+            f"{100 * own:.0f} % | {100 * NAMED * real:.0f} %, half of the photographs' | "
+            f"{_holds(own >= NAMED * real)} |"
         )
     return "\n".join(lines)
 

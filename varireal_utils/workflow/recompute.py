@@ -142,7 +142,7 @@ def rewrite(folder: Path) -> list[str]:
 def _retire(folder: Path, record: dict[str, Any], made: set[str]) -> list[str]:
     """Remove tables that are not made any more, and their names from the record; returns them.
     What a published folder cannot compute (GIVEN, QUALITY) stays."""
-    kept = {f"{n}.csv" for n in (*study_tables.GIVEN, *study_tables.QUALITY)}
+    kept = {f"{n}.csv" for n in (*study_tables.GIVEN, *study_tables.IF_THERE)}
     kept |= {"answers.parquet", "edits.parquet"}
     old = {Path(n).name for n in record["outputs"]} - made - kept
     for name in old:

@@ -286,8 +286,15 @@ def _before_claims(config: StudyConfig, target: Target) -> list[tuple[str, dict]
     return [
         *(("06_classify", t) for t in _trainings(config)),
         *(("04_edit", arm) for arm in arms),
+        *_dreamed(config),
         *(("07_quality", t) for t in _measured(config)),
     ]
+
+
+def _dreamed(config: StudyConfig) -> list[tuple[str, dict]]:
+    """What DataDream's adapters changed."""
+    each = [(d, v) for d in config.datasets for v in datadream_variants(config)]
+    return [("05_datadream", {"dataset": d, "variant": v}) for d, v in each]
 
 
 def _after_data(config: StudyConfig, target: Target) -> list[tuple[str, dict]]:
@@ -339,9 +346,7 @@ STAGES = {
             "05_datadream",
             "datadream",
             "datadream.stage:DataDreamStage",
-            targets=lambda c: [
-                {"dataset": d, "variant": v} for d in c.datasets for v in datadream_variants(c)
-            ],
+            targets=lambda c: [target for _, target in _dreamed(c)],
             folder=lambda p, t: p.datadream(t["dataset"], t["variant"]),
             upstream=_after_data,
             parallel=True,
