@@ -24,7 +24,7 @@ from rich.table import Table
 
 from .core import storage
 from .core.config import ParameterError, StudyConfig
-from .workflow import runner, stages, status, study
+from .workflow import chain, registration, runner, stages, status, study
 from .workflow.lock import StudyBusy, end_with_driver
 
 app = typer.Typer(
@@ -114,18 +114,26 @@ def run(
     frozen: Annotated[
         Path | None, typer.Option(metavar="FILE", help="configuration that `study` has read")
     ] = None,
+    upstream: Annotated[
+        bool,
+        typer.Option("--upstream", help="first, in the same kernel, what it reads and lacks"),
+    ] = False,
 ) -> None:
     """Run one notebook and print one line with its time."""
     job = runner.prepare(stage, params, settings, Path(notebooks), frozen)
+    if frozen is None and job.config:
+        registration.hold(job.config, notebooks)
+    chained = chain.prepared(job, params, Path(notebooks), frozen) if upstream else [job]
     end_with_driver()
     started = time.monotonic()
-    record = runner.run(job, timeout, show)
-    words = " ".join(str(v) for k, v in job.arguments.items() if k not in ("params", "overrides"))
-    print(
-        f"{time.strftime('%H:%M:%S')}  {job.stage:<14} {words:<36} "
-        f"{time.monotonic() - started:7.1f} s  {record.get('peak_memory_mb', '-'):>5} MB",
-        flush=True,
-    )
+    for one, record in zip(chained, runner.run_chain(chained, timeout, show), strict=True):
+        words = [str(v) for k, v in one.arguments.items() if k not in ("params", "overrides")]
+        print(
+            f"{time.strftime('%H:%M:%S')}  {one.stage:<14} {' '.join(words):<36} "
+            f"{time.monotonic() - started:7.1f} s  {record.get('peak_memory_mb', '-'):>5} MB",
+            flush=True,
+        )
+        started = time.monotonic()
 
 
 @app.command("study")
@@ -226,6 +234,8 @@ def show_status(
         print("\n".join(status.details(found)) or "every job is current")
         return
     _print_rows(status.rows(found))
+    if registered := registration.hold(config, notebooks):
+        print(registered)
 
 
 def _print_rows(rows: list[tuple[str, str, str]]) -> None:
@@ -238,6 +248,17 @@ def _print_rows(rows: list[tuple[str, str, str]]) -> None:
     for name, word, words in rows:
         table.add_row(name, words, style=colours[word])
     Console(highlight=False, markup=False).print(table)
+
+
+@app.command()
+def register(
+    params: Params = MICRO,
+    settings: Sets = [],  # noqa: B006
+    notebooks: Notebooks = "notebooks",
+) -> None:
+    """Fix what a study of replicates is, before its first run."""
+    path = registration.register(_config(params, settings), notebooks)
+    print(f"{path}: commit it with its sum {path.with_suffix('.sha256').name}, then run `study`")
 
 
 @app.command("accept-code")

@@ -119,6 +119,8 @@ def test_marked_fields_are_those_that_never_change_a_result() -> None:
         "runs_dir",
         "job_threads",
         "plan",
+        "registration",
+        "chain",
         "shards",
         "processes",
         "pool",

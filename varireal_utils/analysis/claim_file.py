@@ -13,6 +13,7 @@ Adding a claim is one entry of the file; adding a rule is in claim_rules.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,6 +105,19 @@ class Claim(Settings):
     def recipe_names(self) -> set[str]:
         """Every recipe that the claim compares, in its canonical spelling."""
         return {canonical(r) for _, weights in self.cells() for r in weights}
+
+
+def lacking(listed: Iterable[Claim], trained: Iterable[str]) -> dict[str, list[str]]:
+    """Claim -> its recipes that are not among those `trained`, sorted; claims that lack none are
+    left out. Recipes of other studies are theirs to train. The familiar arm of a study of three
+    values is the paper's feasible one (contrasts.spelled)."""
+    own = {canonical(name).replace(",familiar", ",feasible") for name in trained}
+    out = {}
+    for claim in listed:
+        names = {n for n in claim.recipe_names() if ":" not in n}
+        if missing := sorted(n for n in names if n.replace(",familiar", ",feasible") not in own):
+            out[claim.id] = missing
+    return out
 
 
 def _filled(recipe: str, words: dict[str, str]) -> str:

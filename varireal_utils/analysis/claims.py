@@ -231,5 +231,5 @@ def _lack(names: set[str]) -> str:
     if not names:
         return ""
     ordered = sorted({canonical(n) for n in names}, key=lambda r: (":" not in r, r))
-    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    more = f" and {len(ordered) - 3} more (`plan` names all)" if len(ordered) > 3 else ""
     return f"no answers of {', '.join(ordered[:3])}{more}"

@@ -18,8 +18,10 @@ import pandas as pd
 
 from ..core import storage
 from ..core.study_paths import StudyPaths
+from ..training import recipes
 from . import bootstrap
 from .contrasts import (
+    ATTRIBUTES,
     ESTIMATE,
     POOLED,
     TRAINING_ORDER,
@@ -60,6 +62,28 @@ def effects(df: pd.DataFrame, **options) -> pd.DataFrame:
         if members and (training != POOLED or len(trainings) > 1):
             rows.append(_row((POOLED, attribute, training), members, options))
     return pd.DataFrame(rows, columns=["dataset", "attribute", "training", *ESTIMATE, "cells"])
+
+
+def by_unit(seeds: pd.DataFrame) -> pd.DataFrame:
+    """Feasible minus infeasible in points of each seed, or start of a replicate, alone: dataset,
+    attribute, training, seed (and replicate), difference. seeds: of tables.by_seed."""
+    units = [c for c in ("replicate", "seed") if c in seeds]
+    cells = {r: t.set_index(["dataset", *units])["top1"] for r, t in seeds.groupby("recipe")}
+    three = recipes.three_values(list(cells))
+    rows = []
+    for attribute, training in product((*ATTRIBUTES, "all"), TRAINING_ORDER[1:]):
+        names = list(feasibility(attribute, training))
+        if three:
+            names[0] = names[0].replace(",feasible", ",familiar")
+        if all(name in cells for name in names):
+            both = 100 * (cells[names[0]] - cells[names[1]]).dropna()
+            rows.append(
+                both.rename("difference")
+                .reset_index()
+                .assign(attribute=attribute, training=training)
+            )
+    columns = ["dataset", "attribute", "training", *units, "difference"]
+    return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def _row(key: tuple[str, ...], members: Members, options: dict) -> dict:

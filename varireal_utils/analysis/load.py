@@ -21,6 +21,7 @@ import pandas as pd
 from ..core import storage
 from ..core.study_paths import StudyPaths
 from ..training import matching, recipes
+from ..training.result import EDITED_TEST
 from .contrasts import REPLICATE, canonical, describe
 from .stage import ClaimsStage
 
@@ -137,6 +138,22 @@ def trainings(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
         [{c: one.get(c) for c in columns} | {"recipe": canonical(one["recipe"])} for one in found],
         columns=columns,
     )
+
+
+def edited_test(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:
+    """Accuracy of the classifiers of real photographs on edited test photographs: dataset,
+    replicate, seed, attribute, value, top1 (0..1), n. Empty where none were shown."""
+    rows = []
+    keys = ["attribute", "value"]
+    for number, place in enumerate(asked.places(paths)):
+        for d, k in product(asked.datasets, asked.classify.seeds):
+            file = place.classify(d, "real", k) / EDITED_TEST
+            if file.is_file() and asked.replicates:
+                share = storage.read_table(file).groupby(keys, sort=False)["correct"]
+                table = share.agg(top1="mean", n="size").reset_index()
+                rows.append(table.assign(**{"dataset": d, REPLICATE: number, "seed": k}))
+    columns = ["dataset", REPLICATE, "seed", *keys, "top1", "n"]
+    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def learned(paths: StudyPaths, asked: ClaimsStage) -> pd.DataFrame:

@@ -13,14 +13,15 @@ import pandas as pd
 
 from ..core import storage
 from ..core.study_paths import StudyPaths
-from . import claim_file, claims, effects, load, published, robustness, tables
+from . import claim_file, claims, effects, load, parts, published, robustness, tables
 from .gates import Gates
 from .stage import ClaimsStage
 
 GIVEN = ("trainings", "curves", "by_class", "by_shots")  # need the study's trainings, photographs
 QUALITY = ("quality_sets", "quality_balance", "embedding")  # of 07_quality
 LEARNED = "learned"  # of 05_datadream: what its adapters changed
-IF_THERE = (*QUALITY, LEARNED)
+EDITED = "edited_test"  # of 06_classify: answers to edited test photographs
+IF_THERE = (*QUALITY, LEARNED, EDITED)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Kept:
             "by_class": effects.by_class(df, paths, **options),
             "by_shots": tables.by_shots(df, paths, **options),
         }
-        if len(learned := load.learned(paths, asked)):
-            given[LEARNED] = learned
+        own = {LEARNED: load.learned(paths, asked), EDITED: load.edited_test(paths, asked)}
+        given |= {name: table for name, table in own.items() if len(table)}
         edits = load.drop_model_columns(load.edits(paths, asked))
         return cls(df, edits, given | quality, asked.other_studies())
 
@@ -71,6 +72,17 @@ class Kept:
         return Gates.of(main, self.given)
 
 
+def of_replicates(
+    df: pd.DataFrame, listed: list[claim_file.Claim], asked: ClaimsStage
+) -> dict[str, pd.DataFrame]:
+    """name -> table that only a study of replicates has; those without a row are left out."""
+    found = {
+        "decomposition": parts.by_attribute(df, listed, asked.claims.confidence),
+        "true_effects": parts.true_effects(df, listed, asked.claims.confidence),
+    }
+    return {name: table for name, table in found.items() if len(table)}
+
+
 def given_of(folder: Path) -> dict[str, pd.DataFrame]:
     """name -> table of a results folder, of GIVEN and IF_THERE, those that are there."""
     files = {name: folder / f"{name}.csv" for name in (*GIVEN, *IF_THERE)}
@@ -86,7 +98,7 @@ def statistics(kept: Kept, asked: ClaimsStage) -> dict[str, pd.DataFrame]:
     effect = effects.effects(df, **options)
     model = robustness.mixed_model(df)
     listed = claim_file.load(asked.claims_file)
-    return {
+    return of_replicates(df, listed, asked) | {
         "main_table": main,
         "known": published.with_ours(main, published.load(asked.known_file)),
         "effects": effect,

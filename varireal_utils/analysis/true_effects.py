@@ -35,7 +35,7 @@ FAR = 4.0  # scales of the prior that the grid covers
 @dataclass(frozen=True)
 class Posterior:
     """share: mean and 95 % bounds, 0..1; probability: that the share is above the threshold;
-    mu, tau: posterior means, points."""
+    mu, tau: posterior means, points; effects: (k, 3) mean and 95 % bounds of each true effect."""
 
     share: float
     share_low: float
@@ -43,6 +43,7 @@ class Posterior:
     probability: float
     mu: float
     tau: float
+    effects: np.ndarray
 
 
 def noise(cells: np.ndarray, datasets: list[str], groups: list[str]) -> np.ndarray:
@@ -119,6 +120,7 @@ def posterior(
         theta[here] = centre + rng.standard_normal((here.sum(), k)) @ root.T
     share = (np.abs(theta) < margin).mean(1)
     low, high = np.quantile(share, [0.025, 0.975], method="inverted_cdf")
+    bounds = np.quantile(theta, [0.025, 0.975], axis=0)
     return Posterior(
         float(share.mean()),
         float(low),
@@ -126,4 +128,5 @@ def posterior(
         float((share > threshold).mean()),
         float(mu.mean()),
         float(taus @ weight),
+        np.column_stack([theta.mean(0), *bounds]),
     )

@@ -66,6 +66,8 @@ class StudyConfig(Settings):
     protocol: Literal["controlled", "faithful"]
     seed: int
     runs_dir: Annotated[str, EXECUTION]
+    registration: Annotated[str, EXECUTION] = ""  # its file; registrations/<study>.json without one
+    chain: Annotated[bool, EXECUTION] = False  # all stages of a data set in one kernel
     job_threads: Annotated[Whole, EXECUTION] = 0  # CPU threads of a job; 0: all cores
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
@@ -123,7 +125,7 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> StudyConfig:
-        first = (self._data_sets, self._draws, self._arms, self._rule, self._shots)
+        first = (self._data_sets, self._draws, self._chain, self._arms, self._rule, self._shots)
         last = (self._attributes, self._canvas, self._refinement)
         for check in (*first, *last):  # later ones rest on earlier ones
             if text := check():
@@ -160,6 +162,14 @@ class StudyConfig(Settings):
             )
         if self.replicates and self.seed < 0:
             return f"seed: got {self.seed}, wanted 0 or more where there are replicates"
+        return ""
+
+    def _chain(self) -> str:
+        if self.chain and (self.classify.job != "dataset" or self.edit.shards > 1):
+            return (
+                "chain: got true, wanted with it classify.job: dataset and edit.shards: 1, since "
+                "one kernel makes all of a data set"
+            )
         return ""
 
     def _arms(self) -> str:

@@ -293,12 +293,14 @@ class TrainSettings(Settings):
 class ClassifySettings(TrainSettings):
     """Which classifiers are trained, and how. job: what one run of 06_classify covers; real: which
     photographs recipes without @ take: those for training, or the few shots that 05_datadream saw
-    (datadream.shots of a class)."""
+    (datadream.shots of a class); edited_test: test photographs of a class that the world edits and
+    the classifier of recipe real is shown, in studies of three values."""
 
     job: Annotated[Literal["dataset", "seed", "recipe"], EXECUTION]
     real: Literal["train", "shots"] = "train"
     seeds: Annotated[list[int], Filled, Once]
     recipes: Annotated[list[str], Filled, Once]
+    edited_test: Whole = 0
 
     def training(self) -> TrainSettings:
         """The settings of one training, without which recipes and seeds there are."""

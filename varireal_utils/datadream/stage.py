@@ -34,6 +34,7 @@ from . import adapters, sampling
 
 VARIANTS = (*ADAPTED, *BASELINES)
 ALL = "all classes"
+UNADAPTED = "unadapted"  # folder of what the model draws without its adapters
 PROBABILITY_BATCH = 64  # images
 
 
@@ -161,7 +162,7 @@ def _forget_other_settings(run: Run[DataDreamStage], shots: pd.DataFrame) -> Non
     path = run.out / "stamp.json"
     if path.exists() and storage.read_json(path) == stamp:
         return
-    for old in [*run.out.glob("adapters/*/*"), *run.out.glob("images/*.png")]:
+    for old in [*run.out.glob("adapters/*/*"), *run.out.glob("*/*.png")]:
         old.unlink()
     storage.write_json(path, stamp)
 
@@ -258,7 +259,8 @@ def output_files(run: Run[DataDreamStage], samples: pd.DataFrame) -> list[Path]:
     """What a run wrote: tables, adapters, images."""
     tables = [run.out / "samples.parquet", run.out / "few_shot.csv"]
     weights = sorted((run.out / "adapters").glob("*/*.safetensors"))
-    return [*tables, *weights, *(run.study / p for p in samples["path"])]
+    before = sorted((run.out / UNADAPTED).glob("*.png"))
+    return [*tables, *weights, *before, *(run.study / p for p in samples["path"])]
 
 
 def metrics(

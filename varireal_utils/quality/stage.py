@@ -18,7 +18,7 @@ from ..core.config import StudyConfig
 from ..core.config_sections import ModelRoles
 from ..core.stage import Run, StageSettings
 from ..datadream import sampling
-from ..datadream.stage import DataDreamStage, named_variants
+from ..datadream.stage import UNADAPTED, DataDreamStage, named_variants
 from ..editing import sources
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import ARMS
@@ -164,7 +164,7 @@ def learned(
     Returns one row for each kind (unadapted, adapted, and the photographs themselves): images,
     photographs, kernel_distance_x1000 to the few shots (unbiased, so it may be below 0; of few
     images it is noisy), class_named (0..1: zero-shot CLIP names the class); and the unadapted
-    pictures, in the order of the samples.
+    pictures, in the order of the samples, which stay in the run's folder.
     """
     settings, chosen = run.settings.datadream, samples[samples["k"] < count]
     pipe = sampling.load(run.settings.models, run.device)
@@ -173,6 +173,8 @@ def learned(
         part = chosen.iloc[i : i + settings.batch_size]
         seeds = [int(s) for s in part["seed"]]
         before += sampling.draw(pipe, list(part["prompt"]), seeds, settings, run.dtype)
+    for path, picture in zip(chosen["path"], before, strict=True):
+        storage.write_image(run.out / UNADAPTED / Path(path).name, picture)
     clip = ClipFeatures(run.settings.models, run.device)
     names = shots.drop_duplicates("label").sort_values("label")
     captions = clip.embed_texts(

@@ -38,14 +38,15 @@ def accuracy_by_arm(
     95 % intervals of the mean, thick bars paired intervals; bands are real only and zero-shot.
 
     main: of tables.main_table; each: of tables.by_seed, then each seed is a small dot; effects: of
-    effects.effects, then the feasible and the infeasible arm have paired intervals. DataDream has
+    effects.effects, then the feasible and the infeasible arm have paired intervals. Arms that the
+    paper has not (marks.paper_arms) are left out. DataDream has
     an axis of its own, so that the other panels show differences of one point. Returns the plotted
     rows; column seed is missing for means, else the seed that `mean` is of.
     """
     columns = ["dataset", "attribute", "training", "arm", "mean", "low", "high"]
     columns += [c for c in ("recipe", "seeds", "n") if c in main or each is not None]
     need(main, columns, "accuracy by arm")
-    main = main.assign(attribute=main["attribute"].fillna(""))
+    main = marks.paper_arms(main.assign(attribute=main["attribute"].fillna("")))
     if effects is not None:
         main = paired_intervals(main, effects)
         columns += ["paired_low", "paired_high"]
@@ -101,7 +102,7 @@ def _accuracy_legend(fig: Figure, main: pd.DataFrame, dots: pd.DataFrame) -> Non
         words.append("paired interval")
     if len(dots):
         keys.append(Line2D([], [], ls="", marker="o", ms=2, color=INK, mew=0))
-        words.append("one seed")
+        words.append("one replicate" if "replicate" in dots else "one seed")
     columns = len(keys) if sum(map(len, words)) < 75 else -(-len(keys) // 2)
     fig.legend(keys, words, loc="outside upper center", ncols=columns)
 

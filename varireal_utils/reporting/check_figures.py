@@ -48,6 +48,7 @@ def acceptance(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     table: attribute, feasibility, edits (count), accepted (share 0..1), perhaps dataset.
     """
     need(table, ["attribute", "feasibility", "edits", "accepted"], "acceptance")
+    table = marks.paper_arms(table, "feasibility")
     low, high = wilson(table["accepted"].to_numpy(float), table["edits"].to_numpy(float))
     table = table.assign(low=low, high=high).reset_index(drop=True)
     names = list(table["dataset"].unique()) if "dataset" in table else [""]
@@ -100,7 +101,7 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     seeds; thin: each seed; dashed: real + edited. One column wide.
 
     curves: of load.curves, of one data set. `real` is drawn in every row. The loss is the mean
-    over seeds alone, smoothed over SMOOTH steps; DataDream has axes of its own.
+    over seeds (and replicates) alone, smoothed over SMOOTH steps; DataDream has axes of its own.
     """
     need(
         curves,
@@ -113,6 +114,7 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             f"{', '.join(sorted(curves['dataset'].unique()))}"
         )
     curves = curves.assign(attribute=curves["attribute"].fillna(""))
+    curves = marks.paper_arms(curves)
     curves = curves[(curves["arm"] != "zero-shot")].reset_index(drop=True)
     rows_of = panels(curves) or {"real only": curves}
     real = curves[curves["arm"] == "real"]

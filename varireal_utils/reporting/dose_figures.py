@@ -53,6 +53,7 @@ def infeasible_share(
     need(
         main, ["dataset", "attribute", "training", "arm", "mean", "low", "high"], "infeasible share"
     )
+    main = marks.paper_arms(main)
     if effects is not None:
         main = paired_intervals(main, effects)
     rows = main[

@@ -10,6 +10,7 @@ from .cost_figure import cost
 from .dose_figures import accuracy_by_shots, infeasible_share
 from .effect_figures import claim_forest, effect_by_class, effect_forest
 from .quality_figures import embedding_map, quality_balance
+from .replicate_figures import decomposition, dots_over_published, edited_test, true_effects
 
 __all__ = [
     "acceptance",
@@ -18,10 +19,14 @@ __all__ = [
     "attribute_mask_quality",
     "claim_forest",
     "cost",
+    "decomposition",
+    "dots_over_published",
+    "edited_test",
     "effect_by_class",
     "effect_forest",
     "embedding_map",
     "infeasible_share",
     "learning_curves",
     "quality_balance",
+    "true_effects",
 ]

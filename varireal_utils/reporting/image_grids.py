@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import ARM_COLORS, INK, PAGE, PALE, WIDE, attribute_order, drawn, label
+from .style import ARM_COLORS, COLUMN, INK, PAGE, PALE, WIDE, attribute_order, drawn, label
 
 STEPS = ("source", "mask", "canny", "prior", "inpainted", "refined", "result")
 
@@ -151,6 +151,40 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
                         "phrase": phrase,
                     }
                 )
+    return sheet.fig, pd.DataFrame(table)
+
+
+@drawn
+def generated_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
+    """DataDream's pictures: a row a class; shots, then the model's pictures before and after
+    adaptation from the same prompts and noise. One column wide.
+
+    rows: {"dataset", "name", "photographs", "before", "after": pictures}.
+    """
+    kinds = ("photographs", "before", "after")
+    if not rows:
+        raise ValueError("generated grid: no row; 05_datadream keeps its pictures")
+    each = max(len(row[k]) for row in rows for k in kinds)
+    near, far, margin, top, head = 0.03, 0.1, 0.03, 0.22, 0.62
+    size = (COLUMN - 2 * margin - head - 2 * far - 3 * (each - 1) * near) / (3 * each)
+    pitch = size + 0.05
+    sheet = _Sheet(COLUMN, top + len(rows) * pitch)
+    left = {k: margin + head + i * (each * (size + near) - near + far) for i, k in enumerate(kinds)}
+    for kind, x in left.items():
+        middle = x + (each * (size + near) - near) / 2
+        words = {"photographs": "photographs"}.get(kind, f"{kind} adaptation")
+        sheet.text(middle, top - 0.07, words, 6.5, weight="bold")
+    table = []
+    for number, row in enumerate(rows):
+        y = top + number * pitch
+        words = f"{_wrap(row['name'], head, 6)}\n{label(row['dataset'])}"
+        sheet.text(margin, y + size / 2 - 0.04, words, 5.5, ha="left")
+        for kind, x in left.items():
+            for n, picture in enumerate(row[kind]):
+                sheet.picture(picture, x + n * (size + near), y, size)
+            table.append(
+                {"row": number, "name": row["name"], "kind": kind, "pictures": len(row[kind])}
+            )
     return sheet.fig, pd.DataFrame(table)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ..core import arms
 from .style import INK, attribute_order, label, need
 
 TRAININGS = ("edited only", "real + edited")
@@ -39,6 +40,15 @@ def _look(color: str, what: str, size: float) -> dict:
         "mew": 1.1,
         "mfc": "white" if what in _OPEN else color,
     }
+
+
+def paper_arms(table: pd.DataFrame, column: str = "arm") -> pd.DataFrame:
+    """The rows of arms that the paper has, too: real, zero-shot, diffusion's edits, mixtures and
+    DataDream. In a study of three values the familiar arm is the paper's feasible one, and is
+    called so; perfect, matched, unfamiliar and placebo arms have figures of their own."""
+    heads = table[column].replace(arms.THREE[0], arms.SIDES[0])
+    known = {*arms.SIDES, "mixed", "real", "zero-shot", "datadream"}
+    return table.assign(**{column: heads})[heads.str.split(" ").str[0].isin(known)]
 
 
 def panels(main: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import storage, walk
+from ..analysis import effects, inference
+from ..core import arms, storage, walk
 from ..core.seeds import seed_for
 from ..core.study_paths import StudyPaths
-from . import result_blocks
+from . import marks, result_blocks
 from .stage import FiguresStage
 
+GENERATED = ("photographs", "before", "after")  # of a row of the grid of generated pictures
 FACTS = ("dataset", "name", "source")  # of a row of the grid; its other keys are attributes
 
 
@@ -30,11 +32,18 @@ def edits(paths: StudyPaths) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def shown_paths(paths: StudyPaths) -> StudyPaths:
+    """Where the pictures that figures show lie: the study's folder, or its first replicate's."""
+    first = paths.replicate(0)
+    return first if first.root.is_dir() else paths
+
+
 def grid_rows(paths: StudyPaths, settings: FiguresStage, per_dataset: int = 4) -> list[dict]:
     """Rows for image_grids.qualitative_grid, each with its data set."""
     if not settings.attributes:
         return []
-    table, rows = edits(paths), []
+    paths = shown_paths(paths)
+    table, rows = marks.paper_arms(edits(paths), "feasibility"), []
     named = table["dataset"].isin(settings.datasets) & table["attribute"].isin(settings.attributes)
     table = table[named]
     for dataset, here in table[table["k"] == 0].groupby("dataset"):
@@ -57,13 +66,46 @@ def grid_rows(paths: StudyPaths, settings: FiguresStage, per_dataset: int = 4) -
     return rows
 
 
+def generated_rows(
+    paths: StudyPaths, settings: FiguresStage, classes: int = 3, each: int = 2
+) -> list[dict]:
+    """Rows for image_grids.generated_grid: of some classes of each data set, in the order of a hash
+    of their names, shots beside what DataDream's model draws before and after adaptation."""
+    paths, rows = shown_paths(paths), []
+    for table in paths.samples_tables():
+        dataset, folder = paths.dataset_of(table), table.parent
+        if dataset not in settings.datasets or not (folder / "unadapted").is_dir():
+            continue
+        drawn, shots = storage.read_table(table), storage.read_table(folder / "few_shot.csv")
+        names = sorted(drawn["class_name"].unique(), key=lambda n: seed_for("gallery", n))
+        for name in names[:classes]:
+            own = drawn[(drawn["class_name"] == name) & (drawn["k"] < each)]
+            seen = shots.loc[shots["class_name"] == name, "path"].head(each)
+            before = [folder / "unadapted" / Path(p).name for p in own["path"]]
+            files = dict(
+                zip(
+                    GENERATED,
+                    ([paths.root / p for p in seen], before, [paths.root / p for p in own["path"]]),
+                    strict=True,
+                )
+            )
+            read = {kind: [storage.read_image(p) for p in found] for kind, found in files.items()}
+            rows.append({"dataset": dataset, "name": str(name), **read})
+    return rows
+
+
 def strips(paths: StudyPaths, settings: FiguresStage) -> list[dict]:
     """Strips for image_grids.pipeline_strip, both arms of every attribute: the steps that 04_edit
     kept of an arm's first edit. The n-th attribute is shown on the n-th data set."""
+    paths = shown_paths(paths)
     kept: dict[str, dict[str, list[Path]]] = {}  # attribute, data set: one strip an arm
     for about in paths.traces():
-        dataset, attribute = paths.dataset_of(about), about.relative_to(paths.root).parts[2]
-        if dataset in settings.datasets and attribute in settings.attributes:
+        dataset, (attribute, arm) = (
+            paths.dataset_of(about),
+            about.relative_to(paths.root).parts[2:4],
+        )
+        asked = dataset in settings.datasets and attribute in settings.attributes
+        if asked and arm in (*arms.SIDES, arms.THREE[0]):
             kept.setdefault(attribute, {}).setdefault(dataset, []).append(about)
     out = []
     for turn, attribute in enumerate(sorted(kept)):
@@ -93,6 +135,19 @@ def tables_of(folder: Path) -> dict[str, pd.DataFrame]:
     return {p.stem: storage.read_table(p) for p in sorted(folder.glob("*.csv"))}
 
 
+def beside(
+    tables: dict[str, pd.DataFrame], settings: FiguresStage
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """(effects of each seed, effects of the published study) for a study of fewer units than an
+    interval needs; None for a larger one, and where they have no cell in common."""
+    effect, file = tables["effects"], Path(settings.published)
+    if effect.empty or effect["units"].max() >= inference.LEAST or not file.is_file():
+        return None
+    units, published = effects.by_unit(tables["seeds"]), storage.read_table(file)
+    keys = ["dataset", "attribute", "training"]
+    return (units, published) if len(units.merge(published, on=keys)) else None
+
+
 def run_names(runs: pd.DataFrame) -> list[str]:
     """Stage and target of every run, for the .json of a figure. runs: of runs.csv."""
     return list(runs["stage"] + " " + runs["what"].fillna(""))
@@ -105,15 +160,15 @@ def gather(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Pat
 
     From then on results/ alone redraws every figure, without edits, models or data.
     """
-    about: dict[str, list] = {"grid": [], "strips": []}
+    about: dict[str, list] = {"grid": [], "strips": [], "generated": []}
     for i, row in enumerate(grid_rows(paths, settings)):
         cells: dict[str, str | list[str]] = {
             "source": _keep(paths, f"grid{i}_source", row["source"])
         }
-        for attribute, arms in row.items():
+        for attribute, sides in row.items():
             if attribute in FACTS:
                 continue
-            for arm, (picture, phrase) in arms.items():
+            for arm, (picture, phrase) in sides.items():
                 name = _keep(paths, f"grid{i}_{attribute}_{arm}", picture)
                 cells[f"{attribute} {arm}"] = [name, phrase]
         about["grid"].append({"dataset": row["dataset"], "name": row["name"], "cells": cells})
@@ -122,6 +177,12 @@ def gather(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Pat
         about["strips"].append(
             {"title": strip["title"], "phrase": strip["phrase"], "steps": list(steps.items())}
         )
+    for i, row in enumerate(generated_rows(paths, settings)):
+        cells = {
+            kind: [_keep(paths, f"generated{i}_{kind}{n}", p) for n, p in enumerate(row[kind])]
+            for kind in GENERATED
+        }
+        about["generated"].append({"dataset": row["dataset"], "name": row["name"], **cells})
     storage.write_json(paths.pictures / "index.json", about)
     storage.write_table(paths.results / "runs.csv", runs)
     return paths.results
@@ -137,6 +198,7 @@ def gathered_files(paths: StudyPaths, settings: FiguresStage) -> list[Path]:
         cells = entry["cells"].values()
         names += [cell if isinstance(cell, str) else cell[0] for cell in cells]
     names += [name for strip in about["strips"] for _, name in strip["steps"]]
+    names += [n for row in about.get("generated", []) for kind in GENERATED for n in row[kind]]
     return [paths.results / "runs.csv", index, *(paths.pictures / n for n in names)]
 
 
@@ -163,20 +225,32 @@ def gathered(folder: Path) -> tuple[list[dict], list[dict]]:
     return rows, [{**s, "steps": {n: read(p) for n, p in s["steps"]}} for s in about["strips"]]
 
 
+def generated(folder: Path) -> list[dict]:
+    """Rows of the grid of generated pictures, from a folder of `gather`; none of an older one."""
+    rows = storage.read_json(folder / "pictures/index.json").get("generated", [])
+    place = folder / "pictures"
+    return [
+        row | {k: [storage.read_image(place / n) for n in row[k]] for k in GENERATED}
+        for row in rows
+    ]
+
+
 def executed(paths: StudyPaths) -> list[Path]:
     """The executed notebooks that are published, with their digests: 07_claims, and, of the study
     that the README shows, of every other stage one that worked on the first data set, of edits the
     infeasible arms."""
-    first = min((p.parent.name for p in paths.images_tables()), default="")
+    drawn = shown_paths(paths)
+    first = min((p.parent.name for p in drawn.images_tables()), default="")
     found, stages = [], set()
-    for path in sorted(paths.notebooks.glob("[0-9]*.ipynb")):
+    books = {p for place in (paths, drawn) for p in place.notebooks.glob("[0-9]*.ipynb")}
+    for path in sorted(books):
         stage, _, rest = path.stem.partition("-")
         shown = paths.root.name == result_blocks.SHOWN
         wanted = stage == "07_claims" or (shown and (rest == first or rest.startswith(f"{first}-")))
         if (
             path.name.endswith(".failed.ipynb")
             or not wanted
-            or rest.endswith("-feasible")
+            or (stage == "04_edit" and not rest.endswith("-infeasible"))
             or (stage in stages and stage != "04_edit")
         ):
             continue

@@ -7,14 +7,16 @@ alone, whatever else lies in the study's folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from ..core.config import StudyConfig
+from ..core.config_base import SOURCE_FILE
 from ..core.stage import StageSettings
 
 
 class FiguresStage(StageSettings):
-    """Slice of 08_figures. source: a published folder to draw from, "" for the study's results."""
+    """Slice of 08_figures. source: a published folder to draw from, "" for the study's results;
+    published: effects that a small study is shown over."""
 
     computes = False  # matplotlib draws on the CPU, the same on every machine
 
@@ -22,6 +24,7 @@ class FiguresStage(StageSettings):
     attributes: list[str]
     margin: float
     source: str = ""
+    published: Annotated[str, SOURCE_FILE] = "results/micro_full/effects.csv"
 
     @classmethod
     def of(cls, config: StudyConfig, **target: Any) -> Self:
@@ -34,8 +37,10 @@ class FiguresStage(StageSettings):
         )
 
     def source_files(self) -> list[Path]:
-        """Tables and pictures of `source`; none of the study itself, whose stages come first."""
+        """`published`, and tables and pictures of `source`; none of the study itself, whose stages
+        come first."""
+        beside = super().source_files()
         if not self.source:
-            return []
+            return beside
         folder = Path(self.source)
-        return sorted([*folder.glob("*.csv"), *folder.glob("pictures/*")])
+        return sorted([*beside, *folder.glob("*.csv"), *folder.glob("pictures/*")])

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from ..core import storage
 
 SUMS = "files.json"  # name -> sha256, of a finished training
+EDITED_TEST = "edited_test.parquet"  # answers to edited test photographs (edited_test.py)
 BINS = 15  # of confidence, as Guo et al. 2017
 
 

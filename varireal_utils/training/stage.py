@@ -25,8 +25,9 @@ from ..core.cores import cores
 from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
 from ..core.study_paths import StudyPaths
+from ..data import registry
 from ..models import classifiers
-from . import recipes, result
+from . import edited_test, recipes, result
 from .train import CHECKPOINT, Training, evaluate, fingerprint, train, train_shared
 
 
@@ -36,7 +37,8 @@ class ClassifyStage(StageSettings):
     seed: of the study or replicate, which draws mixed arms; seeds: of the trainings; replicate:
     whose starts the seeds are, None where they are those of one draw; attributes, variants: whose
     edits and generated images the recipes read; arms: of each attribute, those they read; shots:
-    photographs of a class that recipes without @ take, None for all (classify.real).
+    photographs of a class that recipes without @ take, None for all (classify.real); edited_test,
+    values: test photographs of a class that are edited, and to what (edited_test.py).
     """
 
     seed: int
@@ -50,6 +52,8 @@ class ClassifyStage(StageSettings):
     shots: int | None
     classifier: ModelSpec
     training: TrainSettings
+    edited_test: int = 0
+    values: dict[str, dict[str, list[str]]] = {}
 
     @classmethod
     def of(cls, config: StudyConfig, **target: Any) -> Self:
@@ -75,6 +79,7 @@ class ClassifyStage(StageSettings):
             shots=config.datadream.shots if few and config.datadream else None,
             classifier=classifiers.fine_tuned(config.models),
             training=settings.training(),
+            **_edited_test(config, names, target),
         )
 
     def start(self, seed: int) -> int:
@@ -88,6 +93,16 @@ class ClassifyStage(StageSettings):
             for recipe in self.recipes
             for seed in (self.seeds[:1] if recipe == "zero_shot" else self.seeds)
         ]
+
+
+def _edited_test(config: StudyConfig, names: list[str], target: dict[str, Any]) -> dict[str, Any]:
+    """edited_test and values of the slice; none of runs without recipe real."""
+    count = config.classify.edited_test
+    if not count or "real" not in names or "dataset" not in target:
+        return {}
+    spec = registry.of_study(config, target["dataset"])
+    found = {a: v for a, v in spec.values().items() if a in config.attributes}
+    return {"edited_test": count, "values": found} if found else {}
 
 
 @dataclass(frozen=True)
@@ -161,6 +176,9 @@ def train_and_test(
         maps=run.paths.pixel_maps,
     )
     of = fingerprint([rows, val, test], training, settings.training, net.identity())
+    asked = bool(settings.values) and recipe == "real"
+    if asked:
+        of = storage.sha256_json([of, settings.edited_test, settings.values])
     if (old := _finished_result(out, of)) is not None:
         return old
     if settings.training.processes > 1 and not rows.empty:
@@ -169,6 +187,11 @@ def train_and_test(
         report = train(net, rows, val, settings.training, training)
     predictions = _test(net, test, training, settings.training.eval_batch_size)
     storage.write_table(out / "predictions.parquet", predictions)
+    if asked:
+        shown = edited_test.chosen(test, settings.edited_test)
+        size = settings.training.eval_batch_size
+        found = edited_test.answers(net, shown, settings.values, training.dtype, size)
+        storage.write_table(out / result.EDITED_TEST, found)
     del report["seconds"]  # the same inputs give the same bytes; run.json has the time
     content = {
         **result.metrics(predictions, names),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import StudyConfig
-from . import stages, time_limits
+from . import chain, stages, time_limits
 from .runner import configured, split_settings, thawed
 from .stages import Job
 
@@ -71,20 +71,26 @@ class Graph:
             self.config, self.overrides = configured(self.params, words)
         self.root = "" if self.home else f"{self.config.whole.root.as_posix()}/"
         self.jobs = {job.name: job for job in stages.jobs(self.config)}
+        self.chains = chain.chains(self.config)
+        self.last_of = {  # job -> the last one of the chain that makes it
+            job.name: last for last, links in self.chains.items() for job in links
+        }
         self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
         self._inputs = {name: self._waits_for(job) for name, job in self.jobs.items()}
         self._minutes = time_limits.minutes(self.config)
 
     def rules(self) -> dict[str, list[Job]]:
-        """Rule -> its jobs."""
+        """Rule -> its jobs; of a chain the last one, which makes the others."""
         out: dict[str, list[Job]] = {}
-        for job in self.jobs.values():
-            out.setdefault(job.rule, []).append(job)
+        for name, job in self.jobs.items():
+            if self.last_of.get(name, name) == name:
+                out.setdefault(job.rule, []).append(job)
         return out
 
     def records(self) -> list[str]:
-        """The record of every job that makes no part of another one's files."""
+        """The record of every job that makes no part of another one's files, nor of a chain."""
         parts = {part.name for job in self.jobs.values() for part in job.parts()}
+        parts |= {name for name, last in self.last_of.items() if name != last}
         return [self._record(job) for name, job in self.jobs.items() if name not in parts]
 
     def _record(self, job: Job) -> str:
@@ -95,14 +101,18 @@ class Graph:
         return self._inputs[name]
 
     def _waits_for(self, job: Job) -> list[str]:
+        if job.name in self.chains:
+            return []
         parts = [] if job.record.is_file() else job.parts()
-        return [self._record(up) for up in (*job.upstream(), *parts)]
+        above = (self.last_of.get(up.name, up.name) for up in (*job.upstream(), *parts))
+        return [self._record(self.jobs[up]) for up in dict.fromkeys(above)]
 
     def minutes(self, name: str) -> int:
         """The time limit of a job on a cluster."""
-        return self._minutes[name]
+        return sum(self._minutes[job.name] for job in self.chains.get(name, [self.jobs[name]]))
 
     def command(self, name: str) -> str:
         """The shell command of a job."""
         words = self.jobs[name].command(self.params, self.overrides, self.notebooks, self.frozen)
+        words += " --upstream" * (name in self.chains)
         return f"{BEGIN} {shlex.quote(self.home)} {words}" if self.home else words

@@ -14,7 +14,8 @@ NEEDED = ("stage", "own", "started", "seconds", "peak_memory_mb", "outputs", "co
 
 
 def runs(study: Path) -> pd.DataFrame:
-    """One row for every finished run of a study, in the order in which they started.
+    """One row for every finished run of a study, in the order in which they started; of a study of
+    replicates also replicate, <NA> for the runs of the whole.
 
     Raises ValueError that names a record which is damaged or lacks a key.
     """
@@ -34,7 +35,10 @@ def runs(study: Path) -> pd.DataFrame:
                 "outputs": len(record["outputs"]),
                 "commit": (record["commit"] or "unknown")[:10]
                 + ("+" if record.get("dirty") else ""),
+                "replicate": record.get("parameters", {}).get("replicate"),
             }
         )
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "replicate"]).astype({"replicate": "Int64"})
+    if table["replicate"].isna().all():
+        table = table[COLUMNS]
     return table.sort_values(["started", "stage"], ignore_index=True)

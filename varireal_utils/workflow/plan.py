@@ -9,6 +9,7 @@ the key, the value and what to do; what nobody measured is not made up.
 
 from __future__ import annotations
 
+from ..analysis import claim_file
 from ..core import storage
 from ..core.config import StudyConfig
 from . import memory, model_table, pixels
@@ -39,9 +40,19 @@ def report(config: StudyConfig) -> str:
         cells = [str(j.count), _count(j.images), _hours(j.hours), source, _gb(j.gb)]
         rows.append([j.stage, j.what, *cells])
     lines += ["", "jobs:", *columns(rows, 56), ""]
-    lines += pixels.lines(config, todo)
+    lines += [*pixels.lines(config, todo), *_claims(config)]
     lines += [*_memory(config), *_total(config, todo), *what_if(config, todo)]
     return "\n".join(lines)
+
+
+def _claims(config: StudyConfig) -> list[str]:
+    """The claims whose arms the study does not train, with those that each lacks."""
+    listed = claim_file.load()
+    missing = claim_file.lacking(listed, config.classify.recipes)
+    if not missing:
+        return [f"claims: every arm of all {len(listed)} is trained", ""]
+    lines = [f"claims: {len(listed) - len(missing)} of {len(listed)} have all of their arms; not"]
+    return [*lines, *(f"  {claim}: {', '.join(names)}" for claim, names in missing.items()), ""]
 
 
 def _memory(config: StudyConfig) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..core import storage, walk
 from . import seal
 from .provenance import Check
-from .verify import Look, against_sum, code_lines
+from .verify import Look, against_sum, code_lines, hold_registration
 
 REMEDY = "publish the study again, or, where the change is wanted, seal the folder: python -m "
 REMEDY += "varireal_utils.workflow.recompute"
@@ -41,6 +41,7 @@ def verify(folder: Path, record: dict[str, Any]) -> Check:
         path = folder / Path(name).name
         if not path.is_file() or look.digest(path) != wanted:
             look.fault(f"{path}: " + ("not as recorded" if path.is_file() else "missing"))
+    hold_registration(look, [record])
     _hold_inputs(look, record)
     _hold_pictures(look)
     check.files = len({*look.digests, *found})

@@ -33,7 +33,7 @@ from ..core.device import (
 from ..core.seeds import seed_everything
 from ..core.stage import Key, S, SourceChanged, SourceDigests, StageSettings
 from ..models import loaders
-from . import provenance, seal, stages, status
+from . import provenance, registration, seal, stages, status
 
 VERSIONS = (
     "torch",
@@ -91,6 +91,8 @@ def begin(
     """
     os.chdir(find_root())
     config = _configuration(params, overrides)
+    if "VARIREAL_CONFIG" not in os.environ:  # in JupyterLab; elsewhere the command line asks
+        registration.hold(config)
     job = stages.find(stage, config, target)
     folder = job.folder if job else config.paths.root / (out or stage)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@
                  executed notebook proves nothing (after a kill or a time-out its cells read
                  "completed")
     notebook     executed under a temporary name; renamed on success, *.failed.ipynb on failure
+    chain        several notebooks, one after another in one kernel, each with a record of its own
 
 Invariant: `run` returns a record of this very run, or raises. A notebook without a `params`
 parameter is no stage and writes no record; it has succeeded when a last, added cell has run.
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # which costs editing on a CPU some of its time. With these it keeps up to 1 GiB.
 KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 POINTER = "pointer"  # the file into which run_record.finish writes where the record is
+_RENEW = """import gc, os
+os.environ.update({})
+get_ipython().reset(new_session=True, aggressive=False)
+__import__("gc").collect()
+get_ipython().execution_count = 0"""
 _REACHED_END = "import os, pathlib\npathlib.Path(os.environ['VARIREAL_RUN_POINTER']).touch()"
 
 
@@ -233,9 +239,46 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
     timeout: seconds for one cell, None for no limit. show: copy what cells print to the terminal.
     Raises RunFailed.
     """
+    return list(run_chain([job], timeout, show))[0]
+
+
+def run_chain(
+    jobs: Sequence[Job], timeout: float | None = None, show: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Run notebooks one after another in one kernel, which loads its modules once; the record of
+    each as it ends. Their variables are not shared: each finds an empty namespace.
+
+    peak_memory_mb of a record is of the kernel so far. Raises RunFailed; what ended before stays.
+    """
+    with _kernel() as (kernel, folder):
+        for number, job in enumerate(jobs):
+            run_id = uuid.uuid4().hex
+            environment = _environment(run_id, job, folder)
+            if number == 0:
+                _describe(folder, environment)
+            else:
+                (folder / POINTER).unlink(missing_ok=True)
+                _renew(kernel, environment)
+            yield _execute(job, kernel, folder / POINTER, run_id, (timeout, show))
+
+
+def _renew(kernel: Any, environment: dict[str, str]) -> None:
+    """Empty a kernel's namespace and tell it the run that comes next."""
+    import nbclient
+    import nbformat
+
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(_RENEW.format(environment))])
+    nbclient.NotebookClient(book, km=kernel, timeout=300).execute()
+
+
+def _execute(
+    job: Job, kernel: Any, pointer: Path, run_id: str, how: tuple[float | None, bool]
+) -> dict[str, Any]:
+    """Run one notebook in a kernel. how: timeout and show, as of `run`."""
     import nbformat
     import papermill
 
+    timeout, show = how
     temporary = job.executed.with_name(f".{job.executed.name}")
     failed = job.executed.with_suffix(".failed.ipynb")
     job.executed.parent.mkdir(parents=True, exist_ok=True)
@@ -247,36 +290,34 @@ def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str,
     }
     if not job.is_stage:
         book.cells.append(nbformat.v4.new_code_cell(_REACHED_END))
-    run_id, started = uuid.uuid4().hex, time.monotonic()
-    with _kernel(run_id, job) as (kernel, pointer):
-        try:
-            papermill.execute_notebook(
-                book,
-                _literal(temporary),
-                job.arguments,
-                kernel_name="python3",
-                language="python",
-                km=kernel,
-                progress_bar=False,
-                cwd=str(Path.cwd()),
-                start_timeout=300,
-                execution_timeout=timeout,
-                stdout_file=sys.stdout if show else None,
-                stderr_file=sys.stderr if show else None,
-            )
-            record = _record(pointer, run_id, job)
-        except BaseException as error:
-            where = ""
-            if temporary.exists():
-                os.replace(temporary, failed)
-                where = f"\n  notebook: {failed}"
-            if not isinstance(error, Exception):  # Ctrl-C, or a signal to end
-                raise
-            seconds = time.monotonic() - started
-            raise RunFailed(
-                f"{job.stage} failed after {seconds:.1f} s: "
-                f"{_reason(error, kernel, timeout)}{where}"
-            ) from error
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            book,
+            _literal(temporary),
+            job.arguments,
+            kernel_name="python3",
+            language="python",
+            km=kernel,
+            progress_bar=False,
+            cwd=str(Path.cwd()),
+            start_timeout=300,
+            execution_timeout=timeout,
+            stdout_file=sys.stdout if show else None,
+            stderr_file=sys.stderr if show else None,
+        )
+        record = _record(pointer, run_id, job)
+    except BaseException as error:
+        where = ""
+        if temporary.exists():
+            os.replace(temporary, failed)
+            where = f"\n  notebook: {failed}"
+        if not isinstance(error, Exception):  # Ctrl-C, or a signal to end
+            raise
+        seconds = time.monotonic() - started
+        raise RunFailed(
+            f"{job.stage} failed after {seconds:.1f} s: {_reason(error, kernel, timeout)}{where}"
+        ) from error
     os.replace(temporary, job.executed)
     provenance.seal(job.executed)
     failed.unlink(missing_ok=True)
@@ -289,8 +330,8 @@ def _literal(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _kernel(run_id: str, job: Job) -> Iterator[tuple[Any, Path]]:
-    """A kernel manager for this interpreter, and the file into which record.finish writes.
+def _kernel() -> Iterator[tuple[Any, Path]]:
+    """A kernel manager for this interpreter, and its folder: `_describe` it before it starts.
 
     The kernel's name on this machine may be unknown or belong to another environment, so a folder
     of its own holds the only kernel description that is looked at.
@@ -317,7 +358,7 @@ def _kernel(run_id: str, job: Job) -> Iterator[tuple[Any, Path]]:
             return clients[-1]
 
     clients: list[Any] = []
-    folder = _kernel_folder(run_id, job)
+    folder = _kernel_folder()
     kernel = Manager(
         kernel_name="python3",
         connection_file=str(folder / "k.json"),
@@ -325,7 +366,7 @@ def _kernel(run_id: str, job: Job) -> Iterator[tuple[Any, Path]]:
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder / "kernels")]),
     )
     try:
-        yield kernel, folder / POINTER
+        yield kernel, folder
     finally:
         if kernel.has_kernel:
             run_sync(kernel.shutdown_kernel)(now=True)
@@ -334,19 +375,27 @@ def _kernel(run_id: str, job: Job) -> Iterator[tuple[Any, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kernel_folder(run_id: str, job: Job) -> Path:
-    """A new folder with the description of the kernel: this interpreter, told its run."""
+def _kernel_folder() -> Path:
+    """A new folder for a kernel's description and sockets."""
     base = tempfile.gettempdir()  # a socket's path has 107 characters at most
-    folder = Path(tempfile.mkdtemp(prefix="vr-", dir=base if len(base) < 60 else "/tmp"))
-    told = {
+    return Path(tempfile.mkdtemp(prefix="vr-", dir=base if len(base) < 60 else "/tmp"))
+
+
+def _environment(run_id: str, job: Job, folder: Path) -> dict[str, str]:
+    """What a kernel is told of the run of one notebook."""
+    config = freeze(job.config, folder / f"{run_id}.json") if job.config else ""
+    return {
         "VARIREAL_RUN_ID": run_id,
         "VARIREAL_RUN_POINTER": str(folder / POINTER),
         "VARIREAL_NOTEBOOK": str(job.notebook.resolve()),
-        **{k: v for k, v in KEEPS.items() if k not in os.environ},
-        **thread_limit(),
+        **({"VARIREAL_CONFIG": str(config)} if config else {}),
     }
-    if job.config:
-        told["VARIREAL_CONFIG"] = str(freeze(job.config, folder / "config.json"))
+
+
+def _describe(folder: Path, environment: dict[str, str]) -> None:
+    """Write the description of the kernel: this interpreter, told its first run."""
+    kept = {k: v for k, v in KEEPS.items() if k not in os.environ}
+    told = {**environment, **kept, **thread_limit()}
     description = {
         "argv": [
             sys.executable,
@@ -364,7 +413,6 @@ def _kernel_folder(run_id: str, job: Job) -> Path:
     home = folder / "kernels" / "python3"
     home.mkdir(parents=True)
     (home / "kernel.json").write_text(json.dumps(description), encoding="utf-8")
-    return folder
 
 
 async def _look_again(get: Callable, timeout: float | None, every: float = 2.0) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..core.config import ParameterError, StudyConfig, written
 from ..core.cores import cores as available_cores
 from ..core.stage import SourceDigests
-from . import code_changes, graph, runner, seal, status
+from . import code_changes, graph, registration, runner, seal, status
 from . import plan as planning
 from .completeness import complete
 from .lock import StudyBusy, end_with_reader, lock
@@ -50,6 +50,8 @@ def drive(
     """
     config, _ = configured(file, settings)
     complete(config)
+    if (registered := registration.hold(config, notebooks)) and not dry:
+        print(registered, flush=True)
     if not Path(profile, "config.yaml").is_file():
         raise ParameterError(
             f"--profile {profile}: no config.yaml there; the repository has "

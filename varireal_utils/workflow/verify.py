@@ -24,7 +24,7 @@ from ..core import storage, walk
 from ..core.code import CodeDigests
 from ..core.stage import CODE_CACHE
 from ..core.study_paths import StudyPaths
-from . import code_changes, consistency, expected, provenance, seal
+from . import code_changes, consistency, expected, provenance, registration, seal
 from .provenance import SUMS, Check
 
 ARCHIVE_SUMS = "SHA256SUMS"  # beside the study in an unpacked archive
@@ -95,6 +95,7 @@ def verify(folder: Path) -> Check:
             against_sum(look, path)
     _hold_notebooks(look, found)
     consistency.hold(folder, look.records, look.digest, check)
+    hold_registration(look, list(look.records.values()))
     _say_code(look)
     check.files = len(look.digests)
     everything = (p for p in walk.files(folder) if p.resolve() not in look.named)
@@ -277,6 +278,19 @@ def _say_code(look: Look) -> None:
             f"{len(other)} of {len(made)} modules are not as these records were made with, as "
             f"{other[0]}"
         )
+
+
+def hold_registration(look: Look, records: list[dict[str, Any]]) -> None:
+    """Hold records against the registration of their study, where there is one."""
+    named = {
+        (str(own.get("registration") or ""), str(own["study"]))
+        for record in records
+        if isinstance(own := record.get("parameters"), dict) and "study" in own
+    }
+    for file, study in sorted(named):
+        wrong, said = registration.compared(registration.file_of(file, study), records)
+        look.check.wrong += wrong
+        look.check.checked += [said] * bool(said)
 
 
 def code_lines(commits: Counter[str], records: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,179 @@
+"""A whole study of replicates, registered, killed and resumed, from photographs to verdicts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from varireal_utils.core import storage
+from varireal_utils.core.config import load_config
+from varireal_utils.workflow import chain, overview, runner, stages
+
+pytestmark = pytest.mark.slow
+TIME = 3000
+EDITS = [f"{m}(color,{v})" for m in ("edit", "perfect") for v in ("familiar", "infeasible")]
+RECIPES = [
+    "zero_shot",
+    "real",
+    *EDITS,
+    "perfect(color,unfamiliar)",
+    "perfect(color,familiar,half=2)",
+    "matched(color,familiar)",
+    "matched(color,infeasible)",
+    "unmatched(color,familiar)",
+    "unmatched(color,infeasible)",
+    "datadream(dset)",
+    "real+datadream(dset)",
+]
+
+
+def params(folder: Path, **changed) -> Path:
+    """Parameter file of four tiny replicates; seed 991 is no study's."""
+    values = {
+        "include": str(ROOT / "tests" / "tiny.yaml"),
+        "study": "drawn",
+        "seed": 991,
+        "replicates": 4,
+        "chain": True,
+        "runs_dir": str(folder / "runs"),
+        "registration": str(folder / "drawn.json"),
+        "job_threads": 1,
+        "prompts": "params/prompts/world.yaml",
+        "attributes": ["color"],
+        "datasets": {
+            "micro_pets": {
+                "source": "world",
+                "family": "pets",
+                **{"train_per_class": 2, "val_per_class": 1, "test_per_class": 2},
+            }
+        },
+        "edit": {"distances": True, "max_attempts": 1},
+        "classify": {"job": "dataset", "recipes": RECIPES},
+    }
+    path = folder / "drawn.yaml"
+    path.write_text(yaml.safe_dump(values | changed))
+    return path
+
+
+def start(*words: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "varireal_utils", *words],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def call(*words: str) -> tuple[int, str]:
+    process = start(*words)
+    text = process.communicate(timeout=TIME)[0]
+    return process.returncode, text
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, Path, dict[Path, bytes]]:
+    """(folder of the study, its parameter file, records that were there before it was killed)."""
+    folder = tmp_path_factory.mktemp("drawn")
+    file = params(folder)
+    code, text = call("register", "--params", str(file))
+    assert code == 0, text
+    study = folder / "runs" / "drawn"
+    driver = start("study", "--params", str(file), "--cores", "1")
+    deadline = time.monotonic() + TIME
+    while len(list(study.glob("replicates/*/classify/*/run.json"))) < 1:  # within the second one
+        assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()[0]
+        time.sleep(0.3)
+    while len(list(study.glob("replicates/*/guidance/*/run.json"))) < 2:
+        assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()[0]
+        time.sleep(0.3)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    before = {p: p.read_bytes() for p in study.glob("replicates/*/*/**/run.json")}
+    code, text = call("study", "--params", str(file), "--cores", "1")
+    assert code == 0, text[-4000:]
+    return study, file, before
+
+
+def test_a_killed_study_goes_on_where_it_stopped(finished):
+    study, file, before = finished
+    assert 8 <= len(before) < 40
+    assert all(path.read_bytes() == data for path, data in before.items())
+    names = {job.name for job in stages.jobs(load_config(file))}
+    found = {p.parent.relative_to(study).as_posix() for p in study.rglob("run.json")}
+    assert names == found
+
+
+def test_four_replicates_have_verdicts_and_three_have_none(finished):
+    study, file, _ = finished
+    found = pd.read_csv(study / "results/claims.csv").set_index("claim")
+    run = found[found["verdict"] != "not run"]
+    assert {"P0", "E1", "E3", "E4", "D1"} <= set(run.index)
+    assert (run["units"].dropna() == 4).all() and (run["unit"].dropna() == "replicates").all()
+    assert not run["because"].fillna("").str.contains("one draw|planned").any()
+    learned = pd.read_csv(study / "results/learned.csv")
+    assert set(learned["model"]) == {"unadapted", "adapted", "photographs"}
+    assert set(learned["replicate"]) == set(range(4))
+    gate = found.loc["D1", "because"]  # the shipped model draws no classes
+    assert found.loc["D1", "verdict"] == "not valid" and "of unadapted dset images" in gate
+    sizes = pd.read_csv(study / "results/trainings.csv")
+    assert {"replicate", "gap", "distance"} <= set(sizes)
+    for name in ("claim_forest", "decomposition"):
+        assert (study / f"figures/{name}.png").stat().st_size > 5000
+
+
+def test_every_view_knows_replicates(finished):
+    study, file, _ = finished
+    code, text = call("status", "--params", str(file))
+    assert code == 0 and "current (4 jobs)" in text and "4 replicates; as registered" in text
+    code, text = call("verify", str(study))
+    assert code == 0, text
+    assert "records against the registration of" in text and "tables recomputed" in text
+    code, text = call("report", "--params", str(file))
+    assert code == 0, text
+    page = (study / "report/index.html").read_text()
+    assert "replicate" in page and "E4" in page
+    rows = overview.runs(study)
+    assert set(rows["replicate"].dropna()) == set(range(4))
+    each = rows.groupby("replicate")["stage"].nunique()
+    assert (each == 6).all()
+
+
+def test_a_registered_study_grows_by_another_one_alone(finished):
+    study, file, _ = finished
+    code, text = call("study", "--params", str(file), "--set", "replicates=5")
+    assert code == 2 and "replicates: 4 -> 5" in text and "another `study`" in text
+    code, text = call("register", "--params", str(file), "--set", "replicates=5")
+    assert code == 2 and "has begun" in text
+
+
+def test_a_chain_writes_the_bytes_of_separate_runs(finished, tmp_path):
+    """Two photographs' arms of the first replicate, each stage in a kernel of its own."""
+    study, _, _ = finished
+    recipes = ["real", "edit(color,familiar)"]
+    alone = params(tmp_path, chain=False, classify={"job": "dataset", "recipes": recipes})
+    config = load_config(alone, {"replicate": 0})
+    last = [job for job in stages.jobs(config) if job.stage.name == chain.LAST]
+    for job in chain.links(last[0]):
+        settings = ["replicate=0", *(f"{k}={v}" for k, v in job.given().items())]
+        runner.run(runner.prepare(job.stage.name, str(alone), settings, ROOT / "notebooks"))
+    own, other = config.paths.root, study / "replicates/00"
+    for made in (
+        "data/micro_pets/images.parquet",
+        "guidance/micro_pets/guidance.parquet",
+        "edits/micro_pets/color/familiar/edits.parquet",
+        *(f"classify/micro_pets/{storage.slug(r)}/seed0/predictions.parquet" for r in recipes),
+        *(f"classify/micro_pets/{storage.slug(r)}/seed0/metrics.json" for r in recipes),
+    ):
+        one, two = own / made, other / made
+        assert one.read_bytes() == two.read_bytes(), made
