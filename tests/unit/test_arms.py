@@ -179,3 +179,26 @@ def test_weights_replaced_while_a_run_goes_on_stop_it(tmp_path):
     weights.write_text("other")
     with pytest.raises(SourceChanged, match="unet.safetensors changed while 04_edit ran"):
         run.rests_on()
+
+
+def test_a_strip_that_a_shard_has_drawn_is_taken_over(tmp_path):
+    """With the bytes of its pictures, of the same edit alone, and only while it is whole."""
+    about = {"edit_id": "a-0", "sha256": "x", "batches": "stamp"}
+    steps = {
+        "source": np.full((4, 4, 3), 7, np.uint8),
+        "mask": np.full((4, 4), 255, np.uint8),
+        "result": np.arange(48, dtype=np.uint8).reshape(4, 4, 3),
+    }
+    strip = tmp_path / "shards/1of2/strip"
+    assert editing_stage._drawn(tmp_path, about) is None
+    for number, (name, picture) in enumerate(steps.items()):
+        storage.write_image(strip / f"{number}_{name}.png", picture)
+    storage.write_json(strip / "about.json", about | {"steps": list(steps), "phrase": "red"})
+    found = editing_stage._drawn(tmp_path, about)
+    assert list(found) == list(steps)
+    for name, picture in found.items():
+        assert np.array_equal(picture, steps[name])
+    for other in ({"edit_id": "b-0"}, {"batches": "older"}, {"sha256": "y"}):
+        assert editing_stage._drawn(tmp_path, about | other) is None
+    (strip / "1_mask.png").unlink()
+    assert editing_stage._drawn(tmp_path, about) is None

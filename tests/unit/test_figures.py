@@ -27,7 +27,7 @@ MAIN = pd.DataFrame(
             "mean": 60.0 + i,
             "low": 58.0 + i,
             "high": 62.0 + i,
-            "seeds": 2,
+            "seeds": 4,
             "n": 100,
             "recipe": f"{a} {t} {m}",
         }
@@ -472,6 +472,27 @@ def test_forest_drops_what_pooling_one_cell_would_repeat():
     assert list(figures.effect_forest(alone, 0.3)[1]["dataset"]) == ["d", "e"]
 
 
+def test_no_figure_has_an_interval_of_fewer_than_four_seeds():
+    """Means alone; zero-shot, which has no seeds, keeps its interval beside arms that have one."""
+    bounds = ["low", "high"]
+    for units, there in ((1, False), (3, False), (4, True)):
+        main = MAIN.assign(seeds=np.where(MAIN["arm"] == "zero-shot", 1, units))
+        fig, table = figures.accuracy_by_arm(main, effects=EFFECTS.assign(units=units))
+        own = table[table["seed"].isna()]
+        assert (own[bounds].notna().all(axis=1) == there).all()
+        assert own["paired_low"].notna().any() == there and own["mean"].notna().all()
+        assert bool(fig.axes[0].patches) == there  # bands of real and zero-shot
+        forests = (
+            figures.effect_forest(EFFECTS.assign(units=units), 0.5),
+            figures.claim_forest(CLAIMS.assign(units=units)),
+        )
+        for forest, rows in forests:
+            assert any("[" in word for word in words(forest) if word[:1] in "+−") == there
+            assert rows[bounds].notna().any().any() == there
+            for line in (line for axis in forest.axes for line in axis.lines):
+                assert there or len(set(line.get_xdata())) == 1 or np.isnan(line.get_xdata()).all()
+
+
 def test_learning_curves_draw_every_seed_and_the_mean():
     fig, table = figures.learning_curves(CURVES)
     assert len(table) == len(CURVES)
@@ -506,7 +527,7 @@ def test_wilson_at_its_ends():
 
 
 def test_sample_size_for_captions():
-    assert style.sample_size(MAIN) == "2 seeds, 100 test images a data set"
+    assert style.sample_size(MAIN) == "4 seeds, 100 test images a data set"
     mixed = MAIN.assign(seeds=[1, 1, 5, 5, 5, 5])
     assert style.sample_size(mixed) == "1-5 seeds, 100 test images a data set"
 

@@ -119,12 +119,14 @@ def _per_seed(main: pd.DataFrame, each: pd.DataFrame | None) -> pd.DataFrame:
 
 def _limits(rows: pd.DataFrame, base: pd.DataFrame, seeds: pd.DataFrame) -> tuple[float, float]:
     """Range of the arms, their seeds and real only; of zero-shot too, unless it lies far below."""
+    ends = ["low", "mean", "high"]  # without an interval, the mean alone
     real, zero = base[base["arm"] == "real"], base[base["arm"] == "zero-shot"]
-    values = pd.concat([rows["low"], rows["high"], real["low"], real["high"], seeds["mean"]])
+    values = pd.concat([*(t[c] for t in (rows, real) for c in ends), seeds["mean"]])
     low, high = values.min(), values.max()
     span = max(high - low, 1.0)
-    if len(zero) and zero["low"].min() > low - 0.35 * span:
-        low, high = min(low, zero["low"].min()), max(high, zero["high"].max())
+    least, most = zero[ends].min().min(), zero[ends].max().max()
+    if len(zero) and least > low - 0.35 * span:
+        low, high = min(low, least), max(high, most)
     return low - 0.08 * span, high + 0.08 * span
 
 
@@ -134,7 +136,8 @@ def _accuracy_panel(
     arms = sorted(rows["arm"].unique(), key=marks.arm_rank)
     starts = {t: i * (len(arms) + 0.7) for i, t in enumerate(TRAININGS)}
     for row in base.itertuples():
-        axis.axhspan(row.low, row.high, color=arm_color(row.arm), alpha=0.10, lw=0)
+        if not np.isnan(row.low):
+            axis.axhspan(row.low, row.high, color=arm_color(row.arm), alpha=0.10, lw=0)
         axis.axhline(row.mean, color=arm_color(row.arm), lw=0.9, ls=(0, (4, 2)))
     for row in rows.itertuples():
         x, color = starts[row.training] + arms.index(row.arm), arm_color(row.arm)

@@ -13,6 +13,7 @@ from .marks import PROTOCOLS, TRAININGS, mark, mark_key
 from .style import (
     ARM_COLORS,
     BAND,
+    BOUNDS,
     COLUMN,
     INK,
     PALE,
@@ -52,7 +53,7 @@ def effect_forest(
             at += [(y + i, i == 0, row) for i, row in enumerate(rows.itertuples())]
             y += len(rows) + 0.4
         y += 0.4
-    bounds = effects[["low", "high"]].abs().to_numpy()
+    bounds = effects[["low", "high"]].abs().fillna(0).to_numpy()
     reach = 1.1 * max(
         1.5 * margin,
         effects["difference"].abs().max(),
@@ -136,10 +137,11 @@ def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     claims: of claims.evaluate; those without a number are left out. An interval that is far wider
     than the others ends in an arrow at the border.
     """
-    need(claims, ["claim", "estimand", "ours", *_BOUNDS, "margin", "verdict"], "claim forest")
+    need(claims, ["claim", "estimand", "ours", *BOUNDS, "margin", "verdict"], "claim forest")
     rows = claims[claims["ours"].notna()].reset_index(drop=True)
     need(rows, ["claim"], "claim forest")
-    bounds = rows[["low", "high"]].abs().to_numpy()
+    alone = rows["ours"].abs()  # without an interval
+    bounds = rows[["low", "high"]].abs().apply(lambda c: c.fillna(alone)).to_numpy()
     reach = 1.1 * max(1.5 * rows["margin"].max(), min(bounds.max(), 2 * np.quantile(bounds, 0.6)))
     height = 0.2 * len(rows) + 0.85
     fig = plt.figure(figsize=(WIDE, height))
@@ -165,12 +167,10 @@ def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return fig, rows
 
 
-_BOUNDS = ["low", "high", "low90", "high90"]
-
-
 def _signed(mean: float, low: float, high: float) -> str:
-    """ "+0.70 [−0.10, +1.10]"."""
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    """ "+0.70 [−0.10, +1.10]"; the mean alone without an interval."""
+    between = "" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{mean:+.2f}{between}".replace("-", "−")
 
 
 def _interval(axis: Axes, y: float, row, reach: float, thick: float) -> None:

@@ -18,15 +18,18 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from ..analysis.inference import LEAST
 from ..core import attributes, storage
 from ..data import registry
 
+BOUNDS = ("low", "high", "low90", "high90")  # of an interval
 # Okabe and Ito's colours, which stay apart for colour-blind readers (the purple made lighter:
 # theirs is close to the blue for protanopes).
 ARM_COLORS = {
@@ -79,14 +82,34 @@ def look() -> Iterator[None]:
 
 
 def drawn(draw: Callable) -> Callable:
-    """Decorate a figure's function: it draws in the study's look."""
+    """Decorate a figure's function: it draws in the study's look, and no interval that rests on
+    fewer than LEAST seeds or replicates (`without_few`)."""
+
+    def shown(given: Any) -> Any:
+        return without_few(given) if isinstance(given, pd.DataFrame) else given
 
     @functools.wraps(draw)
     def inner(*args, **options):
         with look():
-            return draw(*args, **options)
+            return draw(*map(shown, args), **{k: shown(v) for k, v in options.items()})
 
     return inner
+
+
+def without_few(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with missing bounds in rows of fewer than LEAST units (replicates, or seeds).
+
+    Zero-shot has no seeds: it keeps its bounds where what was trained keeps them.
+    """
+    count = next((c for c in ("units", "seeds") if c in table), None)
+    bounds = [c for c in BOUNDS if c in table]
+    if count is None or not bounds:
+        return table
+    few = pd.to_numeric(table[count], errors="coerce") < LEAST
+    if "arm" in table:
+        untrained = table["arm"] == "zero-shot"
+        few = few.mask(untrained, bool(few[~untrained].all()))
+    return table.assign(**{c: table[c].astype(float).mask(few) for c in bounds})
 
 
 def arm_label(arm: str) -> str:
