@@ -18,7 +18,7 @@ import yaml
 from tests.shipped import data_layouts, hub
 from varireal_utils.core.config import merged
 
-CANVAS = 64
+CANVAS = 32  # for random models, which halve it once: attention over its pixels is what costs
 CLASSIFY = {"steps": 2, "eval_every": 1, "checkpoint_every": 1, "batch_size": 4}
 MOST: dict[str, Any] = {  # key -> the most that is kept
     "replicates": 2,
@@ -28,7 +28,7 @@ MOST: dict[str, Any] = {  # key -> the most that is kept
     "edit.prior_variants": 1,
     "edit.shards": 1,
     "edit.processes": 1,
-    "edit.canvas": CANVAS,
+    "edit.canvas": 64,
     "guidance.compare": 2,
     "datadream.shots": 2,
     "datadream.images_per_class": 2,
@@ -69,6 +69,8 @@ def reduced(file: Path) -> dict[str, Any]:
         own = (values.get(section) or {}) if section else values
         if own.get(name) is not None:
             own[name] = min(own[name], most)
+    if (values["models"].get("inpaint") or {}).get("path", "").count("/") == 1:  # of the hub
+        values["edit"]["canvas"] = CANVAS
     for section in values["edit"].values():
         if isinstance(section, dict):
             shrink_step(section)

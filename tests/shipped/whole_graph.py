@@ -1,4 +1,4 @@
-"""Runs every job of a parameter file through the cells of its notebooks, in one process a file.
+"""Runs every job of a parameter file through the cells of its notebooks, in a fork a job.
 
     python -m tests.shipped.whole_graph FILE...
 
@@ -12,11 +12,14 @@ import: imports, a quarter of a small study's time, are paid once.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,20 +50,42 @@ def run(job: stages.Job, params: str) -> None:
             shell.user_ns.update(given)
 
 
+def in_fork(call: Callable[[], None]) -> int:
+    """Call in a fork of this process; 0 where it did not raise."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 0
+    try:
+        call()
+    except BaseException:  # whatever it is, the fork ends here
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def whole(params: str) -> None:
-    """All jobs, parts before what is collected from them; then nothing is left to run."""
+    """All jobs, parts before what is collected from them, each in a fork as it is a process of its
+    own in a study; then nothing is left to run."""
     config = load_config(params)
     complete(config)
     for state in status.states(config):
         job = state.job
         if state.word == "current":  # as after a kill: what was done stays
             continue
-        begun, used = time.time(), time.process_time()
-        run(job, params)
-        took = f"{time.time() - begun:.1f} s, of a core {time.process_time() - used:.1f} s"
+        begun, used = time.time(), of_a_core()
+        if code := in_fork(partial(run, job, params)):
+            raise RuntimeError(f"{job.name}: ended with {code}")
+        took = f"{time.time() - begun:.1f} s, of a core {of_a_core() - used:.1f} s"
         print(f"-- {job.stage.name} {job.what} {took}", file=sys.stderr)
     left = [(s.job.name, s.word) for s in status.states(config) if s.word != "current"]
     assert not left, left
+
+
+def of_a_core() -> float:
+    """Seconds that this process and its children have computed."""
+    return sum(os.times()[:4])
 
 
 MODULES = (  # what stages import when they need it
@@ -111,46 +136,42 @@ class Server:
         return int(self._process.stdout.readline() or -1)
 
 
-def serve() -> None:
-    """Answer each line of standard input, a file and its log, with the exit code of its fork."""
+def prepare() -> None:
+    """Import what stages import when they need it, and leave it out of every later collection."""
     for name in MODULES:
         import_module(name)
     for library, names in CLASSES.items():
         for name in names.split():
             getattr(import_module(library), name)
+    gc.collect()
+    gc.freeze()
+
+
+def serve() -> None:
+    """Answer each line of standard input, a file and its log, with the exit code of its fork."""
     for line in sys.stdin:
         file, log = line.rstrip("\n").split("\t")
-        child = os.fork()
-        if not child:
-            os._exit(_logged(file, log))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(in_fork(partial(_logged, file, log)), flush=True)
 
 
-def _logged(file: str, log: str) -> int:
-    """Run a file with its output in the log; 1 where it raised."""
+def _logged(file: str, log: str) -> None:
+    """Run a file with its output in the log."""
     opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(opened, stream)
-    code = 0
-    try:
-        timed(file)
-    except BaseException:  # whatever it is, the fork ends here
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
+    timed(file)
 
 
 def timed(path: str) -> None:
     """Run a file and say how long it took."""
-    begun, used = time.time(), time.process_time()
+    begun, used = time.time(), of_a_core()
     whole(path)
-    took = f"{time.time() - begun:.1f} s, of a core {time.process_time() - used:.1f} s"
+    took = f"{time.time() - begun:.1f} s, of a core {of_a_core() - used:.1f} s"
     print(f"{Path(path).name}: {took}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
+    prepare()
     if sys.argv[1:] == ["--serve"]:
         serve()
     else:

@@ -23,6 +23,8 @@ class Residence:
     """The models of a process by role, those of one group in memory. seconds: spent on loading."""
 
     def __init__(self) -> None:
+        if not gc.get_freeze_count():
+            gc.freeze()  # modules, which every release would look through again
         self._load: dict[str, Callable[[], Any]] = {}
         self._group: dict[str, str] = {}
         self._held: dict[str, Any] = {}
