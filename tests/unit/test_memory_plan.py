@@ -57,6 +57,19 @@ def test_a_weekend_is_under_24_hours_on_24_gb(dataset):
     assert memory.fits(small, 16) and not memory.fits(memory.peak_gb(config), 16)
 
 
+@pytest.mark.slow
+def test_the_docs_state_peaks_and_hours_of_today():
+    lines = (ROOT / "docs/paper_scale.md").read_text(encoding="utf-8").splitlines()
+    rows = [[c.strip(" `") for c in line.split("|")[1:5]] for line in lines if " GB | " in line]
+    assert {r[0] for r in rows} >= {f.removesuffix(".yaml") for f in HUB if "_p" in f}
+    for name, card, gb, hours in rows:
+        config = load_config(f"params/{name}.yaml")
+        own, known = config.plan, [j.hours for j in cost.jobs(config) if j.hours]
+        assert card in (own.card, f"{own.card} {own.card_gb:g} GB"), name
+        assert gb == f"{memory.peak_gb(config):.1f}", name
+        assert hours == plan._hours((sum(h[0] for h in known), sum(h[1] for h in known))), name
+
+
 def test_a_card_that_is_too_small_is_said():
     config = load_config("params/paper_oxford_pets.yaml", {"plan.card_gb": 16})
     assert "DOES NOT FIT" in plan.report(config)
