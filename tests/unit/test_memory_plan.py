@@ -8,6 +8,7 @@ from bench import memory as bench
 from tests.conftest import ROOT
 from varireal_utils.core.config import ParameterError, load_config
 from varireal_utils.models import loaders
+from varireal_utils.verification import vlm_asker
 from varireal_utils.workflow import cost, memory, plan, rates
 
 FILES = sorted(
@@ -60,7 +61,8 @@ def test_a_weekend_is_under_24_hours_on_24_gb(dataset):
 @pytest.mark.slow
 def test_the_docs_state_peaks_and_hours_of_today():
     lines = (ROOT / "docs/paper_scale.md").read_text(encoding="utf-8").splitlines()
-    rows = [[c.strip(" `") for c in line.split("|")[1:5]] for line in lines if " GB | " in line]
+    lines = [line for line in lines if line.startswith("| `") and " GB | " in line]
+    rows = [[c.strip(" `") for c in line.split("|")[1:5]] for line in lines]
     assert {r[0] for r in rows} >= {f.removesuffix(".yaml") for f in HUB if "_p" in f}
     for name, card, gb, hours in rows:
         config = load_config(f"params/{name}.yaml")
@@ -87,6 +89,8 @@ def test_batches_bits_and_offloading_change_the_peak():
     assert math.isclose(half.working, whole.working / 2, rel_tol=0.01)
     assert half.weights == whole.weights
     judge = peak("verification")
+    one = memory.working("prefill", "llava_language", 672, 1)
+    assert math.isclose(judge.working, vlm_asker.PICTURES * one, rel_tol=0.01)
     assert 15 < judge.weights < 15.3
     assert 4 < peak("verification", models__verifier__quantization="4bit").weights < 5
     assert 7 < peak("verification", models__verifier__quantization="8bit").weights < 8.5

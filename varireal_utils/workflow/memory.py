@@ -45,6 +45,7 @@ RESERVE, SLACK, GIB = 1.0, 1.1, 2**30 / 1e9
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 BITS = {"8bit": 1.0, "4bit": 0.56}  # bytes a quantised number, constants included
 CLIP_GB, SMALL = 0.6, 1024  # CLIP ViT-B/16 in float32; side of the canvas where none is given
+PICTURES = 8  # that a vision-language verifier reads at once (verification/vlm_asker.py)
 MICRO_GB = 0.3  # weights of a local folder up to which its working memory does not count
 MANY = 1_000  # classes of a data set whose number is not known before 01_data, as ImageNet has
 
@@ -234,7 +235,7 @@ def _verifier(config: StudyConfig) -> Peak:
     if held is None or not found:
         most = None if held is None else _unmeasured(spec, held)
     else:
-        most = working("prefill", found["language"], 672, 1)
+        most = working("prefill", found["language"], 672, PICTURES)
     return Peak("04_edit", "verification", "verifier", held, most)
 
 
