@@ -15,6 +15,7 @@ from varireal_utils.analysis import (
     contrasts,
     effects,
     load,
+    robustness,
     study_tables,
     tables,
     verdict,
@@ -359,6 +360,14 @@ def test_images_of_one_replicate_are_those_of_all_its_arms():
     # the same names in two replicates are not the same photographs
     other = df.assign(image_id=df["image_id"] + "-" + df["replicate"].astype(str))
     pd.testing.assert_frame_equal(effects.effects(df), effects.effects(other))
+
+
+def test_a_cross_check_that_cannot_be_fitted_stops_no_study():
+    """Of one data set, attribute and training each replicate has one row alone."""
+    gain = {"edit(color,familiar)": 1.0, "edit(color,infeasible)": 0.0}
+    df = study(gain, replicates=4, datasets=("pets",), images=100, noise=2.0)
+    assert robustness.mixed_model(df).empty
+    assert len(robustness.mixed_model(study(gain | {f"real+{r}": 0.0 for r in gain}, noise=2.0)))
 
 
 def test_no_number_but_a_claims_has_a_verdict():

@@ -152,12 +152,16 @@ def mixed_model(df: pd.DataFrame) -> pd.DataFrame:
         for seed, row in table.iterrows()
     ]
     frame = pd.DataFrame(rows, columns=["unit", "attribute", "training", "points"])
-    if frame["unit"].nunique() < 3 or frame["points"].var() == 0:
+    alone = frame.groupby("unit").size().max() == 1  # intercept and residual are one
+    if frame["unit"].nunique() < 3 or frame["points"].var() == 0 or alone:
         return pd.DataFrame(columns=MIXED)
     terms = [f"C({k}, Sum)" for k in ("attribute", "training") if frame[k].nunique() > 1]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        fit = smf.mixedlm(f"points ~ {' + '.join(terms) or '1'}", frame, groups="unit").fit()
+        try:
+            fit = smf.mixedlm(f"points ~ {' + '.join(terms) or '1'}", frame, groups="unit").fit()
+        except np.linalg.LinAlgError:  # too little to fit; a cross-check stops no study
+            return pd.DataFrame(columns=MIXED)
     note = "" if fit.converged else "did not converge"
     if any("boundary" in str(w.message) for w in said):
         note = (note + "; " if note else "") + "no variance between seeds left"
