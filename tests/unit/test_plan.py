@@ -214,6 +214,9 @@ def test_measured_hours_come_before_estimates(tmp_path, monkeypatch):
     config = cars()
     (tmp_path / "params").symlink_to(ROOT / "params")
     (tmp_path / "models").symlink_to(ROOT / "models")
+    (tmp_path / "claims.yaml").symlink_to(ROOT / "claims.yaml")  # whose arms the plan compares
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/bench_gpu.json").symlink_to(ROOT / "results/bench_gpu.json")
     storage.write_text(
         tmp_path / "results/paper_stanford_cars/runs.csv",
         "stage,what,seconds\n04_edit,color stanford_cars feasible,7200\n",
