@@ -269,7 +269,7 @@ def described(draw: st.DrawFn) -> bytes:
 def linked(draw: Callable, folder: Path, name: str) -> None:
     """A link in a folder: to nothing, to itself, up, out, or to a file beside it."""
     places = ["nowhere", name, "..", ".", "/etc/hostname", "/proc/self/mem", "0.png", "a\nb"]
-    with contextlib.suppress(OSError):  # a name that is taken, or that no link can have
+    with contextlib.suppress(OSError, UnicodeEncodeError):  # taken, or no name in this locale
         (folder / name).symlink_to(draw(st.sampled_from(places)))
 
 
@@ -302,7 +302,7 @@ def names(limit: int = 60) -> st.SearchStrategy[str]:
 
     def fits(name: str) -> bool:
         try:
-            return 0 < len(name.encode()) < limit and not set("/\0") & set(name)
+            return 0 < len(os.fsencode(name)) < limit and not set("/\0") & set(name)
         except UnicodeEncodeError:
             return False
 
@@ -460,7 +460,7 @@ def test_overrides(key: str, value: Any) -> None:
         )
 
 
-BANK = yaml.safe_load((ROOT / "params/prompts/micro.yaml").read_text())
+BANK = yaml.safe_load((ROOT / "params/prompts/micro.yaml").read_text(encoding="utf-8"))
 
 
 @many
@@ -647,7 +647,7 @@ def test_votes(data: st.DataObject) -> None:
         through("votes", use, human_votes.VoteError, f"votes{kind}")
 
 
-CLAIMS = yaml.safe_load((ROOT / "claims.yaml").read_text())
+CLAIMS = yaml.safe_load((ROOT / "claims.yaml").read_text(encoding="utf-8"))
 
 
 @many
