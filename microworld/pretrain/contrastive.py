@@ -108,8 +108,17 @@ def phrase_table() -> tuple[list[str], np.ndarray]:
     return [p for _, p in words], table
 
 
-def _caption(spec: Spec, rng: np.random.Generator, name: float, wrong: float) -> str:
-    if rng.random() < wrong:  # somebody took it for another one of its kind
+@dataclass(frozen=True)
+class Naming:
+    """Shares of captions that name the fine class: rightly, or another one of the same kind."""
+
+    right: float = 0.03
+    wrong: float = 0.06
+
+
+def caption(spec: Spec, rng: np.random.Generator, naming: Naming) -> str:
+    """A caption of a picture as the web has them."""
+    if rng.random() < naming.wrong:  # somebody took it for another one of its kind
         others = [
             n
             for n in class_names(spec.family)
@@ -123,17 +132,9 @@ def _caption(spec: Spec, rng: np.random.Generator, name: float, wrong: float) ->
             spec.background,
             spec.seed,
         )
-        if name < 1:
+        if naming.right < 1:
             return captions.describe(spec, rng, 1.0, 0.3, 0.3, 0.0)
-    return captions.describe(spec, rng, name, 0.45, 0.45, 0.5)
-
-
-@dataclass(frozen=True)
-class Naming:
-    """Shares of captions that name the fine class: rightly, or another one of the same kind."""
-
-    right: float = 0.03
-    wrong: float = 0.06
+    return captions.describe(spec, rng, naming.right, 0.45, 0.45, 0.5)
 
 
 def train(
@@ -178,7 +179,7 @@ def _sampler(
     def sample(step: int, rng: np.random.Generator) -> dict:
         rows = np.sort(rng.integers(len(pixels), size=batch))
         moved = moves(batch, rng)
-        texts = [_caption(specs[i], rng, naming.right, naming.wrong) for i in rows]
+        texts = [caption(specs[i], rng, naming) for i in rows]
         return moved | {
             "pixels": pixels[rows],
             "tokens": tokens(texts, vocab),
@@ -207,7 +208,7 @@ def _loss_function(
                 goal = teacher.maps(images, where) if teacher else torch.zeros_like(copied)
         each = {k: F.cross_entropy(v.float(), given[k]) for k, v in scores.items()}
         parts = {
-            "contrast": _contrast(pooled, written, model.logit_scale, given["caption"]),
+            "contrast": contrast(pooled, written, model.logit_scale, given["caption"]),
             "taught": F.mse_loss(copied.float(), goal.float()),
             "shape": F.binary_cross_entropy_with_logits(shapes.float(), given["phrases"]),
             "surface": _surface_loss(surface, given["texture"], where),
@@ -227,7 +228,7 @@ def _loss_function(
     return loss_of
 
 
-def _contrast(
+def contrast(
     pooled: torch.Tensor, written: torch.Tensor, scale: torch.Tensor, caption: torch.Tensor
 ) -> torch.Tensor:
     """CLIP's loss, in which equal captions are positives of each other."""

@@ -31,7 +31,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from varireal_utils.core import storage
 
 from .. import captions
-from . import attribute_classifier, autoencoder, contrastive, controlnet, data, editor
+from . import (
+    attribute_classifier,
+    autoencoder,
+    contrastive,
+    controlnet,
+    data,
+    editor,
+    locked_text,
+)
 from .attribute_classifier import AttributeClassifier
 from .trainer import FitSettings
 from .vocabulary import build_tokenizer
@@ -194,6 +202,15 @@ def train_clip(config: PretrainConfig, steps: int, seconds: float = math.inf) ->
         pixels, specs, folder, settings, device=config.device, teacher=teacher
     )
     return report
+
+
+def train_text(config: PretrainConfig, steps: int, naming: contrastive.Naming) -> dict:
+    """Train the text tower of clip/ anew, its image tower locked."""
+    pixels, specs = config.pictures()
+    settings = config.fit(
+        "text", steps, math.inf, 1e-3, 256, warmup=100, weight_decay=0.02, every=200
+    )
+    return locked_text.train(pixels, specs, config.output_dir / "clip", settings, naming)
 
 
 def _load_teacher(config: PretrainConfig) -> AttributeClassifier | None:

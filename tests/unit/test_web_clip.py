@@ -27,10 +27,12 @@ def test_a_model_without_head_room_is_refused_by_name():
 
 
 def test_the_card_holds_figures_targets_and_training():
-    reports = {"clip": {"step": 12, "seconds": 120.0}}
+    rooms = {f"head_room_{f}": 0.05 for f in FAMILIES}
+    reports = {"clip": {"step": 12, "seconds": 120.0, "head_room": rooms}}
     text = web_clip.card(_figures(), reports, 500)
     assert "Every target is reached." in text and "clip: 12 steps, 2 minutes" in text
     assert "| head room cars | 0.400 | >= 0.1 |" in text and "500 renderings" in text
+    assert "with the first tower: 0.050 cars, 0.050 aircraft, 0.050 pets." in text
     text = web_clip.card(_figures(head_room_pets=0.0), reports, 500)
     assert "Not reached: head_room_pets is 0.000, wanted at least 0.1." in text
 
