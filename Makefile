@@ -92,7 +92,7 @@ $(STAMP):
 	$(PYTHON) -m venv $(VENV)
 	{ $(PY) -m pip install --quiet --disable-pip-version-check uv && \
 	  { test -w "$${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$$HOME}}" || export UV_CACHE_DIR=$(VENV)/cache; } && \
-	  $(PY) -m uv pip install --python $(PY) --compile-bytecode --require-hashes -r requirements.lock; } || \
+	  UV_SYSTEM_CERTS=1 $(PY) -m uv pip install --python $(PY) --compile-bytecode --require-hashes -r requirements.lock; } || \
 	  $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -rf $(VENV)/cache $(VENV)/installed-*
