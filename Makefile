@@ -37,7 +37,7 @@ test-slow: $(STAMP)
 	$(PY) -m pytest -m "slow and not gpu and not slurm and not faults"
 
 KILLS := tests/faults/test_kills.py::test_kills_cost_time_and_never_a_byte
-MACHINES := tests/faults/test_machines.py
+MACHINES := tests/faults/test_odd_machines.py
 
 test-faults: $(STAMP)  ## fifty kills, odd machines, disks and input, changed files; prints what it did
 	@mkdir -p .pytest_cache

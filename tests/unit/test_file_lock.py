@@ -95,6 +95,7 @@ def write(path: Path, host: str, pid: int, age: float) -> None:
         (socket.gethostname(), os.getpid(), file_lock.STALE + 5, False),  # its number, used anew
         (socket.gethostname(), 2**22 + 1, 0, False),  # above the largest number of a process
     ],
+    ids=["elsewhere", "elsewhere, silent", "here", "here, silent", "gone"],
 )
 def test_who_has_gone_holds_nothing(no_locks, tmp_path, host, pid, age, held) -> None:
     write(tmp_path / "lock.holder", host, pid, age)

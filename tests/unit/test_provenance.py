@@ -101,3 +101,20 @@ def test_a_changed_weight_is_a_fault_and_an_absent_one_is_counted(
     (tmp_path / "m/unet/w.safetensors").unlink()
     check = verify.verify(tmp_path)
     assert not check.wrong and "1 files that are not on this machine" in check.lines()[0]
+
+
+def test_names_in_a_replicates_records_are_below_the_replicate(tmp_path: Path) -> None:
+    study = tmp_path / "runs" / "mine"
+    for index in ("00", "01"):
+        study_folder.make(study / "replicates" / index)
+    check = verify.verify(study)
+    assert not check.wrong and check.records == 8
+    assert check.unnamed == [f"replicates/{i}/.driver" for i in ("00", "01")]
+    assert any(line.startswith("28 pictures") for line in check.checked), check.checked
+    changed = next((study / "replicates/01/edits").rglob("*.png"))
+    changed.write_bytes(changed.read_bytes()[:-1])
+    wrong = verify.verify(study).wrong
+    assert wrong and all("replicates/01" in line for line in wrong)
+    book = study / "replicates/00/notebooks/01_data.sha256"
+    book.unlink()
+    assert any(f"its sum {book.name} is missing" in w for w in verify.verify(study).wrong)

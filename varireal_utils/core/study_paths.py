@@ -20,7 +20,7 @@ and a name is found again from its folder.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from . import walk
 from .storage import slug, unslug
@@ -35,6 +35,18 @@ class StudyPaths:
     def replicate(self, index: int) -> StudyPaths:
         """The folder of one replicate: a study in itself, but for results and figures."""
         return StudyPaths(self.root / "replicates" / f"{index:02d}")
+
+    def replicate_of(self, name: str) -> StudyPaths:
+        """The folder that names in a job's record are relative to: its replicate's, else the
+        study's. name: of the job, below the study's folder."""
+        parts = PurePosixPath(name).parts
+        inside = len(parts) > 1 and parts[0] == "replicates"
+        return StudyPaths(self.root.joinpath(*parts[:2])) if inside else self
+
+    def roots(self) -> list[StudyPaths]:
+        """The study and each of its replicates that is there."""
+        found = sorted(p for p in self.root.glob("replicates/*") if p.name.isdigit())
+        return [self, *map(StudyPaths, found)]
 
     @property
     def pixel_maps(self) -> Path:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,35 @@ Records = dict[str, dict[str, Any]]
 
 def hold(folder: Path, records: Records, digest: Digest, check: Check) -> None:
     """Add each contradiction to `check.wrong`, and what was compared to `check.checked`."""
-    paths = StudyPaths(folder)
-    for compare in (_pictures, _predictions, _settings):
-        try:
-            compare(paths, records, digest, check)
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            name = compare.__name__.strip("_")
-            check.wrong.append(f"{folder}: its {name} cannot be read ({error!r})")
+    study = StudyPaths(folder)
+    pictures = _each("pictures", study, check, lambda root: _pictures(root, digest, check))
+    trainings = _each("predictions", study, check, lambda root: _predictions(root, check))
+    jobs = _guarded("settings", study, check, lambda: _settings(study, records, check))
+    check.checked += [f"{pictures} pictures against their tables"] * bool(pictures)
+    check.checked += [f"{trainings} trainings against their logits and labels"] * bool(trainings)
+    check.checked += [f"settings of {jobs} records against the study's parameters"] * bool(jobs)
+
+
+def _each(what: str, study: StudyPaths, check: Check, compare: Callable[[StudyPaths], int]) -> int:
+    """How many were compared in the study and in each of its replicates."""
+    return sum(_guarded(what, root, check, partial(compare, root)) for root in study.roots())
+
+
+def _guarded(what: str, root: StudyPaths, check: Check, compare: Callable[[], int]) -> int:
+    """How many were compared; what cannot be read is a fault."""
+    try:
+        return compare()
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        check.wrong.append(f"{root.root}: its {what} cannot be read ({error!r})")
+        return 0
 
 
 def _tables(paths: StudyPaths) -> Iterator[Path]:
     yield from (*paths.images_tables(), *paths.edits_tables(), *paths.samples_tables())
 
 
-def _pictures(paths: StudyPaths, records: Records, digest: Digest, check: Check) -> None:
-    """Every picture that a table names has the sha256 that the table says."""
+def _pictures(paths: StudyPaths, digest: Digest, check: Check) -> int:
+    """Every picture that a table names has the sha256 that the table says; how many there are."""
     count = 0
     for file in _tables(paths):
         table = storage.read_table(file)
@@ -67,8 +82,7 @@ def _pictures(paths: StudyPaths, records: Records, digest: Digest, check: Check)
                 )
     for file in paths.edits_tables():
         check.wrong += _of_its_arm(paths, file)
-    if count:
-        check.checked.append(f"{count} pictures against their tables")
+    return count
 
 
 def _of_its_arm(paths: StudyPaths, file: Path) -> Iterator[str]:
@@ -89,8 +103,9 @@ def _of_its_arm(paths: StudyPaths, file: Path) -> Iterator[str]:
                 return
 
 
-def _predictions(paths: StudyPaths, records: Records, digest: Digest, check: Check) -> None:
-    """Every training's answers follow from its logits and the labels of the data stage."""
+def _predictions(paths: StudyPaths, check: Check) -> int:
+    """Every training's answers follow from its logits and the labels of the data stage; how many
+    trainings there are."""
     count = 0
     for images in paths.images_tables():
         table = storage.read_table(images)
@@ -101,8 +116,7 @@ def _predictions(paths: StudyPaths, records: Records, digest: Digest, check: Che
         ):
             count += 1
             check.wrong += _of_training(file, test, names)
-    if count:
-        check.checked.append(f"{count} trainings against their logits and labels")
+    return count
 
 
 def _of_training(answers: Path, test: pd.Series, names: list[str]) -> Iterator[str]:
@@ -155,9 +169,10 @@ def _of_metrics(file: Path, kept: dict[str, Any], now: dict[str, Any]) -> Iterat
         yield f"{file}: val_top1 {kept['val_top1']}, from val_curve {max(curve)}"
 
 
-def _settings(paths: StudyPaths, records: Records, digest: Digest, check: Check) -> None:
-    """Every record was made with the settings that the parameters of the newest one say."""
-    jobs, count = expected.of_records(paths.root, records), 0
+def _settings(paths: StudyPaths, records: Records, check: Check) -> int:
+    """Every record was made with the settings that the parameters of the newest one say; how many
+    were compared."""
+    jobs, count = expected.of_records(paths.root, records, parts=True), 0
     for name, job in (jobs or {}).items():
         record = records.get(name, {})
         key = record.get("key")
@@ -169,8 +184,7 @@ def _settings(paths: StudyPaths, records: Records, digest: Digest, check: Check)
         twin = stages.find(str(record.get("stage")), own, job.target) if own else None
         if twin is not None:
             check.wrong += _other_settings(paths.root / name / "run.json", twin, key["settings"])
-    if count:
-        check.checked.append(f"settings of {count} records against the study's parameters")
+    return count
 
 
 def _other_settings(file: Path, job: stages.Job, kept: dict[str, Any]) -> Iterator[str]:

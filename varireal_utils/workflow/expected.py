@@ -26,26 +26,29 @@ def config_of(parameters: Any, where: str) -> StudyConfig | None:
 
 
 def newest(folder: Path, records: dict[str, dict[str, Any]]) -> StudyConfig | None:
-    """The configuration of the record that was begun last."""
+    """The configuration of the record that was begun last; of all replicates where it is of one."""
     dated = [r for r in records.values() if isinstance(r.get("key"), dict)]
     if not dated:
         return None
     last = max(dated, key=lambda r: str(r.get("started", "")))
-    return config_of(last.get("parameters"), f"{folder}")
+    config = config_of(last.get("parameters"), f"{folder}")
+    return config and config.model_copy(update={"replicate": None})
 
 
-def of_records(folder: Path, records: dict[str, dict[str, Any]]) -> dict[str, stages.Job] | None:
-    """Job -> job, of those that the newest record's parameters ask for, without parts of others;
-    None where they cannot be read."""
+def of_records(
+    folder: Path, records: dict[str, dict[str, Any]], parts: bool = False
+) -> dict[str, stages.Job] | None:
+    """Job -> job, of those that the newest record's parameters ask for, without parts of others
+    unless `parts`; None where they cannot be read."""
     config = newest(folder, records)
     if config is None:
         return None
     try:
         jobs = {job.name: job for job in stages.jobs(config)}
-        parts = {part.name for job in jobs.values() for part in job.parts()}
+        inner = {part.name for job in jobs.values() for part in job.parts()}
     except (ParameterError, DatasetError):
         return None
-    return {name: job for name, job in jobs.items() if name not in parts}
+    return {name: job for name, job in jobs.items() if parts or name not in inner}
 
 
 def folders(config: StudyConfig) -> set[str]:

@@ -5,7 +5,8 @@
 
 symbols   seal      list of what the study must hold (seal.py)
           record    run.json of a job: digests of its inputs, outputs, sources, upstream records
-          name      of a file in a record: below the study, or as seen from the repository's root
+          name      of a file in a record: below its root, or as seen from the repository's root
+          root      of a record: its replicate's folder where it lies in one, else the study's
 
 Invariant (tests/unit/test_provenance.py): one changed byte in any file that a record names, in a
 record or in an executed notebook is found and named; so is a missing file, a record or notebook
@@ -34,7 +35,7 @@ VOTES = "votes"
 @dataclass
 class Look:
     """A study being checked. digests: of the files looked at; named: those that something vouches
-    for; records: job -> record; made: names of all outputs; archived: it lies in an unpacked
+    for; records: job -> record; made: places of all outputs; archived: it lies in an unpacked
     archive, whose folder `sources` stands for the repository's root."""
 
     folder: Path
@@ -42,7 +43,7 @@ class Look:
     digests: dict[Path, str] = field(default_factory=dict)
     named: set[Path] = field(default_factory=set)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
+    made: set[Path] = field(default_factory=set)
     archived: bool = False
 
     def digest(self, file: Path) -> str:
@@ -55,24 +56,28 @@ class Look:
         """Add a line of what is wrong."""
         self.check.wrong.append(text)
 
-    def output(self, name: str) -> Path | None:
-        """The place of a file that a job of the study made; None for a name that leaves it."""
-        path = PurePosixPath(name)
-        return None if path.is_absolute() or ".." in path.parts else self.folder / name
+    def root(self, job: str) -> Path:
+        """The folder that names in a job's record are relative to."""
+        return StudyPaths(self.folder).replicate_of(job).root
 
-    def place(self, name: str) -> Path | None:
-        """The place of a file that a job read: made by another job, or a vote, or outside the
-        study. None for one outside an archive."""
-        leaves = self.output(name) is None
+    def output(self, root: Path, name: str) -> Path | None:
+        """The place of a file that a job of `root` made; None for a name that leaves it."""
+        path = PurePosixPath(name)
+        return None if path.is_absolute() or ".." in path.parts else root / name
+
+    def place(self, root: Path, name: str) -> Path | None:
+        """The place of a file that a job of `root` read: made by another job, or a vote, or outside
+        the study. None for one outside an archive."""
+        own = self.output(root, name)
         votes = VOTES in PurePosixPath(name).parts
-        if not leaves and (name in self.made or (votes and (self.folder / name).is_file())):
-            return self.folder / name
+        if own is not None and (own in self.made or (votes and own.is_file())):
+            return own
         if self.archived:
-            outside = None if leaves else self.folder.parent / "sources" / name
+            outside = None if own is None else self.folder.parent / "sources" / name
         else:
             outside = Path.cwd() / name
-        if not leaves and not is_file(outside) and is_file(self.folder / name):
-            return self.folder / name  # an input that an earlier version gave no record
+        if own is not None and not is_file(outside) and is_file(own):
+            return own  # an input that an earlier version gave no record
         return outside
 
 
@@ -118,8 +123,9 @@ def _read_records(look: Look, paths: list[Path]) -> None:
             continue
         if not path.with_suffix(SUMS).is_file():
             look.fault(f"{path}: its sum {path.with_suffix(SUMS).name} is missing")
-        look.records[path.parent.relative_to(look.folder).as_posix()] = record
-        look.made |= set(map(str, record.get("outputs", {})))
+        job = path.parent.relative_to(look.folder).as_posix()
+        look.records[job] = record
+        look.made |= {look.root(job) / str(name) for name in record.get("outputs", {})}
 
 
 def _hold_list(look: Look) -> None:
@@ -177,23 +183,23 @@ def _without_seal(look: Look) -> None:
 
 def _hold_record(look: Look, job: str, record: dict[str, Any]) -> None:
     """Hold the files and upstream jobs of one record against what lies there."""
-    path = look.folder / job / "run.json"
+    path, root = look.folder / job / "run.json", look.root(job)
     own = record.get("parameters")
     if own is not None and storage.sha256_json(own) != record.get("parameter_digest"):
         look.fault(f"{path}: its parameters are not those of its parameter_digest")
     for name, wanted in record.get("outputs", {}).items():
-        file = look.output(str(name))
+        file = look.output(root, str(name))
         if file is None:
             look.fault(f"{path}: names {name!r} as its output, which lies outside the study")
         else:
             _hold_file(look, file, wanted, f"{name}: missing (outputs of {path})", path)
     for name, wanted in record.get("inputs", {}).items():
-        file = look.place(str(name))
+        file = look.place(root, str(name))
         if file is None:
             look.check.absent.append(str(name))
         else:
             _hold_file(look, file, wanted, f"{name}: missing (inputs of {path})", path)
-    _hold_sources(look, path, record)
+    _hold_sources(look, root, path, record)
     upstream = record.get("upstream", {})
     for name, wanted in (upstream if isinstance(upstream, dict) else {}).items():
         above = look.folder / name / "run.json"
@@ -203,12 +209,12 @@ def _hold_record(look: Look, job: str, record: dict[str, Any]) -> None:
             look.fault(f"{above}: not the record that {job} was made from; run `study` again")
 
 
-def _hold_sources(look: Look, path: Path, record: dict[str, Any]) -> None:
+def _hold_sources(look: Look, root: Path, path: Path, record: dict[str, Any]) -> None:
     """Hold weights and other sources against what a job used, where this machine has them."""
     key, weights = record.get("key"), record.get("weights", {})
     sources = key.get("sources", {}) if isinstance(key, dict) else {}
     for name, wanted in {**sources, **weights}.items():
-        file = look.place(str(name))
+        file = look.place(root, str(name))
         if file is None or not is_file(file):
             look.check.absent.append(str(name))
         elif look.digest(file) != wanted and name not in record.get("inputs", {}):
@@ -252,10 +258,10 @@ def against_sum(look: Look, sums: Path) -> None:
 
 def _hold_notebooks(look: Look, found: list[Path]) -> None:
     """An executed notebook without its sum may have been edited."""
-    folder = StudyPaths(look.folder).notebooks
+    folders = {root.notebooks for root in StudyPaths(look.folder).roots()}
     for path in found:
         kept = path.suffix == ".ipynb" and not path.name.endswith(".failed.ipynb")
-        if kept and path.parent == folder and not path.with_suffix(SUMS).is_file():
+        if kept and path.parent in folders and not path.with_suffix(SUMS).is_file():
             look.fault(f"{path}: its sum {path.with_suffix(SUMS).name} is missing")
 
 
