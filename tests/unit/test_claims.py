@@ -388,7 +388,7 @@ def test_the_registered_claims_are_read_and_decompose_the_papers_contrast():
     for a in ATTRIBUTES:
         for r in ("", "real+"):
             made = {f"{r}{m}({a},{v})": 0.0 for m in ("edit", "perfect") for v in VALUES}
-            made[f"{r}edit({a},familiar,half=2)"] = 0.0
+            made[f"{r}perfect({a},familiar,half=2)"] = 0.0
             made[f"{r}mix({a},0.5)"] = 0.0
             gain |= {name: round(rng.normal(0, 1), 1) for name in made}
         gain |= {f"{m}({a},{v})": 0.0 for m in ("matched", "unmatched") for v in VALUES}

@@ -121,7 +121,7 @@ def _generated(paths, dataset: str, names: list[str]) -> None:
         picture(paths.root, f"{folder}/unadapted/{Path(row['path']).name}", 3)
     storage.write_table(out / "samples.parquet", pd.DataFrame(rows))
     shots = [
-        {"class_name": n, "path": f"data/{dataset}/images/train{c}.png"}
+        {"image_id": f"train{c}", "class_name": n, "sha256": ""}  # as 05_datadream writes it
         for c, n in enumerate(names)
     ]
     storage.write_table(out / "few_shot.csv", pd.DataFrame(shots))

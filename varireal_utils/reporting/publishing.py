@@ -77,10 +77,11 @@ def generated_rows(
         if dataset not in settings.datasets or not (folder / "unadapted").is_dir():
             continue
         drawn, shots = storage.read_table(table), storage.read_table(folder / "few_shot.csv")
+        places = storage.read_table(paths.images_table(dataset)).set_index("image_id")["path"]
         names = sorted(drawn["class_name"].unique(), key=lambda n: seed_for("gallery", n))
         for name in names[:classes]:
             own = drawn[(drawn["class_name"] == name) & (drawn["k"] < each)]
-            seen = shots.loc[shots["class_name"] == name, "path"].head(each)
+            seen = places[shots.loc[shots["class_name"] == name, "image_id"].head(each)]
             before = [folder / "unadapted" / Path(p).name for p in own["path"]]
             files = dict(
                 zip(
