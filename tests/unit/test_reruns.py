@@ -59,6 +59,7 @@ RULES = [  # (keys, folders of the jobs whose key they change); the first that m
     (r"verify\..*", "edits"),
     (r"datadream\.checkpoint_every", ""),
     (r"datadream\..*", "datadream"),
+    (r"classify\.edited_test", ""),  # of rendered data sets alone
     (r"classify\.(job|processes|checkpoint_every)", ""),
     (r"classify\.(recipes|seeds)", "classify results"),
     (r"classify\.templates", "classify quality"),
