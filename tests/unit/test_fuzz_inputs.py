@@ -3,8 +3,8 @@
 Each door may take what comes or refuse it with its own error, which names the file; nothing else
 may happen: no other error, no file outside the folder that it was given. VARIREAL_INPUTS says how
 many inputs each door gets (`make test-faults`: 1,000). `tried` says with which kinds of input; the
-table of docs/faults.md is compared with it. tests/faults/test_odd_machines.py runs all of this on odd
-machines.
+table of docs/faults.md is compared with it. tests/faults/test_odd_machines.py runs all of this on
+odd machines.
 """
 
 from __future__ import annotations

@@ -91,13 +91,10 @@ def _wrap(text: str, width: float, size: float = 6, lines: int = 2) -> str:
     return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder="…"))
 
 
-def _first_of_each(rows: list[dict], most: int) -> list[dict]:
-    """At most so many rows in their order, as many of each data set; at least one of each."""
-    if len(rows) <= most:
-        return rows
-    names = [row.get("dataset") for row in rows]
-    share = max(1, most // len(set(names)))
-    return [row for i, row in enumerate(rows) if names[:i].count(names[i]) < share]
+def _spread(rows: list[dict], most: int) -> list[dict]:
+    """At most so many rows in their order, evenly spread, so that no data set is left out."""
+    count = min(len(rows), most)
+    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 @drawn
@@ -105,8 +102,8 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
     """The question in pictures: photograph, then feasible | infeasible for each attribute.
 
     rows: {"name", "source": picture, attribute: {"feasible": (picture, phrase), "infeasible":
-    (picture, phrase)}}; an attribute or an arm that a row lacks stays blank. Where the rows exceed
-    a page, the first ones of each data set are shown.
+    (picture, phrase)}}; an attribute or an arm that a row lacks stays blank. Of more rows than
+    a page holds, some are shown, evenly spread.
     """
     attributes = attribute_order(
         k for r in rows for k in r if k not in ("dataset", "name", "source")
@@ -123,7 +120,7 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
         for arm in row[a]
     ] + [_wrap(row["name"], size) for row in rows]
     pitch = size + 0.07 + 0.1 * max(p.count("\n") + 1 for p in phrases)
-    rows = _first_of_each(rows, int((PAGE - top) / pitch))
+    rows = _spread(rows, int((PAGE - top) / pitch))
     sheet = _Sheet(WIDE, top + len(rows) * pitch)
     left = {a: margin + size + far + i * (2 * size + near + far) for i, a in enumerate(attributes)}
     sheet.text(margin + size / 2, top - 0.07, "photograph", 7)
