@@ -558,8 +558,7 @@ def test_qualitative_grid_fits_a_page_and_keeps_every_data_set():
     fig, table = image_grids.qualitative_grid(rows)
     assert fig.get_figheight() <= 29.7 / 2.54 - 2  # A4 with margins of an inch
     shown = list(dict.fromkeys(table["name"]))
-    assert shown == ["a0", "a1", "a3", "b0", "b2", "b3", "c1", "c2"]
-    assert table["row"].nunique() == 8
+    assert shown == ["a0", "a1", "a3", "b1", "b2", "c0", "c2"] and table["row"].nunique() == 7
     fig, table = image_grids.qualitative_grid(rows[:4])
     assert list(dict.fromkeys(table["name"])) == ["a0", "a1", "a2", "a3"]
 
