@@ -317,21 +317,21 @@ def test_mixed_slots_are_familiar_or_infeasible_where_there_are_three_values():
 
 
 def test_matched_slots_have_the_smallest_gap_of_their_class_and_unmatched_as_many():
-    images, edits = _edits(ALL)
+    images, edits = _edits(ALL, photographs=16)
     matched = {
         v: recipes.training_set(f"matched(color,{v})", images, edits, 3, "all")
         for v in ("familiar", "infeasible")
     }
-    assert set(matched["familiar"]["image_id"]) == {"p0", "p1", "p2", "p3"}
+    assert set(matched["familiar"]["image_id"]) == {f"p{i}" for i in range(6)}
     assert matched["familiar"]["image_id"].tolist() == matched["infeasible"]["image_id"].tolist()
     assert set(matched["infeasible"]["feasibility"]) == {"infeasible"}
-    assert matched["familiar"].attrs["gap"] == pytest.approx(0.25)
-    assert matched["familiar"].attrs["gap_of_all"] == pytest.approx(0.45)
-    assert matched["familiar"].attrs["distance"] == pytest.approx(0.125)  # of both arms' edits
+    assert matched["familiar"].attrs["gap"] == pytest.approx(0.35)
+    assert matched["familiar"].attrs["gap_of_all"] == pytest.approx(0.85)
+    assert matched["familiar"].attrs["distance"] == pytest.approx(0.175)  # of both arms' edits
     free = recipes.training_set("unmatched(color,familiar)", images, edits, 3, "all")
     other = recipes.training_set("unmatched(color,infeasible)", images, edits, 3, "all")
     assert free["image_id"].tolist() == other["image_id"].tolist()
-    assert free["label"].value_counts().to_dict() == {0: 2, 1: 2}
+    assert free["label"].value_counts().to_dict() == {0: 3, 1: 3}
     shuffled = edits.sample(frac=1, random_state=np.random.default_rng(1).integers(99))
     again = recipes.training_set("matched(color,familiar)", images, shuffled, 3, "all")
     assert again["image_id"].tolist() == matched["familiar"]["image_id"].tolist()
