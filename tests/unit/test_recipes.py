@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from varireal_utils.data.shots import few_shot
-from varireal_utils.training import recipes
+from varireal_utils.training import recipes, training_rows
 
 
 def images(classes=3, per_class=6):
@@ -143,7 +143,7 @@ def test_wrong_names_are_errors_that_say_why(text, says):
 def test_what_each_recipe_holds():
     frame = images()
     every = edits(frame)
-    build = lambda r: recipes.training_set(r, frame, every, seed=1)  # noqa: E731
+    build = lambda r: training_rows.training_set(r, frame, every, seed=1)  # noqa: E731
     assert build("zero_shot").empty
     real = build("real")
     assert len(real) == 18 and real["is_real"].all()
@@ -154,7 +154,7 @@ def test_what_each_recipe_holds():
     both = build("real+edit(color,infeasible)")
     assert len(both) == 54 and both["is_real"].sum() == 18
     assert both["is_real"].dtype == bool and both["label"].dtype.kind == "i"
-    assert list(both.columns) == recipes.COLUMNS
+    assert list(both.columns) == training_rows.COLUMNS
 
 
 def test_arms_are_paired_row_by_row_whatever_the_order_of_the_edits():
@@ -162,16 +162,18 @@ def test_arms_are_paired_row_by_row_whatever_the_order_of_the_edits():
     every = edits(frame)
     shuffled = every.assign(k=[0, 1] * (len(every) // 2)).sample(frac=1, random_state=3)
     names = ("edit(texture,feasible)", "edit(texture,infeasible)", "mix(texture,0.5)")
-    sets = [recipes.training_set(n, frame, every, 1) for n in names]
+    sets = [training_rows.training_set(n, frame, every, 1) for n in names]
     assert slots(sets[0]) == slots(sets[1]) == slots(sets[2])
-    again = recipes.training_set(names[2], frame, shuffled, 1)
+    again = training_rows.training_set(names[2], frame, shuffled, 1)
     assert list(again["path"]) == list(sets[2]["path"])
 
 
 def test_mix_has_the_asked_share_in_each_class_and_is_nested():
     frame = images()
     every = edits(frame)
-    mixed = {f: recipes.training_set(f"mix(color,{f})", frame, every, 1) for f in (0, 0.25, 0.5, 1)}
+    mixed = {
+        f: training_rows.training_set(f"mix(color,{f})", frame, every, 1) for f in (0, 0.25, 0.5, 1)
+    }
     bad = {
         f: {s for s, a in zip(slots(m), m["feasibility"], strict=True) if a == "infeasible"}
         for f, m in mixed.items()
@@ -180,14 +182,14 @@ def test_mix_has_the_asked_share_in_each_class_and_is_nested():
     assert bad[0.25] < bad[0.5] < bad[1]
     half = mixed[0.5]
     assert (half[half["feasibility"] == "infeasible"].groupby("label").size() == 6).all()
-    other = recipes.training_set("mix(color,0.5)", frame, every, 2)
+    other = training_rows.training_set("mix(color,0.5)", frame, every, 2)
     assert list(other["feasibility"]) != list(half["feasibility"])
 
 
 def test_fewer_photographs_are_the_first_of_one_list_in_every_arm():
     frame = images()
     every = edits(frame)
-    build = lambda r, seed=1: recipes.training_set(r, frame, every, seed)  # noqa: E731
+    build = lambda r, seed=1: training_rows.training_set(r, frame, every, seed)  # noqa: E731
     few = build("real@2")
     assert (few.groupby("label").size() == 2).all() and len(few) == 6
     assert set(few["image_id"]) == set(few_shot(frame, 2, 1)["image_id"])
@@ -201,13 +203,13 @@ def test_fewer_photographs_are_the_first_of_one_list_in_every_arm():
     assert build("real@6").equals(whole) and build("real@99").equals(whole)
     leak = every.assign(image_id=every["image_id"].str.replace("train", "test"))
     with pytest.raises(ValueError, match="outside the train split"):
-        recipes.training_set("edit(color,feasible)@2", frame, leak, 1)
+        training_rows.training_set("edit(color,feasible)@2", frame, leak, 1)
 
 
 def test_all_takes_one_attribute_for_each_photograph_and_k():
     frame = images()
     every = edits(frame)
-    a, b = (recipes.training_set(f"edit(all,{arm})", frame, every, 1) for arm in recipes.ARMS)
+    a, b = (training_rows.training_set(f"edit(all,{arm})", frame, every, 1) for arm in recipes.ARMS)
     assert len(a) == 36 and slots(a) == slots(b)
     assert not a.duplicated(["image_id", "k"]).any()
     assert set(a["attribute"]) == {"background", "color", "texture"}
@@ -220,7 +222,7 @@ def test_rejected_edits():
     every.loc[every[hit].index[:3], "accepted"] = False  # three slots, feasible arm only
 
     def n(recipe, accepted):
-        rows = recipes.training_set(recipe, frame, every, 1, accepted)
+        rows = training_rows.training_set(recipe, frame, every, 1, accepted)
         return len(rows), rows.attrs["dropped"]
 
     assert n("edit(color,feasible)", "paired") == n("edit(color,infeasible)", "paired") == (33, 3)
@@ -230,7 +232,7 @@ def test_rejected_edits():
     assert n("edit(color,feasible)", "all") == (36, 0)
     every["accepted"] = False
     with pytest.raises(ValueError, match="leaves no image"):
-        recipes.training_set("edit(color,feasible)", frame, every, 1)
+        training_rows.training_set("edit(color,feasible)", frame, every, 1)
 
 
 def test_errors_name_what_is_missing():
@@ -238,18 +240,18 @@ def test_errors_name_what_is_missing():
     every = edits(frame)
     half = every[every["feasibility"] == "feasible"]
     with pytest.raises(ValueError, match="infeasible edits of 'color'.*04_edit"):
-        recipes.training_set("edit(color,feasible)", frame, half, 1)
-    assert len(recipes.training_set("edit(color,feasible)", frame, half, 1, "accepted")) == 36
+        training_rows.training_set("edit(color,feasible)", frame, half, 1)
+    assert len(training_rows.training_set("edit(color,feasible)", frame, half, 1, "accepted")) == 36
     with pytest.raises(ValueError, match="04_edit"):
-        recipes.training_set("edit(color,feasible)", frame, None, 1)
+        training_rows.training_set("edit(color,feasible)", frame, None, 1)
     with pytest.raises(ValueError, match="05_datadream with variant=cls"):
-        recipes.training_set("datadream(cls)", frame, every, 1)
+        training_rows.training_set("datadream(cls)", frame, every, 1)
     leak = every.assign(image_id=every["image_id"].str.replace("train", "test"))
     with pytest.raises(ValueError, match="leak"):
-        recipes.training_set("edit(color,feasible)", frame, leak, 1)
+        training_rows.training_set("edit(color,feasible)", frame, leak, 1)
     twice = {"a": every.assign(k=0)}
     with pytest.raises(ValueError, match="Two edits"):
-        recipes.training_set("edit(color,feasible)", frame, twice, 1)
+        training_rows.training_set("edit(color,feasible)", frame, twice, 1)
 
 
 def test_generated_images_take_their_place():
@@ -267,13 +269,13 @@ def test_generated_images_take_their_place():
             for v in ("cls", "dset")
         ]
     )[["image_id", "path", "label", "class_name", "variant", "k", "prompt"]]
-    alone = recipes.training_set("datadream(cls)", frame, None, 1, samples=samples)
+    alone = training_rows.training_set("datadream(cls)", frame, None, 1, samples=samples)
     assert list(alone["path"]) == [f"{c}-cls.png" for c in train["class_name"]]
     assert not alone["is_real"].any() and set(alone["feasibility"]) == {"datadream"}
-    both = recipes.training_set("real+datadream(dset)", frame, None, 1, samples=samples)
-    real = recipes.training_set("real", frame, None, 1)
+    both = training_rows.training_set("real+datadream(dset)", frame, None, 1, samples=samples)
+    real = training_rows.training_set("real", frame, None, 1)
     assert len(both) == len(real) + len(train) and both["is_real"].sum() == len(real)
     with pytest.raises(ValueError, match="other classes"):
-        recipes.training_set(
+        training_rows.training_set(
             "datadream(cls)", frame, None, 1, samples=samples.assign(label=samples["label"] + 1)
         )

@@ -15,7 +15,7 @@ import torch
 from varireal_utils.analysis import bootstrap
 from varireal_utils.analysis.verdict import Finding, decide
 from varireal_utils.data.shots import few_shot
-from varireal_utils.training import recipes
+from varireal_utils.training import training_rows
 
 HERE = Path(__file__).resolve().parent
 TESTED = {
@@ -126,13 +126,15 @@ def edited_rows() -> pd.DataFrame:
 
 
 def test_17_a_mixture_is_a_mixture():
-    rows = recipes.training_set("mix(color,0.5)", train_rows(), edited_rows(), seed=1)
+    rows = training_rows.training_set("mix(color,0.5)", train_rows(), edited_rows(), seed=1)
     count = rows["feasibility"].value_counts()
     assert count["feasible"] == count["infeasible"] == 9
 
 
 def test_18_no_path_decides_what_is_real():
-    rows = recipes.training_set("real+edit(color,feasible)", train_rows(), edited_rows(), seed=1)
+    rows = training_rows.training_set(
+        "real+edit(color,feasible)", train_rows(), edited_rows(), seed=1
+    )
     assert rows["path"].str.startswith("real_train/").all()  # as the reference's real images lie
     assert rows["is_real"].sum() == 18 and (~rows["is_real"].astype(bool)).sum() == 18
 

@@ -24,7 +24,7 @@ from varireal_utils.editing import pipeline
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
-from varireal_utils.training import recipes
+from varireal_utils.training import training_rows
 from varireal_utils.training.stage import ClassifyStage
 from varireal_utils.workflow import completeness, graph, runner, stages
 
@@ -300,26 +300,26 @@ ALL = ("familiar", "unfamiliar", "infeasible", "placebo", "familiar-perfect", "i
 )
 def test_a_recipe_trains_on_its_arm_alone(recipe, arm, keep):
     images, edits = _edits(ALL)
-    rows = recipes.training_set(recipe, images, edits, 3, keep)
+    rows = training_rows.training_set(recipe, images, edits, 3, keep)
     assert set(rows["feasibility"]) == {arm} and len(rows) == 8
     assert rows["image_id"].tolist() == images["image_id"].tolist()
-    both = recipes.training_set(f"real+{recipe}", images, edits, 3, keep)
+    both = training_rows.training_set(f"real+{recipe}", images, edits, 3, keep)
     assert both["feasibility"].value_counts().to_dict() == {"real": 8, arm: 8}
 
 
 def test_mixed_slots_are_familiar_or_infeasible_where_there_are_three_values():
     images, edits = _edits(ALL)
-    rows = recipes.training_set("mix(color,0.5)", images, edits, 3, "all")
+    rows = training_rows.training_set("mix(color,0.5)", images, edits, 3, "all")
     assert rows["feasibility"].value_counts().to_dict() == {"familiar": 4, "infeasible": 4}
     with pytest.raises(ValueError, match="unfamiliar edits"):
         images, edits = _edits(("familiar", "infeasible"))
-        recipes.training_set("edit(color,unfamiliar)", images, edits, 3, "all")
+        training_rows.training_set("edit(color,unfamiliar)", images, edits, 3, "all")
 
 
 def test_matched_slots_have_the_smallest_gap_of_their_class_and_unmatched_as_many():
     images, edits = _edits(ALL, photographs=16)
     matched = {
-        v: recipes.training_set(f"matched(color,{v})", images, edits, 3, "all")
+        v: training_rows.training_set(f"matched(color,{v})", images, edits, 3, "all")
         for v in ("familiar", "infeasible")
     }
     assert set(matched["familiar"]["image_id"]) == {f"p{i}" for i in range(6)}
@@ -328,15 +328,15 @@ def test_matched_slots_have_the_smallest_gap_of_their_class_and_unmatched_as_man
     assert matched["familiar"].attrs["gap"] == pytest.approx(0.35)
     assert matched["familiar"].attrs["gap_of_all"] == pytest.approx(0.85)
     assert matched["familiar"].attrs["distance"] == pytest.approx(0.175)  # of both arms' edits
-    free = recipes.training_set("unmatched(color,familiar)", images, edits, 3, "all")
-    other = recipes.training_set("unmatched(color,infeasible)", images, edits, 3, "all")
+    free = training_rows.training_set("unmatched(color,familiar)", images, edits, 3, "all")
+    other = training_rows.training_set("unmatched(color,infeasible)", images, edits, 3, "all")
     assert free["image_id"].tolist() == other["image_id"].tolist()
     assert free["label"].value_counts().to_dict() == {0: 3, 1: 3}
     shuffled = edits.sample(frac=1, random_state=np.random.default_rng(1).integers(99))
-    again = recipes.training_set("matched(color,familiar)", images, shuffled, 3, "all")
+    again = training_rows.training_set("matched(color,familiar)", images, shuffled, 3, "all")
     assert again["image_id"].tolist() == matched["familiar"]["image_id"].tolist()
     with pytest.raises(ValueError, match=r"edit\.distances"):
-        recipes.training_set(
+        training_rows.training_set(
             "matched(color,familiar)", images, edits.drop(columns="distance"), 3, "all"
         )
 

@@ -27,7 +27,7 @@ from ..core.stage import Run, StageSettings
 from ..core.study_paths import StudyPaths
 from ..data import registry
 from ..models import classifiers
-from . import edited_test, recipes, result
+from . import edited_test, recipes, result, training_rows
 from .train import CHECKPOINT, Training, evaluate, fingerprint, train, train_shared
 
 
@@ -139,8 +139,8 @@ def _joined(files: list[Path]) -> pd.DataFrame | None:
 
 
 def training_set(settings: ClassifyStage, recipe: str, data: StudyImages) -> pd.DataFrame:
-    """The rows that a recipe trains on (recipes.training_set)."""
-    return recipes.training_set(
+    """The rows that a recipe trains on (training_rows.training_set)."""
+    return training_rows.training_set(
         recipe,
         data.images,
         data.edits,
