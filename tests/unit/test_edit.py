@@ -1,5 +1,7 @@
 """Editing: exact outside the editable region, and noise that knows neither batch nor arm."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,8 @@ FAST = {
     "edit.color.refine_strength": 0.7,
     "device": "cpu",
 }
+
+CPU = SimpleNamespace(device=torch.device("cpu"))  # pipelines that nothing is asked of
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +95,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
 
     def run():
         return next(
-            phases.run(
-                pipes, rows, lambda i: source(int(i)), {}, bank, settings, accept, lambda n: False
-            )
+            phases.run(pipes, rows, lambda i: source(int(i)), {}, bank, settings, accept, {0: None})
         )[1]
 
     def accept(pictures, rows, sources):
@@ -217,7 +219,7 @@ def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, settin
     done = {
         n: (p, d)
         for n, p, d in phases.run(
-            None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: False
+            CPU, rows, lambda i: blank, {}, bank, settings, verify, {0: None, 1: None}
         )
     }
     assert asked == order
@@ -226,7 +228,7 @@ def test_retries_keep_the_best_attempt_and_skip_what_is_done(monkeypatch, settin
     left = [
         n
         for n, _, _ in phases.run(
-            None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: n == 0
+            CPU, rows, lambda i: blank, {}, bank, settings, verify, {0: [3, 1], 1: None}
         )
     ]
     assert left == [1]
@@ -249,7 +251,9 @@ def test_a_batch_that_is_accepted_is_finished_before_others_are_tried_again(monk
 
     monkeypatch.setattr(pipeline, "edit_batches", painted)
     rows = pd.DataFrame({"edit_id": list("abc"), "image_id": list("abc")})
-    run = phases.run(None, rows, lambda i: blank, {}, bank, settings, verify, lambda n: False)
+    run = phases.run(
+        CPU, rows, lambda i: blank, {}, bank, settings, verify, dict.fromkeys(range(3))
+    )
     for number, _, _ in run:
         seen.append(number)
     assert seen == ["attempt 0", 1, "attempt 1", 0, 2]

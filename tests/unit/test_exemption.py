@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from varireal_utils.core.config import load_config
 from varireal_utils.editing import exemption, phases, pipeline
@@ -77,8 +78,9 @@ def test_an_exempt_edit_uses_no_further_attempt(monkeypatch):
     source = SimpleNamespace(image=grey(UNNAMED))
 
     def finished(verify) -> pd.DataFrame:
-        given = (None, rows, lambda i: source, {}, {}, SimpleNamespace(edit=edit), verify)
-        return next(phases.run(*given, lambda number: False))[2]
+        pipes = SimpleNamespace(device=torch.device("cpu"))
+        given = (pipes, rows, lambda i: source, {}, {}, SimpleNamespace(edit=edit), verify)
+        return next(phases.run(*given, {0: None}))[2]
 
     seer = Seer()
     done = finished(exemption.exempting(Verifier({}, seer.score)).score)

@@ -137,7 +137,7 @@ def test_an_arm_holds_the_models_of_one_phase(config, bank, recorder, own_base):
             bank,
             settings,
             verify,
-            lambda n: False,
+            {0: None, 1: None},
         )
     )
     assert len(done) == 2
@@ -178,7 +178,7 @@ def test_pools_change_no_picture(config, bank):  # noqa: F811
             bank,
             settings,
             verify,
-            lambda n: False,
+            {0: None, 1: None},
         )
         return {number: pictures[0] for number, pictures, _ in run}
 

@@ -43,9 +43,14 @@ class Batches:
         """Whether a batch is made."""
         return self.file(number).exists()
 
-    def skipped(self, number: int) -> bool:
-        """Whether a batch is made, or is another process's."""
-        return number not in self.batch_ids or self.finished(number)
+    def spent(self, most: int) -> dict[int, list[int] | None]:
+        """Attempts that each edit of a finished batch took, by number of the batch; None for those
+        that are to be made. most: attempts at an edit that is not accepted."""
+        return {n: self._attempts(n, most) if self.finished(n) else None for n in self.batch_ids}
+
+    def _attempts(self, number: int, most: int) -> list[int]:
+        rows = storage.read_table(self.file(number))
+        return [n + 1 if good else most for good, n in zip(rows["accepted"], rows["attempt"])]
 
     def phrases(self, rows: pd.DataFrame, finished: bool) -> list[str]:
         """The phrases of the batches that are finished, or of those that are not."""

@@ -65,15 +65,24 @@ def box_of(image: np.ndarray, settings: CanvasSettings) -> Box:
     return Box(height, width, max(1, inner[0]), max(1, inner[1]), way)
 
 
+def shape_of(box: Box, settings: CanvasSettings) -> tuple[int, int]:
+    """(height, width) of the canvas that a photograph is placed on."""
+    if settings.canvas_shape == "square":
+        return settings.canvas, settings.canvas
+    step = max(8, settings.canvas // 128 * 8)  # few shapes, so that edits make batches
+    height, width = (-(-side // step) * step for side in (box.inner_height, box.inner_width))
+    return height, width
+
+
 def place(image: np.ndarray, settings: CanvasSettings) -> tuple[np.ndarray, Box]:
     """A picture or mask on the canvas, at its top left."""
     box = box_of(image, settings)
     inner = resized(image, box.inner_height, box.inner_width, box.resize)
+    height, width = shape_of(box, settings)
     if settings.canvas_shape == "photograph":
-        step = max(8, settings.canvas // 128 * 8)  # few shapes, so that edits make batches
-        below, right = (-side % step for side in inner.shape[:2])
+        below, right = height - box.inner_height, width - box.inner_width
         return cv2.copyMakeBorder(inner, 0, below, 0, right, cv2.BORDER_REFLECT), box
-    out = np.zeros((settings.canvas, settings.canvas, *image.shape[2:]), np.uint8)
+    out = np.zeros((height, width, *image.shape[2:]), np.uint8)
     out[: box.inner_height, : box.inner_width] = inner
     return out, box
 

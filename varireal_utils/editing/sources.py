@@ -62,6 +62,14 @@ def placed(
     return Source(image, mask, canvas.place(source.editable, settings)[0], source.lines), box
 
 
+def canvas_shape(source: Source, settings: CanvasSettings) -> tuple[int, int]:
+    """(height, width) of what a model sees of a photograph: equal ones make a batch."""
+    if not settings.canvas:
+        height, width = source.image.shape[:2]
+        return height, width
+    return canvas.shape_of(canvas.box_of(source.image, settings), settings)
+
+
 def untouched(
     source: Source, settings: EditSettings, attribute: str
 ) -> tuple[np.ndarray, np.ndarray]:

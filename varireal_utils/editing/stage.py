@@ -153,7 +153,7 @@ def run_batches(run: Run[EditStage], job: Job) -> None:
         job.bank,
         settings,
         job.verifier.score,
-        own.skipped,
+        own.spent(settings.edit.max_attempts),
     ):
         paths = [images / f"{storage.slug(i)}.png" for i in rows["edit_id"]]
         digests = [
