@@ -1,6 +1,7 @@
 """GPU memory by stage and role: the table against its computation, each file against its card."""
 
 import math
+import re
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.conftest import ROOT
 from varireal_utils.core.config import ParameterError, load_config
 from varireal_utils.models import loaders
 from varireal_utils.verification import vlm_asker
-from varireal_utils.workflow import cost, memory, plan, rates
+from varireal_utils.workflow import cost, memory, plan, plan_table, rates
 
 FILES = sorted(
     p.name
@@ -60,16 +61,14 @@ def test_a_weekend_is_under_24_hours_on_24_gb(dataset):
 
 @pytest.mark.slow
 def test_the_docs_state_peaks_and_hours_of_today():
-    lines = (ROOT / "docs/paper_scale.md").read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if line.startswith("| `") and " GB | " in line]
-    rows = [[c.strip(" `") for c in line.split("|")[1:5]] for line in lines]
-    assert {r[0] for r in rows} >= {f.removesuffix(".yaml") for f in HUB if "_p" in f}
-    for name, card, gb, hours in rows:
-        config = load_config(f"params/{name}.yaml")
-        own, known = config.plan, [j.hours for j in cost.jobs(config) if j.hours]
-        assert card in (own.card, f"{own.card} {own.card_gb:g} GB"), name
-        assert gb == f"{memory.peak_gb(config):.1f}", name
-        assert hours == plan._hours((sum(h[0] for h in known), sum(h[1] for h in known))), name
+    text = (ROOT / "docs/paper_scale.md").read_text(encoding="utf-8")
+    names = plan_table.LINE.findall(text)
+    assert set(names) >= {f.removesuffix(".yaml") for f in HUB if "_p" in f}
+    assert plan_table.written(text) == text, "run: python -m varireal_utils.workflow.plan_table"
+    shorter = re.sub(
+        r"(\| `weekend_oxford_pets` .* \|) .* \|$", r"\1 0 |", text, flags=re.MULTILINE
+    )
+    assert shorter != text and plan_table.written(shorter) == text
 
 
 def test_a_card_that_is_too_small_is_said():

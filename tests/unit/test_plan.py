@@ -179,14 +179,19 @@ def test_estimates_by_hand():
     own, known = config.edit.attributes["background"], rates.rates(config)
     make = 2 * math.ceil(own.steps * own.strength) * 6.76
     assert cost.edit_tflop(config, "background", "feasible") == pytest.approx(make)
-    assert cost.verify_tflop(config) == 10 * 35
+    # an edit read once, nine questions; three photographs read for ten edits, a question each
+    once, always = 35 * (1 + 0.09 + 0.3 + 0.01), 35 * (3 * 1.09 + 0.3 + 0.01)
+    assert cost.verify_tflop(config) == pytest.approx(once)
+    assert cost.verify_tflop(config, 3) == pytest.approx(always)
     job = next(j for j in cost.jobs(config) if j.stage == "04_edit")
-    least = 32575 * (make / known["paint"].tflops + 350 / known["read"].tflops) / 3600
-    assert least < job.hours[0] < 1.05 * least and 2.9 < job.hours[1] / job.hours[0] < 3
+    paint, read = (known[kind].tflops for kind in ("paint", "read"))
+    for hours, tries, check in zip(job.hours, (1, 3), (once, always), strict=True):
+        least = 32575 * (tries * make / paint + check / read) / 3600
+        assert least < hours < 1.05 * least
     assert job.source == "estimate" and job.kinds == ("paint", "read")
     stated = cars(plan={"tflops": 100.0, "source": "mine"})
     job = next(j for j in cost.jobs(stated) if j.stage == "04_edit")
-    assert job.hours[0] == pytest.approx(32575 * (make + 350) / 100 / 3600, rel=0.05)
+    assert job.hours[0] == pytest.approx(32575 * (make + once) / 100 / 3600, rel=0.05)
     assert "100 TFLOP/s, mine" in plan.report(stated)
     plain = cars(edit__background={**_section(own), "guidance_scale": 1.0})
     assert cost.edit_tflop(plain, "background", "feasible") == pytest.approx(make / 2)
@@ -199,6 +204,20 @@ def test_estimates_by_hand():
     assert cost.edit_tflop(own_arm, "texture", "infeasible") < cost.edit_tflop(
         own_arm, "texture", "feasible"
     )
+
+
+def test_photographs_are_read_once_for_their_edits_of_a_batch():
+    for edits, batch in ((1, 8), (5, 8), (5, 1), (4, 16), (5, 3)):
+        rows, size = 7 * edits * batch, batch  # whole photographs and whole batches
+        read = sum(
+            len({row // edits for row in range(start, start + size)})
+            for start in range(0, rows, size)
+        )
+        assert cost.photographs_read(edits, batch) == pytest.approx(read / rows)
+    faithful = load_config("params/faithful_oxford_pets.yaml")
+    assert cost.verify_tflop(faithful, 2) == pytest.approx(2 * 35 * 1.04)  # edits alone
+    weekend = load_config("params/weekend_oxford_pets.yaml")
+    assert cost.verify_tflop(weekend, 2) == pytest.approx(2 * 3 * 0.035)  # CLIP
 
 
 def test_what_nobody_measured_is_not_made_up():

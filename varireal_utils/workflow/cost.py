@@ -30,6 +30,7 @@ from .completeness import count_phrases, refined, roles_of
 from .rates import rates
 
 BYTES = 1.7  # of a PNG, a pixel
+QUESTION = 0.01  # of reading a picture: some 24 tokens behind some 2,400 (params/paper.yaml)
 MICRO_PIXELS = 128 * 128  # of the micro world; larger images are generated at 512 x 512
 Hours = tuple[float, float]  # least, most
 Work = dict[str, float]  # kind of work (rates.py) -> 1e12 operations
@@ -111,13 +112,29 @@ def guided_rows(guidance_scale: float) -> int:
     return 2 if guidance_scale > 1 else 1
 
 
-def verify_tflop(config: StudyConfig) -> float | None:
-    """1e12 operations of the verifier for one edit; None where nobody knows."""
+def verify_tflop(config: StudyConfig, attempts: int = 1) -> float | None:
+    """1e12 operations of the verifier for one edit and so many attempts at it; None where nobody
+    knows.
+
+    A vision-language model reads a picture once, and all questions about it branch from that
+    reading (verification/vlm_asker.py). The photograph is asked one question, at the first attempt
+    alone, as its answers are remembered. Not counted: the photographs of edits that only fail as
+    their own class (editing/exemption.py), and calibration, once an attribute.
+    """
     cost, verify = _costs(config), config.verify
     if config.models.verifier_kind() == "clip":
-        return 3 * cost["clip"] if cost.get("clip") else None
-    asked = 4 if verify.rule == "faithful" else 2 * (1 + verify.controls) + 2
-    return asked * cost["verifier"] if cost.get("verifier") else None
+        return attempts * 3 * cost["clip"] if cost.get("clip") else None
+    asked = 4 if verify.rule == "faithful" else 2 * (1 + verify.controls) + 1
+    readings = attempts * (1 + QUESTION * asked)
+    if verify.rule == "strict":
+        readings += photographs_read(config.edit.images_per_real, config.edit.batch_size) + QUESTION
+    return readings * cost["verifier"] if cost.get("verifier") else None
+
+
+def photographs_read(edits: int, batch: int) -> float:
+    """Photographs that a verifier reads for each edit: once for those of its `edits` that stand in
+    one batch, which cuts some photographs' edits in two."""
+    return 1 / edits + 1 / batch - 1 / math.lcm(edits, batch)
 
 
 def jobs(config: StudyConfig) -> list[Job]:
@@ -198,8 +215,9 @@ def _edit_hours(
     config: StudyConfig, dataset: str, attribute: str, arm: str, count: int | None
 ) -> _Estimate:
     """All edits at one attempt each, and at the most that the parameters allow."""
-    make, check = edit_tflop(config, attribute, arm), verify_tflop(config)
-    if count is None or make is None or check is None:
+    make, most = edit_tflop(config, attribute, arm), config.edit.max_attempts
+    once, always = verify_tflop(config), verify_tflop(config, most)
+    if count is None or make is None or once is None or always is None:
         return _Estimate()
     priors = 0.0
     if ATTRIBUTES[attribute].generates_prior:
@@ -210,8 +228,8 @@ def _edit_hours(
         priors = drawn * own.prior_steps * guided_rows(own.prior_guidance_scale) * cost
     kind = "read" if config.models.verifier_kind() == "vlm" else "evaluate"
     low, high = (
-        {"paint": count * make * tries + priors, kind: count * check * tries}
-        for tries in (1, config.edit.max_attempts)
+        {"paint": count * make * tries + priors, kind: count * check}
+        for tries, check in ((1, once), (most, always))
     )
     return _estimate(config, low, high)
 

@@ -99,6 +99,11 @@ def _summed(found: list[Job]) -> Hours:
     return sum(h[0] for h in known), sum(h[1] for h in known)
 
 
+def total_hours(todo: list[Job]) -> str:
+    """GPU hours of all jobs for which they are known, in words."""
+    return _hours(_summed(todo))
+
+
 def _total(config: StudyConfig, todo: list[Job]) -> list[str]:
     """Sums, with what they leave out."""
     edits = [j.images for j in todo if j.stage == "04_edit"]
@@ -108,7 +113,7 @@ def _total(config: StudyConfig, todo: list[Job]) -> list[str]:
     if words:
         missing = sum(j.count for j in todo if not j.hours)
         lines.append(
-            f"GPU hours: {_hours(_summed(todo))} ({', '.join(sorted(words))}; {missing} jobs not "
+            f"GPU hours: {total_hours(todo)} ({', '.join(sorted(words))}; {missing} jobs not "
             "measured). Low: every edit passes at once; high: every attempt is used."
         )
     else:
