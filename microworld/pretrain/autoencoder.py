@@ -69,7 +69,7 @@ def train(
         loss = (
             4 * square
             + 0.5 * F.l1_loss(back, real)
-            + _edges(back, real)
+            + edges(back, real)
             + 0.02 * (latents.std(dim=(0, 2, 3)) - 1).square().mean()
             + 0.02 * latents.mean(dim=(0, 2, 3)).square().mean()
         )
@@ -79,7 +79,7 @@ def train(
     return model, report
 
 
-def _edges(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def edges(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Absolute error of horizontal and vertical differences: keeps lines sharp."""
     return 0.5 * (
         (a.diff(dim=-1) - b.diff(dim=-1)).abs().mean()

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from varireal_utils.core.cores import cores
 
 from .. import render
-from ..feasibility import COLORS, FAMILIES, SCENES, SIZE, TEXTURES
+from ..feasibility import COLORS, FAMILIES, SCENES, SIZE, TEXTURES, values
 
 ATTRIBUTES = {
     "family": list(FAMILIES),
@@ -27,7 +27,23 @@ ATTRIBUTES = {
 _CHUNK = 250
 
 
-DRAWERS = {"wide": render.wide, "web": render.web}
+_FEASIBLE = 13  # the stream of `feasible`, apart from those of render.py and feasibility.py
+
+
+def feasible(index: int, stream: int = 0) -> render.Picture:
+    """The index-th picture of a distribution as the data sets have it: a class of a family, and
+    each attribute one of the six values that are feasible for it, all uniform.
+
+    Trains the text-to-image model that DataDream adapts. No study's photograph is among them.
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([_FEASIBLE, stream, index])))
+    family = str(rng.choice(FAMILIES))
+    name = str(rng.choice(render.class_names(family)))
+    shown = {a: str(rng.choice(values(family, a)[0])) for a in ("color", "texture", "background")}
+    return render.render(render.Spec(family, name, **shown, seed=int(rng.integers(2**62))))
+
+
+DRAWERS = {"wide": render.wide, "web": render.web, "feasible": feasible}
 
 
 def _draw(job: tuple[int, int, str]) -> tuple[int, np.ndarray, list[dict]]:
@@ -58,8 +74,9 @@ def renderings(
 ) -> tuple[np.ndarray, list[render.Spec]]:
     """`count` pictures of a distribution; drawn on first use, then read from `folder`.
 
-    distribution: wide, where anything meets anything, or web, mostly feasible (render.py). Returns
-    pixels (count, 128, 128, 4) uint8 - RGB and bits 1 = object, 2 = paintable - and specs.
+    distribution: wide, where anything meets anything, web, mostly feasible (render.py), or
+    feasible, as the data sets are. Returns pixels (count, 128, 128, 4) uint8 - RGB and bits 1 =
+    object, 2 = paintable - and specs.
     """
     count = -(-count // _CHUNK) * _CHUNK
     folder.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ from .vocabulary import build_tokenizer
 class PretrainConfig:
     """checkpoint_dir: checkpoints and caches (git-ignored); output_dir: models/micro; count:
     renderings; device: cpu or cuda; scale: how many times the batches of two cores (a GPU: 8);
-    distribution: of the renderings, wide or web (data.renderings)."""
+    distribution: of the renderings (data.renderings)."""
 
     checkpoint_dir: Path
     output_dir: Path
@@ -272,21 +272,28 @@ def _drop_keys(path: Path, *keys: str) -> None:
 def _write_pipeline(
     pipeline: Any, config: PretrainConfig, name: str, net: Any, text: Any, tokenizer: Any
 ) -> None:
-    """Write a whole pipeline folder in float16 safetensors."""
+    """Write a whole pipeline folder of this config; the parts stay float32 on its device."""
+    parts = (load_vae(config), text, tokenizer, net, editor.scheduler(from_noise=name != "inpaint"))
+    write_pipeline(pipeline, config.output_dir / name, *parts)
+    net.float().to(config.device), text.float().to(config.device)
+
+
+def write_pipeline(
+    pipeline: Any, folder: Path, vae: Any, text: Any, tokenizer: Any, net: Any, noise: Any
+) -> None:
+    """Write a pipeline's folder in float16 safetensors, to which its parts are changed. noise: the
+    scheduler."""
     pipe = pipeline(
-        vae=load_vae(config),
+        vae=vae,
         text_encoder=text,
         tokenizer=tokenizer,
         unet=net,
-        scheduler=editor.scheduler(from_noise=name != "inpaint"),
+        scheduler=noise,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     pipe.to("cpu", dtype=torch.float16)
-    pipe.save_pretrained(config.output_dir / name, safe_serialization=True)
-    _drop_keys(
-        config.output_dir / name / "vae" / "config.json", "block_out_channels", "_name_or_path"
-    )
-    _drop_keys(config.output_dir / name / "unet" / "config.json", "_name_or_path")
-    net.float().to(config.device), text.float().to(config.device)
+    pipe.save_pretrained(folder, safe_serialization=True)
+    _drop_keys(folder / "vae" / "config.json", "block_out_channels", "_name_or_path")
+    _drop_keys(folder / "unet" / "config.json", "_name_or_path")

@@ -76,7 +76,8 @@ def batches(sample: Callable, seed: int, steps: range, device: torch.device) -> 
 @dataclass(frozen=True)
 class FitSettings:
     """How long and how a model trains. checkpoint: file to resume from; batch: examples of a step;
-    ema: decay of the moving average of weights; every: steps between checkpoints."""
+    ema: decay of the moving average of weights; every: steps between checkpoints; pause: seconds
+    after which one call stops with its checkpoint written, which changes no weight of the end."""
 
     checkpoint: Path
     steps: int
@@ -88,6 +89,7 @@ class FitSettings:
     weight_decay: float = 1e-4
     ema: float = 0.998
     every: int = 300
+    pause: float = math.inf
 
 
 @dataclass
@@ -129,7 +131,7 @@ def fit(
     todo = range(progress.step, settings.steps)
     for batch in batches(sample, settings.seed, todo, device):
         progress.spent = before + time.time() - start
-        if progress.spent > settings.seconds:
+        if progress.spent > settings.seconds or time.time() - start > settings.pause:
             break
         for group in optimizer.param_groups:
             group["lr"] = _rate(progress, settings)
