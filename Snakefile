@@ -25,7 +25,9 @@ for rule_name, jobs in GRAPH.rules().items():
         output: f"{GRAPH.root}{{job}}/run.json"
         wildcard_constraints: job="|".join(re.escape(job.name) for job in jobs)
         params: command=lambda wildcards: GRAPH.command(wildcards.job)
-        threads: GRAPH.threads if jobs[0].stage.parallel else 1
-        resources: runtime=lambda wildcards: GRAPH.minutes(wildcards.job)
+        threads: GRAPH.job_threads(jobs[0])
+        resources:
+            runtime=lambda wildcards: GRAPH.minutes(wildcards.job),
+            gpu_units=lambda wildcards: GRAPH.gpu_units(wildcards.job)
         priority: jobs[0].stage.priority
         shell: "OMP_NUM_THREADS={threads} {params.command}"

@@ -71,7 +71,7 @@ def test_the_digest_follows_what_a_result_can_depend_on(values: dict) -> None:
     base = checked(values, "f").digest
     same: list[dict] = [
         {"runs_dir": "elsewhere"},
-        {"job_threads": 3},
+        {"job_threads": 3, "gpus": 1, "trainings_per_gpu": 2},
         {"plan": {"tflops": 1.0, "source": "a"}},
         {
             "edit": values["edit"]
@@ -118,6 +118,8 @@ def test_marked_fields_are_those_that_never_change_a_result() -> None:
     assert marked == {
         "runs_dir",
         "job_threads",
+        "gpus",
+        "trainings_per_gpu",
         "plan",
         "registration",
         "chain",

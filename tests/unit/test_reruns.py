@@ -32,7 +32,7 @@ from varireal_utils.workflow import provenance, stages, status, verify
 
 MACHINE = "guidance edits datadream classify quality"
 RULES = [  # (keys, folders of the jobs whose key they change); the first that matches counts
-    (r"study|runs_dir|job_threads|registration|chain|plan\..*", ""),
+    (r"study|runs_dir|job_threads|gpus|trainings_per_gpu|registration|chain|plan\..*", ""),
     (r"protocol", "attributes results"),
     (r"seed", "data attributes edits datadream classify"),
     (r"device|precision", MACHINE),

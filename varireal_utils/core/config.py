@@ -24,6 +24,7 @@ from .config_base import (
     SOURCE_FILE,
     Once,
     Settings,
+    Slots,
     Whole,
     content,
     digest,
@@ -69,6 +70,8 @@ class StudyConfig(Settings):
     registration: Annotated[str, EXECUTION] = ""  # its file; registrations/<study>.json without one
     chain: Annotated[bool, EXECUTION] = False  # all stages of a data set in one kernel
     job_threads: Annotated[Whole, EXECUTION] = 0  # CPU threads of a job; 0: all cores
+    gpus: Annotated[Whole, EXECUTION] = 0  # of this machine that jobs share out; 0: all
+    trainings_per_gpu: Annotated[Slots, EXECUTION] = 0  # side by side; 0: what its memory holds
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     datasets: dict[str, dict[str, Any]]

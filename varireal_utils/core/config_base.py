@@ -166,6 +166,7 @@ def _weights(path: str) -> str:
 TOP = 2**31
 Count = Annotated[int, Field(ge=1, lt=TOP), wanted("an int of at least 1")]
 Whole = Annotated[int, Field(ge=0, lt=TOP), wanted("an int of at least 0")]
+Slots = Annotated[int, Field(ge=0, le=12), wanted("an int, 0 to 12")]  # of a GPU; 0: as fits
 Number = Annotated[float, Field(allow_inf_nan=False), wanted("int or float")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), wanted("a number above 0")]
 Share = Annotated[float, Field(ge=0, le=1), wanted("a number from 0 to 1")]

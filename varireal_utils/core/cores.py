@@ -25,6 +25,12 @@ def allotted() -> int | None:
     return next((int(n) for n in given if n.isdecimal() and int(n) > 0), None)
 
 
+def threads() -> int | None:
+    """Threads that this process was told to compute with; None where nobody said."""
+    asked = os.environ.get(THREADS, "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else None
+
+
 def thread_limit() -> dict[str, str]:
     """Environment of a child process: no more threads than SLURM allotted; {} outside a job.
 
@@ -32,9 +38,7 @@ def thread_limit() -> dict[str, str]:
     """
     if allotted() is None:
         return {}
-    asked = os.environ.get(THREADS, "")
-    most = int(asked) if asked.isdecimal() and int(asked) > 0 else cores()
-    return {THREADS: str(min(most, cores()))}
+    return {THREADS: str(min(threads() or cores(), cores()))}
 
 
 def _own() -> int:

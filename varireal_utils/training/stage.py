@@ -21,7 +21,7 @@ import torch
 from ..core import storage
 from ..core.config import StudyConfig
 from ..core.config_sections import ModelSpec, TrainSettings
-from ..core.cores import cores
+from ..core.cores import cores, threads
 from ..core.seeds import seed_for
 from ..core.stage import Run, StageSettings
 from ..core.study_paths import StudyPaths
@@ -224,7 +224,9 @@ def _finished_result(out: Path, of: str) -> dict[str, Any] | None:
 def _workers(device: torch.device, workers: int | None) -> int:
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(8, cores() - 1)
+    if device.type == "cpu":
+        return 0
+    return min(8, cores() - 1, threads() or 8)  # told where several jobs share the machine
 
 
 def _test(

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..core.config import StudyConfig
 from . import chain, stages, time_limits
+from .gpus import Gpus
 from .runner import configured, split_settings, thawed
 from .stages import Job
 
@@ -54,8 +55,8 @@ class Graph:
 
     def __init__(self, settings: Mapping[str, Any]):
         """settings: Snakemake's `config`: params, settings, notebooks, frozen, the configuration
-        as the driver read it, threads of a job where jobs run on this machine, and home, the
-        repository, where Snakemake does not work in it."""
+        as the driver read it, threads of a job and GPUs where jobs run on this machine, and home,
+        the repository, where Snakemake does not work in it."""
         self.home = _text(settings, "home", "")
         with contextlib.chdir(self.home or "."):
             self._read(settings)
@@ -76,6 +77,7 @@ class Graph:
             job.name: last for last, links in self.chains.items() for job in links
         }
         self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
+        self.gpus = Gpus.of(settings)
         self._inputs = {name: self._waits_for(job) for name, job in self.jobs.items()}
         self._minutes = time_limits.minutes(self.config)
 
@@ -107,6 +109,18 @@ class Graph:
         above = (self.last_of.get(up.name, up.name) for up in (*job.upstream(), *parts))
         return [self._record(self.jobs[up]) for up in dict.fromkeys(above)]
 
+    def job_threads(self, job: Job) -> int:
+        """CPU threads of a job: those of jobs on GPUs share the cores out."""
+        if not job.stage.parallel:
+            return 1
+        if self.config.job_threads:
+            return self.threads
+        return max(1, self.threads // self.gpus.side_by_side(job))
+
+    def gpu_units(self, name: str) -> int:
+        """What a job takes of the GPUs of this machine; 0 where there are none."""
+        return self.gpus.units(self.jobs[name])
+
     def minutes(self, name: str) -> int:
         """The time limit of a job on a cluster."""
         return sum(self._minutes[job.name] for job in self.chains.get(name, [self.jobs[name]]))
@@ -115,4 +129,5 @@ class Graph:
         """The shell command of a job."""
         words = self.jobs[name].command(self.params, self.overrides, self.notebooks, self.frozen)
         words += " --upstream" * (name in self.chains)
+        words = " ".join([*map(shlex.quote, self.gpus.words(self.jobs[name])), words])
         return f"{BEGIN} {shlex.quote(self.home)} {words}" if self.home else words

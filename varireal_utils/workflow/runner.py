@@ -36,7 +36,7 @@ from ..core import storage
 from ..core.config import ParameterError, StudyConfig, checked, load_config, written
 from ..core.config_file import Loader
 from ..core.cores import thread_limit
-from . import provenance
+from . import gpu_slots, provenance
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -351,6 +351,10 @@ def _kernel() -> Iterator[tuple[Any, Path]]:
 
     class Manager(AsyncKernelManager):
         """Knows its clients: nbclient leaves the channels of a manager that it was given open."""
+
+        async def start_kernel(self, **how: Any) -> None:
+            """With the locks of the job's GPUs, which are free when the kernel has ended, too."""
+            await super().start_kernel(pass_fds=gpu_slots.inherited(), **how)
 
         def client(self, **settings: Any) -> Any:
             clients.append(super().client(**settings))

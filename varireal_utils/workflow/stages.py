@@ -43,7 +43,8 @@ class Stage:
     name: of its notebook; rule: in the Snakefile; settings: "module:class" of its slice; targets:
     what a study wants of it; folder: where a target's files lie; upstream: (stage, target) that it
     reads; parts: targets that several jobs make it from; variant: end of the rule's name for a
-    target; parallel: whether a job takes all threads of a job; priority: begun first among equals;
+    target; parallel: whether a job takes all threads of a job; gpu: whether it computes on a GPU,
+    where there is one, by the study's configuration; priority: begun first among equals;
     clears: a run begins with an empty folder, so that nothing of earlier settings stays in it;
     whole: of the study, not of each of its replicates.
     """
@@ -57,6 +58,7 @@ class Stage:
     parts: Callable[[StudyConfig, Target], list[dict[str, Any]]] = lambda config, target: []
     variant: Callable[[Target], str] = lambda target: ""
     parallel: bool = False
+    gpu: Callable[[StudyConfig], bool] = lambda config: False
     priority: int = 0
     clears: bool = False
     whole: bool = False
@@ -205,6 +207,11 @@ def _each_edited_dataset(config: StudyConfig) -> list[dict[str, Any]]:
     return _each_dataset(config) if config.attributes else []
 
 
+def _writes_phrases(config: StudyConfig) -> bool:
+    """Whether a language model of this machine writes the phrases."""
+    return not isinstance(config.prompts, str) and config.prompts.model.kind == "local"
+
+
 def _measured(config: StudyConfig) -> list[dict[str, Any]]:
     """07_quality compares two arms of one draw; no claim about replicates needs it."""
     return [] if config.replicates else _each_dataset(config)
@@ -319,6 +326,7 @@ STAGES = {
             targets=_each_edited_dataset,
             folder=lambda p, t: p.attributes(t["dataset"]),
             upstream=_after_data,
+            gpu=_writes_phrases,
         ),
         Stage(
             "03_guidance",
@@ -328,6 +336,7 @@ STAGES = {
             folder=lambda p, t: p.guidance(t["dataset"]),
             upstream=_after_data,
             parallel=True,
+            gpu=lambda c: c.models.detector is not None,
         ),
         Stage(
             "04_edit",
@@ -341,6 +350,7 @@ STAGES = {
             parts=_shards,
             variant=lambda t: "_shard" if t.get("shard") else "",
             parallel=True,
+            gpu=lambda c: True,
         ),
         Stage(
             "05_datadream",
@@ -350,6 +360,7 @@ STAGES = {
             folder=lambda p, t: p.datadream(t["dataset"], t["variant"]),
             upstream=_after_data,
             parallel=True,
+            gpu=lambda c: True,
             priority=1,  # the longest job: begun late, it would run on beside an idle core
         ),
         Stage(
@@ -368,6 +379,7 @@ STAGES = {
                 "_one" if t.get("recipe") else "_seed" if t.get("seed", -1) >= 0 else ""
             ),
             parallel=True,
+            gpu=lambda c: True,
         ),
         Stage(
             "07_quality",
@@ -377,6 +389,7 @@ STAGES = {
             folder=lambda p, t: p.quality(t["dataset"]),
             upstream=_before_quality,
             parallel=True,
+            gpu=lambda c: True,
         ),
         Stage(
             "07_claims",

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..core.config import ParameterError, StudyConfig, written
 from ..core.cores import cores as available_cores
 from ..core.stage import SourceDigests
-from . import code_changes, graph, registration, runner, seal, status
+from . import code_changes, gpus, graph, registration, runner, seal, status
 from . import plan as planning
 from .completeness import complete
 from .lock import StudyBusy, end_with_reader, lock
@@ -61,7 +61,14 @@ def drive(
     count = cores or (available_cores() if here else None)
     words = ["--profile", profile, "--nolock", *(["--cores", str(count)] if count else [])]
     words += _elsewhere(config, dry) if apart else []
-    words += ["--config", graph.word("params", file), graph.word("settings", *settings)]
+    devices = gpus.found(config) if here and not dry else gpus.Gpus()
+    words += devices.limit()
+    words += [
+        "--config",
+        *devices.told(),
+        graph.word("params", file),
+        graph.word("settings", *settings),
+    ]
     words += [graph.word("notebooks", str(notebooks))]
     words += [f"threads={count}"] * here + [graph.word("home", str(Path.cwd()))] * apart
     if dry:
