@@ -352,7 +352,7 @@ def _kernel() -> Iterator[tuple[Any, Path]]:
     class Manager(AsyncKernelManager):
         """Knows its clients: nbclient leaves the channels of a manager that it was given open."""
 
-        async def start_kernel(self, **how: Any) -> None:
+        async def start_kernel(self, **how: Any) -> None:  # type: ignore[override]
             """With the locks of the job's GPUs, which are free when the kernel has ended, too."""
             await super().start_kernel(pass_fds=gpu_slots.inherited(), **how)
 
