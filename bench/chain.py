@@ -2,19 +2,20 @@
 
     python -m bench.chain [--photographs 6] [--out results/chain.json]
 
-One by one: a batch of one, every prompt encoded at every call, a prior drawn for each attempt, and a
-reading of the picture for each question (docs/protocol.md, C1). Both ways ask our ten questions, of
-which the reference has four. Ours: batches, prompts and priors once, questions that branch from one
-reading, rejected edits pooled as on a GPU. Edits, settings and rejections are the same: every fourth
-edit fails its first attempt. Offloading, which the reference needs, makes no pass and is left out.
+One by one: a batch of one, every prompt encoded at every call, a prior drawn for each attempt, and
+a reading of the picture for each question (docs/protocol.md, C1). Both ways ask our ten questions,
+of which the reference has four. Ours: batches, prompts and priors once, questions that branch from
+one reading, rejected edits pooled as on a GPU. Edits, settings and rejections are the same: every
+fourth edit fails its first attempt. Offloading, which the reference needs, makes no pass: left out.
 
     passes   calls of a network, each of which a GPU must be fed with
     rows     pictures, or prompts, that go through it; of the verifier the tokens
 
 The micro models paint; the verifier has LLaVA-1.6's classes and random weights, so that its answers
-say nothing and its work counts. What is learnt: with guidance a denoising pass has two rows whatever
-the batch, so batches spare passes, not rows; priors, prompts and readings spare both. Least is
-spared of the autoencoder: diffusers encodes each picture that has noise of its own by itself.
+say nothing and its work counts. What is learnt: with guidance a denoising pass has two rows
+whatever the batch, so batches spare passes, not rows; priors, prompts and readings spare both.
+Least is spared of the autoencoder: diffusers encodes each picture that has noise of its own by
+itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`make bench`: the plain step of bench/plain.py beside ours, in one process, by turns.
 
-    python -m bench.run [--parts training evaluation loading editing study] [--classes 37 100 196]
-                        [--batch 16] [--repeats 3] [--out FILE]
+    python -m bench.run [--parts training evaluation loading editing chain study]
+                        [--classes 37 100 196] [--batch 16] [--repeats 3] [--out FILE]
 
 ViT-B/16 at full size with random weights, captions of Pets (37 classes), Aircraft (100) and Cars
 (196). Prints a table of medians and ratios, writes them as JSON, and ends with an error where a
@@ -57,7 +57,7 @@ FLOORS = {
     ("bfloat16", 196): 10.0,
     "evaluation": 20.0,
 }
-PARTS = ("training", "evaluation", "loading", "editing", "study")
+PARTS = ("training", "evaluation", "loading", "editing", "chain", "study")
 NAME = "ViT-B-16"
 DATASETS = {d.classes: d.name for d in DATA_SETS.values() if d.paper}
 
@@ -230,11 +230,12 @@ def main(words: list[str] | None = None) -> int:
         rows += report("editing, an image", pipeline.editing(timed, args.repeats))
     if "study" in args.parts:
         rows += report("make study", {"ours": pipeline.whole_study()})
-    from . import operations  # it imports this module
+    from . import chain, operations  # one imports this module
 
     if "training" in args.parts:
         operations.write(args.out.with_name("operations.json"))
     missed = judge(rows) + starved(rows, args.batch)
+    missed += chain.write(args.out.with_name("chain.json")) if "chain" in args.parts else []
     storage.write_json(
         args.out,
         {

@@ -119,6 +119,7 @@ def test_two_jobs_that_want_both_devices_take_turns(machine: Machine) -> None:
     assert {machine.seen(n)["devices"] for n in "abc"} == {"MIG-a/1/0,GPU-b"}
 
 
+@pytest.mark.slow
 def test_many_jobs_never_have_more_than_a_device(machine: Machine) -> None:
     """Of all kinds, in random order, some killed: at no instant more than twelve units of one."""
     rng, asked = random.Random(3), {}

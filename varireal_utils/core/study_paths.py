@@ -101,6 +101,10 @@ class StudyPaths:
         """Thresholds of a verifier, by the digest of what they rest on; made again where absent."""
         return self.root / ".thresholds" / f"{digest}.json"
 
+    def fits(self, digest: str) -> Path:
+        """Batch sizes that fitted into memory, by the digest of the work and the device."""
+        return self.root / ".fits" / f"{digest}.json"
+
     # generated images
     def datadream(self, dataset: str, variant: str) -> Path:
         """Folder of one variant of DataDream."""

@@ -27,7 +27,7 @@ from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..verification import clip_verifier, features
 from ..verification.build import Verified, Verifier, build_verifier
-from . import batches, compositing, exemption, phases, pipeline, sources
+from . import batches, compositing, exemption, fits, phases, pipeline, sources
 from .slices import EditStage, GuidanceStage, VerifierSettings
 
 __all__ = ["EditStage", "GuidanceStage"]
@@ -62,6 +62,7 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     rows = pipeline.plan(train, bank, settings)
     home = Residence()
     pipes = pipeline.load(settings, run.device, run.dtype, home)
+    pipes.fits.update(fits.read(fits.file_of(run)))
     source_of = sources.reader(run.study, table, attribute)
     verifier = build_verifier(
         Verified(
@@ -162,6 +163,7 @@ def run_batches(run: Run[EditStage], job: Job) -> None:
         rows = rows.assign(path=[p.as_posix() for p in paths], sha256=digests, models=names)
         run.rests_on()  # models are loaded late: raises where their weights have changed since
         storage.write_table(own.file(number), rows)
+        fits.write(fits.file_of(run), job.pipes.fits)
         bar.update(1)
     bar.close()
 

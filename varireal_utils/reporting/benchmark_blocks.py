@@ -133,6 +133,44 @@ def operations(root: Path, up: str) -> str:
     )
 
 
+def chain(root: Path, up: str) -> str:
+    """What `bench.chain` counted: passes of editing with verification, and what goes through."""
+    path = root / "results/chain.json"
+    if not path.exists():
+        return _missing("python -m bench.chain")
+    facts = storage.read_json(path)
+    ways: tuple[str, str] = ("one by one", "ours")
+    table = pd.DataFrame(facts["rows"])
+    sums = {}
+    for what in ("passes", "rows"):
+        wide = pd.DataFrame(list(table[what])).groupby(table["way"]).sum().astype(int)
+        sums[what] = wide.T.loc[:, list(ways)]
+    passes, rows = sums["passes"], sums["rows"]
+    passes.loc["all networks"] = passes.sum()
+    own = table.groupby("way")[["edits", "seconds"]].sum()
+    hour = (3600 * own["edits"] / own["seconds"]).astype(int)
+    cells = []
+    for name, (before, now) in passes.iterrows():
+        through = ""
+        if name in rows.index:
+            unit = "tokens" if name == "verifier" else "rows"
+            through = f"{rows.loc[name, ways[0]]:,} and {rows.loc[name, ways[1]]:,} {unit}"
+        cells.append(f"| {name} | {before:,} | {now:,} (**{before / now:.1f}x**) | {through} |")
+    attempts = table[table["way"] == ways[1]]["attempts"].sum()
+    return "\n".join(
+        [
+            f"{own.loc[ways[1], 'edits']} edits and {attempts} attempts, batches of 8, micro models, "
+            f"a verifier with random weights ({facts['machine']}, {facts['started'][:10]}, "
+            f"beside a load of {facts['load']:.0f}): {hour[ways[0]]:,} edits an hour one by one, "
+            f"{hour[ways[1]]:,} ours.",
+            "",
+            "| network | passes, one by one | passes, ours | what goes through |",
+            "|---|---|---|---|",
+            *cells,
+        ]
+    )
+
+
 def feeding(root: Path, up: str) -> str:
     """What `bench.feeding` measured: decoding once, reading from the map, memory."""
     path = root / "results/feeding.json"

@@ -37,6 +37,7 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "speed": benchmark_blocks.speed,
     "gpu": benchmark_blocks.gpu,
     "operations": benchmark_blocks.operations,
+    "chain": benchmark_blocks.chain,
     "feeding": benchmark_blocks.feeding,
     "growth": benchmark_blocks.growth,
 }
