@@ -39,6 +39,10 @@ class Batches:
         """The table of one batch."""
         return self.batch_dir / f"batch{number:05d}.parquet"
 
+    def distances(self, number: int) -> Path:
+        """The distances of one batch's edits from their photographs, kept on an accelerator."""
+        return self.batch_dir / f"distances{number:05d}.json"
+
     def finished(self, number: int) -> bool:
         """Whether a batch is made."""
         return self.file(number).exists()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +121,39 @@ def make(run: Run[EditStage], job: Job) -> pd.DataFrame:
     made = [storage.read_table(job.batches.file(i)) for i in job.batches.batch_ids]
     edits = pd.concat(made, ignore_index=True)
     if run.settings.edit.distances:
-        edits = edits.assign(distance=_distances(run, job, edits))
+        edits = edits.assign(distance=_distances(run, job, made))
     storage.write_table(run.out / "edits.parquet", edits)
     return edits
 
 
-def _distances(run: Run[EditStage], job: Job, edits: pd.DataFrame) -> np.ndarray:
-    """(N,) 1 minus the cosine of the CLIP features of each edit and of its photograph, 0..2."""
-    clip, out = features.ClipFeatures(run.settings.models, run.device), []
+def _distances(run: Run[EditStage], job: Job, made: list[pd.DataFrame]) -> np.ndarray:
+    """(N,) 1 minus the cosine of the CLIP features of each edit and of its photograph, 0..2.
+
+    On an accelerator those of each batch are kept beside it, so that a run that only collects what
+    shards have made loads no model. On a CPU all are computed together: shards change no byte.
+    """
+    load = partial(features.ClipFeatures, run.settings.models, run.device)
+    if run.device.type == "cpu":
+        return _apart(load(), run, job, pd.concat(made, ignore_index=True))
+    clip, out = None, []
+    for number, rows in zip(job.batches.batch_ids, made, strict=True):
+        known: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError):  # absent or damaged: computed
+            known = storage.read_json(job.batches.distances(number))
+        keys = [f"{edit} {digest}" for edit, digest in zip(rows["edit_id"], rows["sha256"])]
+        if not set(keys) <= set(known):
+            clip = clip or load()
+            known = dict(zip(keys, _apart(clip, run, job, rows).tolist()))
+            storage.write_json(job.batches.distances(number), known)
+        out += [known[key] for key in keys]
+    return np.array(out, float)
+
+
+def _apart(
+    clip: features.ClipFeatures, run: Run[EditStage], job: Job, edits: pd.DataFrame
+) -> np.ndarray:
+    """`_distances` of some edits."""
+    out = []
     for start in range(0, len(edits), features.BATCH):
         part = edits.iloc[start : start + features.BATCH]
         made = clip.embed_images([storage.read_image(run.study / p) for p in part["path"]])

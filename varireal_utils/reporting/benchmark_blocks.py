@@ -159,10 +159,10 @@ def chain(root: Path, up: str) -> str:
     attempts = table[table["way"] == ways[1]]["attempts"].sum()
     return "\n".join(
         [
-            f"{own.loc[ways[1], 'edits']} edits and {attempts} attempts, batches of 8, micro models, "
-            f"a verifier with random weights ({facts['machine']}, {facts['started'][:10]}, "
-            f"beside a load of {facts['load']:.0f}): {hour[ways[0]]:,} edits an hour one by one, "
-            f"{hour[ways[1]]:,} ours.",
+            f"{own.loc[ways[1], 'edits']} edits and {attempts} attempts, batches of 8, micro "
+            f"models, a verifier with random weights ({facts['machine']}, "
+            f"{facts['started'][:10]}, beside a load of {facts['load']:.0f}): {hour[ways[0]]:,} "
+            f"edits an hour one by one, {hour[ways[1]]:,} ours.",
             "",
             "| network | passes, one by one | passes, ours | what goes through |",
             "|---|---|---|---|",
