@@ -122,7 +122,7 @@ def run(
     """Run one notebook and print one line with its time."""
     job = runner.prepare(stage, params, settings, Path(notebooks), frozen)
     if frozen is None and job.config:
-        registration.hold(job.config, notebooks)
+        registration.hold(job.config, notebooks, job.stage)
     chained = chain.prepared(job, params, Path(notebooks), frozen) if upstream else [job]
     end_with_driver()
     started = time.monotonic()

@@ -79,6 +79,8 @@ def reduced(file: Path) -> dict[str, Any]:
     values["classify"]["seeds"] = values["classify"]["seeds"][:1]
     if verified_by_chance(values["models"]):
         values["verify"]["keep"] = "all"  # a random model accepts next to nothing
+    elif values["verify"]["keep"] != "all":  # as few steps, few pictures leave whole arms empty
+        values["verify"] |= {"false_accept": 0.9, "false_identity": 0.99}
     for spec in filter(None, values["models"].values()):
         if "dtype" in spec:
             spec["dtype"] = "float32"  # what a CPU computes in

@@ -124,6 +124,12 @@ def test_the_command_resumes_measures_and_says_what_is_missed(small, tmp_path, m
     assert (folder / "unet/diffusion_pytorch_model.safetensors").read_bytes() == weights
 
 
+def test_a_study_that_draws_nothing_cannot_measure(tmp_path):
+    study = load_config(dream.STUDY).model_copy(update={"datadream": None})
+    with pytest.raises(ValueError, match="wanted a section `datadream`"):
+        dream_card.Measure(tmp_path, study, "cpu", 1)
+
+
 def _figures(**changed):
     known = {"photograph": 0.7, "ceiling": 0.6, "named": 0.4, "adapted": 0.5}
     return {f"{k}_{f}": v for f in FAMILIES for k, v in known.items()} | changed

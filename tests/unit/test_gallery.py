@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from tests import study_folder
-from varireal_utils.core import storage
+from varireal_utils.core import shown, storage
 from varireal_utils.core.study_paths import StudyPaths
-from varireal_utils.reporting import publishing, result_blocks
+from varireal_utils.reporting import publishing
 from varireal_utils.reporting.stage import FiguresStage
 from varireal_utils.workflow import provenance
 
@@ -21,7 +21,7 @@ def test_a_publication_replaces_the_one_before(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study = tmp_path / "runs/mine"
-    monkeypatch.setattr(result_blocks, "SHOWN", "mine")
+    storage.write_text(shown.FILE, "mine\n")
     for name in ("claims.csv", "answers.parquet", "pictures/a.png", "run.sha256"):
         storage.write_text(study / "results" / name, name)
     for name in (
@@ -67,7 +67,7 @@ def test_a_publication_replaces_the_one_before(
     publishing.publish(StudyPaths(study), home, [home / "pictures/a.png"])  # redrawn: figures alone
     assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
     Path("figures/a.png").unlink()
-    monkeypatch.setattr(result_blocks, "SHOWN", "another")  # figures/ is of it
+    storage.write_text(shown.FILE, "another\n")  # figures/ is of it
     publishing.publish(StudyPaths(study), study / "results", [home / "pictures/a.png"])
     assert not Path("figures/a.png").exists()
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [

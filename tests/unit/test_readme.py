@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from varireal_utils import __main__ as command_line
-from varireal_utils.core import storage
-from varireal_utils.reporting import benchmark_blocks, first_page, readme, result_blocks
+from varireal_utils.core import shown, storage
+from varireal_utils.reporting import answer, benchmark_blocks, first_page, readme, result_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
+SHOWN = shown.name(ROOT)
 PAGES = {p.relative_to(ROOT).as_posix(): p for p in [*readme.pages(ROOT), ROOT / "CONTRIBUTING.md"]}
 REMEDY = "run: python -m varireal_utils.reporting.readme"
 ROW = {
@@ -91,7 +92,7 @@ def test_every_link_leads_somewhere(page):
 
 def test_verdicts_of_both_pages_are_explained():
     text = (ROOT / "docs/results.md").read_text()
-    for verdict, plain in first_page.PLAIN.items():
+    for verdict, plain in answer.PLAIN.items():
         assert f"| {verdict} | {plain} |" in text
 
 
@@ -207,9 +208,15 @@ def test_a_section_says_what_came_out_and_how_sure_it_is():
     assert facts["verdict"] == "**not valid**" and facts["why"] == "x"
 
 
+def _shown(root: Path) -> Path:
+    """Folder of the published study of a root that holds nothing else."""
+    storage.write_text(root / shown.FILE, f"{SHOWN}\n")
+    return shown.folder(root)
+
+
 def test_what_is_not_valid_reads_not_valid(tmp_path):
     s4 = ROW | {"claim": "S4", "verdict": "not valid", "because": "poor images"}
-    path = tmp_path / "results" / result_blocks.SHOWN / "claims.csv"
+    path = _shown(tmp_path) / "claims.csv"
     storage.write_table(path, pd.DataFrame([ROW, s4]))
     table = first_page.claims(tmp_path, "")
     assert table.count("**undecided**") == 1 and table.count("**not&nbsp;valid**") == 1
@@ -220,13 +227,11 @@ def test_what_is_not_valid_reads_not_valid(tmp_path):
     }
     idle = ROW | {"claim": "E1", "verdict": "not run", "ours": float("nan")}
     drawn = tmp_path / "drawn"
-    storage.write_table(
-        drawn / "results" / result_blocks.SHOWN / "claims.csv", pd.DataFrame([one, idle])
-    )
-    shown = first_page.claims(drawn, "")
-    assert "**no&nbsp;verdict:&nbsp;one&nbsp;draw**" in shown and "Not run yet: [E1]" in shown
-    assert "say nothing of another draw" in shown and "*Undecided*" not in shown
-    said = first_page.answer(tmp_path, "")
+    storage.write_table(_shown(drawn) / "claims.csv", pd.DataFrame([one, idle]))
+    said = first_page.claims(drawn, "")
+    assert "**no&nbsp;verdict:&nbsp;one&nbsp;draw**" in said and "Not run yet: [E1]" in said
+    assert "say nothing of another draw" in said and "*Undecided*" not in said
+    said = answer.answer(tmp_path, "")
     assert "one stays undecided (A1)" in said and "one is not valid (S4)" in said
 
 
@@ -246,7 +251,7 @@ def test_what_is_not_valid_reads_not_valid(tmp_path):
     ],
 )
 def test_the_answer_follows_the_verdict(change, said):
-    assert said in first_page._effect(ROW | change)
+    assert said in answer.effect(ROW | change)
 
 
 def test_wall_time_counts_jobs_side_by_side_once_and_no_pause():
@@ -262,7 +267,7 @@ def test_wall_time_counts_jobs_side_by_side_once_and_no_pause():
 
 
 def test_tables_of_an_older_version_are_refused(tmp_path):
-    folder = tmp_path / "results" / readme.SHOWN
+    folder = _shown(tmp_path)
     folder.mkdir(parents=True)
     (folder / "claims.csv").write_text("claim,verdict\nA1,supported\n")
     with pytest.raises(ValueError, match="claims.csv has no column .* older version"):
@@ -270,7 +275,7 @@ def test_tables_of_an_older_version_are_refused(tmp_path):
 
 
 def test_conditions_that_fail_are_named_by_data_set(tmp_path):
-    folder = tmp_path / "results" / result_blocks.SHOWN
+    folder = _shown(tmp_path)
     assert result_blocks.warnings(result_blocks.gates(folder)) == []  # nothing was measured
     gains = {"a": 12.0, "b": 4.5}
     main = [

@@ -107,6 +107,11 @@ def test_other_claims_weights_notebooks_or_code_are_refused(drawn, tmp_path, mon
         file.write_text(json.dumps(other))
         with pytest.raises(ParameterError, match=f"{part.removesuffix('s')} {name}: changed"):
             registration.hold(load_config(drawn), BOOKS)
+    other = {**found, "code": {"varireal_utils.analysis.verdict": "0"}, "sources": {}}
+    file.write_text(json.dumps(other))  # figures are drawn by later code, of the same parameters
+    assert "as registered" in registration.hold(load_config(drawn), books, "08_figures")
+    with pytest.raises(ParameterError, match="classify.steps: 4 -> 5"):
+        registration.hold(load_config(drawn, {"classify.steps": 5}), books, "08_figures")
     file.write_text("[1]")
     with pytest.raises(ParameterError, match="take back its change"):
         registration.hold(load_config(drawn), BOOKS)

@@ -14,9 +14,10 @@ from tests.conftest import ROOT
 from tests.study_folder import picture
 from varireal_utils.analysis import claim_file, printing, study_tables
 from varireal_utils.analysis.stage import ClaimsStage
-from varireal_utils.core import arms, storage
+from varireal_utils.core import arms, shown, storage
 from varireal_utils.core.config import load_config
 from varireal_utils.reporting import (
+    answer,
     figures,
     first_page,
     image_grids,
@@ -226,12 +227,11 @@ def test_every_figure_of_the_stage_is_drawn(study):
     assert set(overview.runs(config.whole.root)["replicate"]) == set(range(R))
 
 
-def test_readme_and_warnings_read_a_study_of_replicates(study, monkeypatch, tmp_path):
+def test_readme_and_warnings_read_a_study_of_replicates(study, tmp_path):
     config, _, tables = study
-    monkeypatch.setattr(result_blocks, "SHOWN", "drawn")
-    (tmp_path / "results").mkdir()
+    storage.write_text(tmp_path / shown.FILE, "drawn\n")
     (tmp_path / "results" / "drawn").symlink_to(config.whole.results)
-    text = first_page.answer(tmp_path, "")
+    text = answer.answer(tmp_path, "")
     assert "no verdict" in text and "4 replicates" in text
     table = first_page.claims(tmp_path, "")
     assert all(claim in table for claim in ("A1", "E4", "P0"))

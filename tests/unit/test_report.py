@@ -170,6 +170,7 @@ def test_the_page_is_whole_and_nothing_from_data_is_markup(study):
     assert "+0.50 points, 98.3 % interval -0.10 to +1.10" in text and "(5 replicates, " in text
     assert "61.25" in text and "3.50" in text and text.count("not run") >= 1
     assert "(5 replicates, 1 data set, 2 cells)" in text
+    assert "by +0.50 percentage points (pp; 95 % interval -0.10 to +1.10, 5 replicates)" in text
     assert "were asked for before the runs" in text and "of DataDream&#39;s" in text  # warnings
 
 

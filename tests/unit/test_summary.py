@@ -56,6 +56,20 @@ def test_a_small_study_shows_no_interval_and_no_verdict_of_its_own(tmp_path, sta
     assert "[" not in nowhere and "inconclusive" not in nowhere
 
 
+def test_replicates_are_called_so_and_the_shown_study_is_quoted(tmp_path, monkeypatch):
+    own, at = study(tmp_path / "own", 3), FIELDS.index("seeds")
+    rows = [(*r[:at], 3, *r[at + 1 :], "replicates") for r in ROWS]
+    write(own / "results/main_table.csv", (*FIELDS, "unit"), rows)
+    monkeypatch.chdir(tmp_path)
+    text = summary(own)
+    assert "3 replicates of photographs, edits and classifiers." in text
+    assert "The published study" not in text  # nothing says which one is shown
+    (tmp_path / "results").mkdir()
+    (study(tmp_path / "drawn", 27) / "results").rename(tmp_path / "results/drawn")
+    (tmp_path / "results/shown.txt").write_text("drawn\n")
+    assert "The published study (results/drawn), A1: inconclusive;" in summary(own)
+
+
 def test_a_larger_study_shows_its_claims(tmp_path):
     text = summary(study(tmp_path, 4), tmp_path / "nowhere")
     assert "too small" not in text

@@ -383,5 +383,6 @@ def test_the_effect_by_class_has_the_noise_of_seeds(tmp_path):
     )
     got = effects.by_class(df, StudyPaths(tmp_path), resamples=200)
     assert list(got["class_name"]) == ["a", "b"] and (got["n"] == 10).all()
-    assert (got["difference"] == 50).all()
+    assert (got["difference"] == 50).all() and (got["units"] == 4).all()
+    assert effects.counted(got.drop(columns="units"), df).equals(got)  # published before the column
     assert (got["low"] < 0).all() and (got["high"] > 100).all()  # four seeds, half of them 0

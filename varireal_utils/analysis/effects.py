@@ -37,7 +37,7 @@ from .contrasts import (
     has_replicates,
 )
 
-BY_CLASS = ["dataset", "class_name", "difference", "low", "high", "n"]
+BY_CLASS = ["dataset", "class_name", "difference", "low", "high", "units", "n"]
 
 
 def effects(df: pd.DataFrame, **options) -> pd.DataFrame:
@@ -131,8 +131,9 @@ def _same(cells: Cells, study: str, key: tuple[str, ...]) -> bool:
 
 def by_class(df: pd.DataFrame, paths: StudyPaths, **options) -> pd.DataFrame:
     """BY_CLASS: feasible minus infeasible in points by class, the mean of all attributes and
-    trainings, with the interval over seeds and the class's n test images of one draw; <NA> bounds
-    for one image. Empty for a study of replicates, each of which has other test images."""
+    trainings, with the interval over seeds (units: how many) and the class's n test images of one
+    draw; <NA> bounds for one image. Empty for a study of replicates, each of which has other
+    test images."""
     if has_replicates(df):
         return pd.DataFrame(columns=BY_CLASS)
     found, rows = feasibility_cells(cells_of(df)), []
@@ -143,5 +144,16 @@ def by_class(df: pd.DataFrame, paths: StudyPaths, **options) -> pd.DataFrame:
         for name, columns in mean.columns.groupby(names.reindex(mean.columns)).items():
             got = bootstrap.interval(mean[columns].to_numpy(), **options)
             low, high = (got.low, got.high) if len(columns) > 1 else (np.nan, np.nan)
-            rows.append([dataset, name, got.mean, low, high, len(columns)])
+            rows.append([dataset, name, got.mean, low, high, len(mean), len(columns)])
     return pd.DataFrame(rows, columns=BY_CLASS)
+
+
+def counted(table: pd.DataFrame, df: pd.DataFrame) -> pd.DataFrame:
+    """A table of `by_class` with its column units, counted from the predictions that it is of: one
+    that was published before had none."""
+    found = feasibility_cells(cells_of(df)) if len(table) else {}
+    units = {
+        name: len(average([t for key, t in found.items() if key[0] == name]))
+        for name in table["dataset"].unique()
+    }
+    return table.assign(units=table["dataset"].map(units).astype("int64"))[BY_CLASS]

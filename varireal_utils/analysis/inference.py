@@ -32,7 +32,8 @@ import numpy as np
 from scipy import stats as sps
 from statsmodels.stats.proportion import proportion_confint
 
-LEAST = 4  # replicates without which no verdict is given
+from .few import LEAST as LEAST  # replicates without which no verdict is given
+
 FEW = 10  # disagreements below which an exact bound is asked for, since t is not to be trusted
 
 

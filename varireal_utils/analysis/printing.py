@@ -6,14 +6,17 @@ names with characters special to LaTeX are shown as they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .contrasts import ARM_ORDER
+from .contrasts import ARM_ORDER, ATTRIBUTES
+from .few import without_few
 
 ROW = ["dataset", "attribute", "training"]
+MOST_ARMS = 8  # columns of accuracies that a page holds
 CAPTIONS = {
     "known": "Published accuracies in percent, with their marks, and ours",
     "main_table": r"Top-1 accuracy in percent with 95 \% intervals",
@@ -42,8 +45,8 @@ def printed(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {
         "known": found["known"].drop(columns=["low", "high"]),
         "main_table": wide(found["main_table"]),
-        "effects": found["effects"][EFFECTS],
-        "claims": found["claims"][CLAIMS],
+        "effects": without_few(found["effects"])[EFFECTS],
+        "claims": without_few(found["claims"])[CLAIMS],
     }
 
 
@@ -57,14 +60,41 @@ def files(found: dict[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """The main table as one reads it: a row per dataset, attribute and training, a column per arm,
-    cells 'mean [low, high]'.
+    """The main table as one reads it, cells 'mean [low, high]': a row per dataset, attribute and
+    training, a column per arm; of more than MOST_ARMS arms `tall`. Of replicates, the column seeds
+    is called replicates.
+    """
+    table = table.assign(
+        attribute=table["attribute"].fillna(""),
+        cell=[cell(r) for r in without_few(table).to_dict("records")],
+    )
+    out = tall(table) if table["arm"].nunique() > MOST_ARMS else _by_arm(table)
+    drawn = "unit" in table and bool((table["unit"] == "replicates").all())
+    return out.rename(columns={"seeds": "replicates"}) if drawn else out
+
+
+def tall(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per attribute, training and arm, a column per data set. table: with `cell`."""
+    keys = ["attribute", "training", "arm"]
+    shown = table.assign(
+        _h=~table["arm"].isin(ARM_ORDER[:2]),
+        _a=table["attribute"].map({a: i for i, a in enumerate(ATTRIBUTES)}).fillna(99),
+        _r=table["arm"].map({a: i for i, a in enumerate(ARM_ORDER)}).fillna(len(ARM_ORDER)),
+    )
+    shown = shown.sort_values(["_h", "_a", "attribute", "training", "_r", "arm"])
+    out = shown[keys].drop_duplicates()
+    cells = table.pivot(index=keys, columns="dataset", values="cell").reset_index()
+    counts = table.groupby(keys)[["seeds", "n"]].min().reset_index()
+    out = out.merge(cells, on=keys, how="left").merge(counts, on=keys, how="left")
+    return out.fillna("").reset_index(drop=True)
+
+
+def _by_arm(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per dataset, attribute and training, a column per arm. table: with `cell`.
 
     Zero-shot and real stand in every row of their data set; generated images, which have no
     attribute, in every row of their data set and training.
     """
-    text = table.apply(lambda r: f"{r['mean']:.1f} [{r['low']:.1f}, {r['high']:.1f}]", axis=1)
-    table = table.assign(cell=text)
     plain = table["attribute"] == ""
     both = plain & table["arm"].isin(ARM_ORDER[:2])  # zero-shot and real: of no training
     rows, generated = table[~plain], table[plain & ~both]
@@ -88,9 +118,17 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return out.astype({"seeds": "Int64", "n": "Int64"}).fillna({c: "" for c in arms})
 
 
+def cell(row: Mapping[str, Any]) -> str:
+    """An accuracy as "82.1 [80.0, 84.2]"; without an interval the mean alone."""
+    between = "" if pd.isna(row["low"]) else f" [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{row['mean']:.1f}{between}"
+
+
 def to_markdown(table: pd.DataFrame, digits: int = 2) -> str:
     """A pipe table; floats with `digits` decimals, missing values empty."""
-    return _texts(table, digits).to_markdown(index=False) + "\n"
+    sides = ["right" if pd.api.types.is_numeric_dtype(table[c]) else "left" for c in table]
+    text = _texts(table, digits)
+    return text.to_markdown(index=False, disable_numparse=True, colalign=sides) + "\n"
 
 
 def to_latex(table: pd.DataFrame, caption: str = "", label: str = "", digits: int = 2) -> str:

@@ -148,12 +148,15 @@ def _placebo_because(findings: Sequence[Finding], found: Mapping[str, Verdict | 
 
 def interval_text(row: Mapping[str, Any]) -> str:
     """An estimate with its interval and level, as "-0.77 [-2.23, +0.94]" at the usual 95 %, else
-    "-0.77 [-2.23, +0.94] (98.3 %)"; "" where there is none.
+    "-0.77 [-2.23, +0.94] (98.3 %)"; without bounds (few.without_few) "-0.77", and "" where there
+    is no estimate.
 
     row: ours, low, high (points), confidence (0..1).
     """
     if pd.isna(row["ours"]):
         return ""
+    if pd.isna(row["low"]):
+        return f"{row['ours']:+.2f}"
     level = row.get("confidence", 0.95)
     usual = pd.isna(level) or abs(level - 0.95) < 1e-9
     end = "" if usual else f" ({100 * level:.1f} %)"

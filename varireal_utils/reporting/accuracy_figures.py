@@ -27,6 +27,7 @@ from .style import (
     need,
 )
 
+MOST_DOTS = 10  # of one arm
 REAL_ALONE = "real photographs"  # the one panel of a study without edited or generated images
 
 
@@ -37,10 +38,11 @@ def accuracy_by_arm(
     """Top-1 by arm: a row per data set, a panel per attribute, in it both trainings. Thin bars are
     95 % intervals of the mean, thick bars paired intervals; bands are real only and zero-shot.
 
-    main: of tables.main_table; each: of tables.by_seed, then each seed is a small dot; effects: of
-    effects.effects, then the feasible and the infeasible arm have paired intervals. Arms that the
-    paper has not (marks.paper_arms) are left out. DataDream has
-    an axis of its own, so that the other panels show differences of one point. Returns the plotted
+    main: of tables.main_table; each: of tables.by_seed, then each seed or replicate is a small dot,
+    unless they are more than MOST_DOTS: what is drawn for all arms alike spreads those far more
+    than the arms differ; effects: of effects.effects, then the feasible and the infeasible arm have
+    paired intervals. Arms that the paper has not (marks.paper_arms) are left out. DataDream has an
+    axis of its own, so that the other panels show differences of one point. Returns the plotted
     rows; column seed is missing for means, else the seed that `mean` is of.
     """
     columns = ["dataset", "attribute", "training", "arm", "mean", "low", "high"]
@@ -97,7 +99,7 @@ def _accuracy_legend(fig: Figure, main: pd.DataFrame, dots: pd.DataFrame) -> Non
     arms = marks.colored_arms(main["arm"])
     keys = [mark_key(TRAININGS[0], arm_color(a)) for a in arms] + [mark_key(t) for t in TRAININGS]
     words = [arm_label(a) for a in arms] + list(TRAININGS)
-    if "paired_low" in main:
+    if "paired_low" in main and main["paired_low"].notna().any():
         keys.append(Line2D([], [], color=PALE, lw=marks.PAIRED))
         words.append("paired interval")
     if len(dots):
@@ -109,7 +111,7 @@ def _accuracy_legend(fig: Figure, main: pd.DataFrame, dots: pd.DataFrame) -> Non
 
 def _per_seed(main: pd.DataFrame, each: pd.DataFrame | None) -> pd.DataFrame:
     """Each seed's accuracy in points, in main's columns."""
-    if each is None:
+    if each is None or main["seeds"].max() > MOST_DOTS:
         return main.head(0).assign(seed=pd.Series(dtype="Int64"))
     need(each, ["dataset", "recipe", "seed", "top1"], "accuracy by arm, each seed")
     each = each.assign(mean=100 * each["top1"], low=np.nan, high=np.nan)

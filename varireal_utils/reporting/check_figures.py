@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from . import marks
 from .marks import TRAININGS, panels
@@ -98,7 +99,8 @@ def _accepted_bar(axis: Axes, row, y: float) -> None:
 @drawn
 def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Validation accuracy and training loss over the steps, a row per attribute. Thick: mean over
-    seeds; thin: each seed; dashed: real + edited. One column wide.
+    seeds; thin: each seed; dashed: real + edited. One column wide. Where the last step alone was
+    validated, which is no curve, the loss stands alone.
 
     curves: of load.curves, of one data set. `real` is drawn in every row. The loss is the mean
     over seeds (and replicates) alone, smoothed over SMOOTH steps; DataDream has axes of its own.
@@ -118,9 +120,16 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     curves = curves[(curves["arm"] != "zero-shot")].reset_index(drop=True)
     rows_of = panels(curves) or {"real only": curves}
     real = curves[curves["arm"] == "real"]
+    validated = curves[curves["quantity"] == "val_top1"]
+    kinds = {
+        "validation top-1 (%)": ("val_top1", _validation_curves),
+        "training loss": ("loss", _loss_curves),
+    }
+    if validated["step"].nunique() < 2:
+        del kinds["validation top-1 (%)"]
     fig, axes = plt.subplots(
         len(rows_of),
-        2,
+        len(kinds),
         sharex=True,
         squeeze=False,
         figsize=(COLUMN, 1.12 * len(rows_of) + 0.75),
@@ -128,15 +137,16 @@ def learning_curves(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     )
     for line, (title, rows) in zip(axes, rows_of.items(), strict=True):
         rows = pd.concat([real, rows]).drop_duplicates()
-        _validation_curves(line[0], rows[rows["quantity"] == "val_top1"])
-        _loss_curves(line[1], rows[rows["quantity"] == "loss"])
+        for axis, (quantity, draw) in zip(line, kinds.values(), strict=True):
+            draw(axis, rows[rows["quantity"] == quantity])
         line[0].set_ylabel(title, fontweight="bold")
     for column in axes[[title != "DataDream" for title in rows_of]].T:
         _one_range(column)
-    axes[0, 0].set_title("validation top-1 (%)", fontweight="normal")
-    axes[0, 1].set_title("training loss", fontweight="normal")
+    for axis, title in zip(axes[0], kinds, strict=True):
+        axis.set_title(title, fontweight="normal")
     for axis in axes[-1]:
         axis.set_xlabel("step")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     arms = ["real"][: len(real)] + marks.colored_arms(curves["arm"])
     fig.legend(
         [Line2D([], [], color=arm_color(a)) for a in arms]

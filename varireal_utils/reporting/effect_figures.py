@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from .marks import PROTOCOLS, TRAININGS, mark, mark_key
+from .marks import PROTOCOLS, TRAININGS, mark, mark_key, signed
 from .style import (
     ARM_COLORS,
     BAND,
@@ -62,7 +62,7 @@ def effect_forest(
     height = 0.135 * y + 0.87
     fig = plt.figure(figsize=(WIDE, height))
     axis = fig.add_axes(
-        (1.83 / WIDE, 0.42 / height, _FOREST / WIDE, (height - 0.87) / height),
+        (1.83 / WIDE, 0.42 / height, (WIDE - 1.83 - 1.32) / WIDE, (height - 0.87) / height),
         xlim=(-reach, reach),
         ylim=(y - 0.6, -0.6),
         yticks=[],
@@ -78,12 +78,10 @@ def effect_forest(
     return fig, effects
 
 
-_FOREST = 2.95  # inches, the width of the part with the intervals
-
-
 def _beside(axis: Axes, inches: float, y: float, text: str, **how) -> None:
     """Text so many inches left (negative) of the plot or right of it, at the height of a line."""
-    x = inches / _FOREST if inches < 0 else 1 + inches / _FOREST
+    width = axis.bbox.width / axis.figure.dpi
+    x = inches / width if inches < 0 else 1 + inches / width
     place = blended_transform_factory(axis.transAxes, axis.transData)
     axis.text(x, y, text, transform=place, **({"va": "center_baseline", "color": INK} | how))
 
@@ -126,7 +124,7 @@ def _effect_line(axis: Axes, y: float, first: bool, row, what: str, reach: float
         name = "all attributes" if row.attribute == "pooled" else label(row.attribute)
         _beside(axis, -1.69, y, name, fontsize=7)
     _beside(axis, -0.1, y, "both" if what == "pooled" else what, ha="right", fontsize=6.5)
-    _beside(axis, 0.12, y, _signed(row.difference, row.low, row.high), fontsize=6.5)
+    _beside(axis, 0.12, y, signed(row.difference, row.low, row.high), fontsize=6.5)
 
 
 @drawn
@@ -135,18 +133,17 @@ def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     margin (shaded), and its verdict, the column that README and report print.
 
     claims: of claims.evaluate; those without a number are left out. An interval that is far wider
-    than the others ends in an arrow at the border.
+    than the others ends in an arrow at the border; an estimate far beyond them is an arrow with its
+    number.
     """
     need(claims, ["claim", "estimand", "ours", *BOUNDS, "margin", "verdict"], "claim forest")
     rows = claims[claims["ours"].notna()].reset_index(drop=True)
     need(rows, ["claim"], "claim forest")
-    alone = rows["ours"].abs()  # without an interval
-    bounds = rows[["low", "high"]].abs().apply(lambda c: c.fillna(alone)).to_numpy()
-    reach = 1.1 * max(1.5 * rows["margin"].max(), min(bounds.max(), 2 * np.quantile(bounds, 0.6)))
+    reach = _claims_reach(rows)
     height = 0.2 * len(rows) + 0.85
     fig = plt.figure(figsize=(WIDE, height))
     axis = fig.add_axes(
-        (0.55 / WIDE, 0.42 / height, _FOREST / WIDE, (height - 0.7) / height),
+        (0.55 / WIDE, 0.42 / height, (WIDE - 0.55 - 2.15) / WIDE, (height - 0.7) / height),
         xlim=(-reach, reach),
         ylim=(len(rows) - 0.5, -0.5),
         yticks=[],
@@ -155,22 +152,44 @@ def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     axis.axvline(0, color=PALE, lw=0.7, zorder=1)
     for y, row in enumerate(rows.itertuples()):
         axis.fill_between([-row.margin, row.margin], y - 0.5, y + 0.5, color=BAND, lw=0, zorder=0)
-        _interval(axis, float(y), row, reach, 2.8)
-        axis.plot(np.clip(row.ours, -reach, reach), y, "o", color=INK, ms=3.8, zorder=4)
+        if abs(row.ours) > reach:
+            _beyond(axis, float(y), row.ours, reach)
+        else:
+            _interval(axis, float(y), row, reach, 2.8)
+            axis.plot(row.ours, y, "o", color=INK, ms=3.8, zorder=4)
         _beside(axis, -0.42, y, row.claim, weight="bold", fontsize=7)
-        _beside(axis, 0.12, y, _signed(row.ours, row.low, row.high), fontsize=6.5)
+        _beside(axis, 0.12, y, signed(row.ours, row.low, row.high), fontsize=6.5)
         color = VERDICT_COLORS.get(str(row.verdict), INK)
-        _beside(axis, 1.5, y, row.verdict, fontsize=6.5, color=color, weight="bold")
-    for inches, text in ((0.12, "estimate [95 %]"), (1.5, "verdict")):
+        _beside(axis, 1.42, y, row.verdict, fontsize=6.5, color=color, weight="bold")
+    for inches, text in ((0.12, "estimate [95 %]"), (1.42, "verdict")):
         _beside(axis, inches, -0.9, text, fontsize=6.5, color=PALE)
     axis.set_xlabel("points of top-1 accuracy; shaded: the margin")
     return fig, rows
 
 
-def _signed(mean: float, low: float, high: float) -> str:
-    """ "+0.70 [−0.10, +1.10]"; the mean alone without an interval."""
-    between = "" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]"
-    return f"{mean:+.2f}{between}".replace("-", "−")
+def _claims_reach(rows: pd.DataFrame) -> float:
+    """Half width of the axis of claims: most intervals, and every estimate that is not far out."""
+    alone = rows["ours"].abs()  # without an interval
+    bounds = rows[["low", "high"]].abs().apply(lambda c: c.fillna(alone)).to_numpy()
+    most = max(1.5 * rows["margin"].max(), min(bounds.max(), 2 * np.quantile(bounds, 0.6)))
+    return 1.1 * max(most, alone[alone <= 2 * most].max())
+
+
+def _beyond(axis: Axes, y: float, value: float, reach: float) -> None:
+    """An estimate that lies outside the picture: an arrow at the border, its number beside it."""
+    left = value < 0
+    edge = -reach if left else reach
+    axis.plot(edge, y, "<" if left else ">", color=INK, ms=4.5, mew=0, clip_on=False, zorder=5)
+    axis.annotate(
+        signed(value, np.nan, np.nan),
+        (edge, y),
+        (6 if left else -6, 0),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        va="center_baseline",
+        fontsize=6.5,
+        color=INK,
+    )
 
 
 def _interval(axis: Axes, y: float, row, reach: float, thick: float) -> None:

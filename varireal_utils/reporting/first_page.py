@@ -1,8 +1,8 @@
-"""Blocks of README.md: the answer in three sentences, the table of claims, the commands' cost, the
-picture of the question.
+"""Blocks of README.md: the table of claims, the commands' cost, the picture of the question. The
+answer is answer.py's.
 
-Everything is read from results/: the claims and their verdicts from results/<SHOWN>/, wall time,
-download and disk of a first run from results/first_run.json and results/bench.json.
+Everything is read from results/: the claims and their verdicts from the study that shown.py names,
+wall time, download and disk of a first run from results/first_run.json and results/bench.json.
 """
 
 from __future__ import annotations
@@ -15,94 +15,11 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from ..analysis import verdict
-from ..core import storage
+from ..core import shown, storage
 from . import image_grids, publishing, result_blocks, style
+from .answer import PLAIN, why
 
 PICTURE = "docs/images/question.png"
-PLAIN = {
-    "reproduced": "holds here",
-    "different": "does not hold here",
-    "inconclusive": "undecided",
-    "not valid": "not valid",
-    "withheld": "withheld",
-    "no verdict": "no verdict",
-    "not run": "not run",
-}
-COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-GROUPED = {
-    "reproduced": "holds",
-    "different": "does not hold",
-    "inconclusive": "stays undecided",
-    "not valid": "is not valid",
-    "withheld": "is withheld",
-    "no verdict": "has no verdict",
-    "not run": "was not run",
-}
-PLURAL = {
-    "reproduced": "hold",
-    "different": "do not hold",
-    "inconclusive": "stay undecided",
-    "not valid": "are not valid",
-    "withheld": "are withheld",
-    "no verdict": "have no verdict",
-    "not run": "were not run",
-}
-
-
-def answer(root: Path, up: str) -> str:
-    """The answer in three sentences: the paper's first claim, its five claims, the study's own."""
-    rows = result_blocks.load(root, "claims").to_dict("records")
-    paper = [r for r in rows if r["claim"].startswith("A")]
-    own = [r for r in rows if not r["claim"].startswith("A")]
-    return (
-        f"{_effect(paper[0])} Of the paper's {_count(len(paper))} claims, "
-        f"{_grouped(paper)}. Of the {_count(len(own))} further claims tested here, "
-        f"{_grouped(own)}."
-    )
-
-
-def _effect(row: dict[str, Any]) -> str:
-    """The first claim in words: the size of the effect and what may be said of it."""
-    if not result_blocks.known(row):
-        return "The effect of feasibility has not been measured."
-    size = (
-        f"In the rendered micro world, training on feasible instead of infeasible edits changes "
-        f"top-1 accuracy by {row['ours']:+.2f} percentage points (pp; 95 % interval "
-        f"{result_blocks.interval(row)}, {result_blocks.units(row)})"
-    )
-    margin = f"{row['margin']:g} pp"
-    said = {
-        "reproduced": f"mostly within the paper's {margin}",
-        "different": f"mostly beyond the paper's {margin}",
-        "inconclusive": f"too uncertain to tell whether it stays within the paper's {margin}",
-        "not valid": "not valid, because a condition of the study does not hold",
-        "withheld": "withheld, because the placebo is not shown to be null",
-        "no verdict": f"no verdict on the paper's {margin}, because this is {_why(row)}",
-    }[row["verdict"]]
-    return f"{size}: {said}."
-
-
-def _why(row: dict[str, Any]) -> str:
-    """The head of a row's reason: "one draw"."""
-    return str(row["because"]).partition(":")[0]
-
-
-def _count(number: int) -> str:
-    return COUNTS[number] if number < len(COUNTS) else str(number)
-
-
-def _grouped(rows: list[dict[str, Any]]) -> str:
-    """How many claims have each verdict, and which."""
-    groups: dict[str, list[str]] = {}
-    for row in rows:
-        groups.setdefault(row["verdict"], []).append(row["claim"])
-    parts = [
-        f"{_count(len(names))} {(GROUPED if len(names) == 1 else PLURAL)[found]} "
-        f"({', '.join(names)})"
-        for found in PLAIN
-        if (names := groups.get(found))
-    ]
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def claims(root: Path, up: str) -> str:
@@ -114,12 +31,11 @@ def claims(root: Path, up: str) -> str:
         if row["verdict"] == "not run":
             continue
         size = verdict.interval_text(row).replace(" ", "&nbsp;")
-        said = PLAIN[row["verdict"]] + (f": {_why(row)}" * (row["verdict"] == "no verdict"))
-        lines.append(
-            f"| {_link(row, up)} {row['says']} | {size} | **{said.replace(' ', '&nbsp;')}** |"
-        )
+        reason = f": {why(row)}" * (row["verdict"] == "no verdict")
+        said = f"{PLAIN[row['verdict']]}{reason}".replace(" ", "&nbsp;")
+        lines.append(f"| {_link(row, up)} {row['says']} | {size} | **{said}** |")
     idle = [_link(r, up) for r in rows if r["verdict"] == "not run"]
-    lines += ["", *(f"{NOTES[note]}" for note in NOTES if note in {r["verdict"] for r in rows})]
+    lines += ["", *_notes(rows, up)]
     if idle:
         lines.append(f"Not run yet: {', '.join(idle)}.")
     return "\n".join(lines)
@@ -128,9 +44,18 @@ def claims(root: Path, up: str) -> str:
 NOTES = {
     "inconclusive": "*Undecided*: the study is too small to tell, which is not the same as no "
     "effect.",
-    "no verdict": "*One draw*: photographs, phrases and edits were drawn once, so the intervals "
+    "not valid": "*Not valid*: a [condition]({up}docs/results.md#validity) of the claim does not "
+    "hold, so its number says nothing about it.",
+    "withheld": "*Withheld*: the placebo is not shown to be null, so no difference is trusted.",
+    "one draw": "*One draw*: photographs, phrases and edits were drawn once, so the intervals "
     "(over seeds and test images) say nothing of another draw, and no claim is decided.",
 }
+
+
+def _notes(rows: list[dict[str, Any]], up: str) -> list[str]:
+    """A line for each verdict that needs one."""
+    found = {r["verdict"] for r in rows} | {why(r) for r in rows if r["verdict"] == "no verdict"}
+    return [text.format(up=up) for word, text in NOTES.items() if word in found]
 
 
 def _link(row: dict[str, Any], up: str) -> str:
@@ -140,18 +65,45 @@ def _link(row: dict[str, Any], up: str) -> str:
 def study(root: Path, up: str) -> str:
     """Size, date, machine and wall time of the published study."""
     main, about = result_blocks.load(root, "main_table"), result_blocks.record(root)
-    minutes = result_blocks.wall_minutes(result_blocks.load(root, "runs"))
+    of = result_blocks.replicates(root)
+    size = f"{of} replicates" if of else f"{main['seeds'].max()} seeds"
     return (
-        f"{main['dataset'].nunique()} rendered data sets, {main['seeds'].max()} seeds, "
-        f"{main['n'].max()} test images a data set; `{result_blocks.command(about)}`, "
-        f"{minutes:.0f} minutes of wall time ({about['machine']}, {about['started'][:10]})"
+        f"{main['dataset'].nunique()} rendered data sets, {size}, {main['n'].max()} test images a "
+        f"data set{' and replicate' * bool(of)}; `{result_blocks.command(about)}`, {_wall(root)} "
+        f"of wall time ({about['machine']}, {about['started'][:10]})"
+    )
+
+
+def _wall(root: Path) -> str:
+    """Wall time of the published study."""
+    minutes = result_blocks.wall_minutes(result_blocks.load(root, "runs"))
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+
+
+def scope(root: Path, up: str) -> str:
+    """What the published study's numbers speak of, as items of a list."""
+    of = result_blocks.replicates(root)
+    design = f"[registered design]({up}docs/registration.md)"
+    if not of:
+        return (
+            "* The published study is one draw: a seed redraws a training's start, order and "
+            "dropout, not photographs, phrases, edits or test images. So it decides no claim; the "
+            f"{design} draws everything anew in every replicate.\n"
+            "* Infeasible also means unfamiliar here: no test photograph shows an infeasible "
+            "value. The study cannot separate the two; neither does the paper."
+        )
+    return (
+        f"* The published study draws photographs, phrases, edits, starts and test images anew in "
+        f"each of {of} replicates ({design}). Its verdicts speak of such replicates, of these "
+        "rendered data sets and sizes.\n"
+        "* Infeasible also means unfamiliar in the paper: its data sets show no infeasible value. "
+        "Here E1 and E2 separate the two, by perfect edits, which no photograph has."
     )
 
 
 def commands(root: Path, up: str) -> str:
     """The first commands, what each gives, and what it costs where that was measured."""
     about, first = result_blocks.record(root), _facts(root / "results/first_run.json")
-    minutes = result_blocks.wall_minutes(result_blocks.load(root, "runs"))
     rows = [
         (
             "make setup",
@@ -163,7 +115,7 @@ def commands(root: Path, up: str) -> str:
         ("make lab", "JupyterLab; begin with `notebooks/00_overview.ipynb`", ""),
         ("make figures", "every published figure again, without a model", ""),
         ("make test", "the tests", ""),
-        (result_blocks.command(about), "the study above", f"{minutes:.0f} min"),
+        (result_blocks.command(about), "the study above", _wall(root).replace("minutes", "min")),
     ]
     cells = [f"| `{name}` | {text} | {cost} |" for name, text, cost in rows]
     return "\n".join(
@@ -201,7 +153,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def chosen(root: Path) -> tuple[list[dict], str]:
     """The first published row of each data set, and a digest of its pictures and words."""
-    folder = root / "results" / result_blocks.SHOWN
+    folder = shown.folder(root)
     rows, _ = publishing.gathered(folder)
     count = result_blocks.load(root, "main_table")["dataset"].nunique()
     rows = rows[:: max(1, len(rows) // count)]

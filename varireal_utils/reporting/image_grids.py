@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..core import arms
 from .style import ARM_COLORS, COLUMN, INK, PAGE, PALE, WIDE, attribute_order, drawn, label
 
 STEPS = ("source", "mask", "canny", "prior", "inpainted", "refined", "result")
@@ -91,6 +92,16 @@ def _wrap(text: str, width: float, size: float = 6, lines: int = 2) -> str:
     return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder="…"))
 
 
+def _caption(phrase: str, width: float) -> str:
+    """A phrase under its picture; that the verifier rejected it is never cut off."""
+    head, rejected, _ = phrase.partition(" (rejected)")
+    text = _wrap(head, width)
+    if not rejected:
+        return text
+    line = f"{text} (rejected)"
+    return line if _wrap(line, width, lines=1) == line else f"{text}\n(rejected)"
+
+
 def _spread(rows: list[dict], most: int) -> list[dict]:
     """At most so many rows in their order, evenly spread, so that no data set is left out."""
     count = min(len(rows), most)
@@ -113,7 +124,7 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
     near, far, margin, top = 0.035, 0.13, 0.03, 0.43
     size = (WIDE - 2 * margin - len(attributes) * (far + near)) / (1 + 2 * len(attributes))
     phrases = [
-        _wrap(row[a][arm][1], size)
+        _caption(row[a][arm][1], size)
         for row in rows
         for a in attributes
         if a in row
@@ -138,7 +149,7 @@ def qualitative_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
             for arm, (picture, phrase) in row.get(attribute, {}).items():
                 x = left[attribute] + (size + near) * (arm == "infeasible")
                 sheet.picture(picture, x, y, size, ARM_COLORS[arm])
-                sheet.text(x + size / 2, y + size + 0.105, _wrap(phrase, size), 6)
+                sheet.text(x + size / 2, y + size + 0.105, _caption(phrase, size), 6)
                 table.append(
                     {
                         "row": number,
@@ -205,7 +216,8 @@ def pipeline_strip(strips: list[dict]) -> tuple[Figure, pd.DataFrame]:
         sheet.text(x + size / 2, 0.13, name, 7.5, weight="bold")
     for number, strip in enumerate(strips):
         y = top + number * pitch + head
-        arm = next((a for a in ("infeasible", "feasible") if strip["title"].endswith(a)), "")
+        arm = {arms.THREE[0]: "feasible"}.get(strip["title"].split(", ")[-1], "")
+        arm = next((a for a in ("infeasible", "feasible") if strip["title"].endswith(a)), arm)
         color = ARM_COLORS.get(arm, INK)
         title = " ".join(label(w) for w in strip["title"].replace(",", " ,").split())
         sheet.text(

@@ -32,6 +32,12 @@ def mark_key(what: str, color: str = INK) -> Line2D:
     return Line2D([], [], ls="", **_look(color, what, 4.2))
 
 
+def signed(mean: float, low: float, high: float) -> str:
+    """ "+0.70 [−0.10, +1.10]"; the mean alone without an interval."""
+    between = "" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{mean:+.2f}{between}".replace("-", "−")
+
+
 def _look(color: str, what: str, size: float) -> dict:
     return {
         "marker": _SHAPES.get(what, "o"),

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ..analysis import effects, inference
-from ..core import arms, storage, walk
+from ..core import arms, shown, storage, walk
 from ..core.seeds import seed_for
 from ..core.study_paths import StudyPaths
-from . import marks, result_blocks
+from . import marks
 from .stage import FiguresStage
 
 GENERATED = ("photographs", "before", "after")  # of a row of the grid of generated pictures
@@ -150,8 +150,12 @@ def beside(
 
 
 def run_names(runs: pd.DataFrame) -> list[str]:
-    """Stage and target of every run, for the .json of a figure. runs: of runs.csv."""
-    return list(runs["stage"] + " " + runs["what"].fillna(""))
+    """Stage and target of every run, for the .json of a figure; runs of several replicates share
+    a name, "06_classify micro_cars 0 (27 replicates)". runs: of runs.csv."""
+    names = runs["stage"] + " " + runs["what"].fillna("")
+    of = runs["replicate"].notna() if "replicate" in runs else pd.Series(False, index=runs.index)
+    many = names[of].value_counts(sort=False)
+    return [*names[~of], *(f"{name} ({count} replicates)" for name, count in many.items())]
 
 
 def gather(paths: StudyPaths, settings: FiguresStage, runs: pd.DataFrame) -> Path:
@@ -242,12 +246,14 @@ def executed(paths: StudyPaths) -> list[Path]:
     infeasible arms."""
     drawn = shown_paths(paths)
     first = min((p.parent.name for p in drawn.images_tables()), default="")
+    of_pages = paths.root.name == shown.name()
     found, stages = [], set()
     books = {p for place in (paths, drawn) for p in place.notebooks.glob("[0-9]*.ipynb")}
     for path in sorted(books):
         stage, _, rest = path.stem.partition("-")
-        shown = paths.root.name == result_blocks.SHOWN
-        wanted = stage == "07_claims" or (shown and (rest == first or rest.startswith(f"{first}-")))
+        wanted = stage == "07_claims" or (
+            of_pages and (rest == first or rest.startswith(f"{first}-"))
+        )
         if (
             path.name.endswith(".failed.ipynb")
             or not wanted
@@ -264,7 +270,7 @@ def publish(paths: StudyPaths, folder: Path, figures: list[Path]) -> list[Path]:
     """Copy tables, pictures and some executed notebooks to results/<study>/, where nothing of an
     earlier publication stays; and the figures of the study that the README shows to figures/."""
     study = paths.root.name
-    out = [(p, Path("figures") / p.name) for p in figures if study == result_blocks.SHOWN]
+    out = [(p, Path("figures") / p.name) for p in figures if study == shown.name()]
     if folder == paths.results:
         target = Path("results") / study
         out += [

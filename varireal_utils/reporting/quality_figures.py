@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..core import arms
 from .style import (
     ARM_COLORS,
     INK,
@@ -29,6 +32,8 @@ METRIC_WORDS = {
     "phrase_gain": "gain in that similarity",
     "identity": "same object",
 }
+
+DATADREAM = "datadream"  # group of its images, "datadream dset"
 
 
 @drawn
@@ -83,12 +88,21 @@ def quality_balance(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return fig, table.reset_index(drop=True)
 
 
+def _map_points(here: pd.DataFrame, attribute: str) -> dict[str, pd.DataFrame]:
+    """Arm -> its images in the panel of an attribute, or in DataDream's, which has no sides."""
+    if attribute == DATADREAM:
+        return {DATADREAM: here[here["group"].str.startswith(f"{DATADREAM} ")]}
+    groups = {arm: f"{attribute} {arm}" for arm in reversed(arms.SIDES)}
+    return {arm: here[here["group"] == group] for arm, group in groups.items()}
+
+
 @drawn
 def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Real, feasible and infeasible images on the first two principal components of the real
     photographs' features: a row per data set, a panel per attribute.
 
-    table: of quality.projection, with dataset; groups real and "<attribute> <arm>".
+    table: of quality.projection, with dataset; groups real and "<attribute> <arm>". DataDream's
+    images have a panel of their own.
     """
     need(table, ["dataset", "group", "x", "y"], "embedding map")
     names = list(table["dataset"].unique())
@@ -107,31 +121,22 @@ def embedding_map(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         real = here[here["group"] == "real"]
         for axis, attribute in zip(line, found, strict=True):
             axis.plot(real["x"], real["y"], ".", color="#c4c4c4", ms=3, mew=0, zorder=1)
-            for arm in ("infeasible", "feasible"):
-                rows = here[here["group"] == f"{attribute} {arm}"]
-                axis.plot(
-                    rows["x"],
-                    rows["y"],
-                    ".",
-                    color=ARM_COLORS[arm],
-                    ms=2.6,
-                    mew=0,
-                    alpha=0.65,
-                    zorder=2,
-                )
+            for arm, rows in _map_points(here, attribute).items():
+                how: dict[str, Any] = {"color": ARM_COLORS[arm], "mew": 0, "alpha": 0.65}
+                axis.plot(rows["x"], rows["y"], ".", ms=2.6, zorder=2, **how)
             axis.set(xticks=[], yticks=[])
             if number == len(names) - 1:
                 axis.set_xlabel("first component", fontsize=6)
             if number == 0:
                 axis.set_title(label(attribute))
         line[0].set_ylabel(f"{label(name)}\nsecond component")
+    words = {"photographs": "#c4c4c4", **{f"{a} edits": ARM_COLORS[a] for a in arms.SIDES}}
+    if DATADREAM in found:
+        words[label(DATADREAM)] = ARM_COLORS[DATADREAM]
     fig.legend(
-        [
-            Line2D([], [], ls="", marker="o", ms=3.5, color=c)
-            for c in ("#c4c4c4", ARM_COLORS["feasible"], ARM_COLORS["infeasible"])
-        ],
-        ["photographs", "feasible edits", "infeasible edits"],
+        [Line2D([], [], ls="", marker="o", ms=3.5, color=c) for c in words.values()],
+        list(words),
         loc="outside upper center",
-        ncols=3,
+        ncols=len(words),
     )
     return fig, table.reset_index(drop=True)

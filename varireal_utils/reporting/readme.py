@@ -14,18 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core import storage
-from . import benchmark_blocks, first_page, result_blocks
-from .result_blocks import SHOWN
+from . import answer, benchmark_blocks, first_page, result_blocks
 
-__all__ = ["BLOCKS", "PICTURE", "SHOWN", "fill", "pages", "rewrite"]
+__all__ = ["BLOCKS", "PICTURE", "fill", "pages", "rewrite"]
 MARKED = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end (\w+) -->", re.DOTALL)
 PICTURE = first_page.PICTURE
 BLOCKS: dict[str, Callable[[Path, str], str]] = {
-    "answer": first_page.answer,
+    "answer": answer.answer,
     "claims": first_page.claims,
     "commands": first_page.commands,
     "study": first_page.study,
+    "scope": first_page.scope,
     "claim_sections": result_blocks.claim_sections,
+    "places": result_blocks.places,
+    "drawn": result_blocks.drawn,
     "validity": result_blocks.validity,
     "baselines": result_blocks.baselines,
     "accuracies": result_blocks.accuracies,

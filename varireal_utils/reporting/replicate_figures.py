@@ -12,10 +12,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from ..analysis import inference
+from ..analysis import few, inference
 from ..core import arms
-from .marks import mark, mark_key
+from .marks import mark, mark_key, signed
 from .style import BAND, COLUMN, INK, PALE, WIDE, attribute_order, drawn, label, need
 
 PARTS = {  # claim -> heading of its panel, and the two directions
@@ -24,6 +25,7 @@ PARTS = {  # claim -> heading of its panel, and the two directions
     "E3": ("editor", "diffusion − perfect"),
     "E4": ("magnitude", "matched − unmatched"),
 }
+SUM = ("E1", "E2", "E3")  # add up to the effect
 DOTS = "#0072B2"
 VALUES = ("unedited", *arms.THREE)
 TINTS = ("#4C78A8", "#B279A2", "#72853A")  # of data sets
@@ -31,36 +33,40 @@ TINTS = ("#4C78A8", "#B279A2", "#72853A")  # of data sets
 
 @drawn
 def decomposition(table: pd.DataFrame, margin: float) -> tuple[Figure, pd.DataFrame]:
-    """The parts of the effect by attribute: one dot a replicate, mean with 95 % (thin) and 90 %
-    (thick) intervals over the margin. Numbers without verdicts.
+    """The parts of the effect by attribute, and their mean, which is the claim's number: one dot a
+    replicate, mean with 95 % (thin) and 90 % (thick) intervals over the margin. Parts that add up
+    to the effect share an axis. Numbers without verdicts.
 
-    table: of analysis.parts.by_attribute.
+    table: of analysis.parts.by_attribute. Returns it with the rows of attribute "pooled".
     """
     need(table, ["claim", "attribute", "replicate", "difference", "low", "high"], "decomposition")
+    table = pd.concat([table, _pooled_parts(table)], ignore_index=True)
     found = [c for c in PARTS if c in set(table["claim"])] or sorted(set(table["claim"]))
-    attributes = attribute_order(table["attribute"])
+    rows = [*attribute_order(table["attribute"]), "pooled"]
     fig, axes = plt.subplots(
         1,
         len(found),
-        sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
-        figsize=(WIDE, 0.42 * len(attributes) + 0.95),
+        figsize=(WIDE, 0.48 * len(rows) + 0.95),
     )
     for axis, claim in zip(axes[0], found, strict=True):
         own = table[table["claim"] == claim]
         axis.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
         axis.axvline(0, color=PALE, lw=0.7, zorder=1)
-        for y, attribute in enumerate(attributes):
+        for y, attribute in enumerate(rows):
             _part(axis, y, own[own["attribute"] == attribute])
         head, sides = PARTS.get(claim, (claim, ""))
         axis.set_title(f"{head} ({claim})", fontsize=8)
         axis.set_xlabel(sides, fontsize=7)
-        axis.set_yticks(range(len(attributes)), [label(a) for a in attributes])
-        axis.set_ylim(len(attributes) - 0.45, -0.55)
+        axis.set_yticks(range(len(rows)), [label(a) for a in rows[:-1]] + ["all attributes"])
+        axis.set_ylim(len(rows) - 0.45, -0.55)
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
+        reach = 1.08 * _most(table, [c for c in found if (c in SUM) == (claim in SUM)])
+        axis.set_xlim(-reach, reach)
+        axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], symmetric=True))
     fig.supxlabel("points of top-1 accuracy", fontsize=8)
     keys = [
         Line2D([], [], ls="", marker="o", ms=2.6, color=DOTS, alpha=0.6, mew=0),
@@ -69,7 +75,29 @@ def decomposition(table: pd.DataFrame, margin: float) -> tuple[Figure, pd.DataFr
     ]
     words = ["one replicate", "mean, 95 % and 90 %", f"margin: ±{margin:g} points"]
     fig.legend(keys, words, loc="outside upper center", ncols=3)
-    return fig, table.reset_index(drop=True)
+    return fig, table
+
+
+def _pooled_parts(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean over a claim's attributes, of each replicate that has all of them, and of these."""
+    parts = []
+    for claim, own in table[table["replicate"].notna()].groupby("claim"):
+        each = own.pivot(index="replicate", columns="attribute", values="difference").dropna()
+        if each.empty:
+            continue
+        got = inference.estimate(each.mean(axis=1).to_numpy(float), 1.0)
+        bounds = {k: float(getattr(got, k)) for k in few.BOUNDS}
+        mean = {"difference": float(got.mean), **bounds, "units": len(each)}
+        rows = each.mean(axis=1).rename("difference").reset_index()
+        rows = pd.concat([pd.DataFrame([mean]), rows], ignore_index=True)
+        parts.append(rows.assign(claim=claim, attribute="pooled"))
+    return few.without_few(pd.concat(parts)) if parts else table.head(0)
+
+
+def _most(table: pd.DataFrame, claims: list[str]) -> float:
+    """The largest value or bound of some claims' rows, without its sign."""
+    rows = table[table["claim"].isin(claims)]
+    return float(np.nanmax(rows[["difference", "low", "high"]].abs().to_numpy(float)))
 
 
 def _part(axis: Axes, y: int, rows: pd.DataFrame) -> None:
@@ -80,7 +108,14 @@ def _part(axis: Axes, y: int, rows: pd.DataFrame) -> None:
     for row in mean.itertuples():
         axis.plot([row.low, row.high], [y - 0.12] * 2, color=INK, lw=0.9, zorder=2)
         axis.plot([row.low90, row.high90], [y - 0.12] * 2, color="#9a9a9a", lw=2.6, zorder=3)
-        mark(axis, row.difference, y - 0.12, INK, "edited only", 3.6)
+        mark(axis, row.difference, y - 0.12, INK, "edited only", 2.8)
+        axis.text(
+            *(0, y - 0.36, signed(row.difference, row.low, row.high)),
+            fontsize=5.5,
+            ha="center",
+            va="center_baseline",
+            color=INK,
+        )
 
 
 @drawn
@@ -114,7 +149,8 @@ def edited_test(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 rows.append({**head, "mean": means[-1], "replicates": len(own)})
             axis.plot(np.arange(len(values)) + shift, means, "-o", ms=3.2, lw=0.8, color=color)
         axis.set_title(label(attribute))
-        axis.set_xticks(range(len(values)), values, fontsize=6.5)
+        axis.set_xticks(range(len(values)), values, fontsize=6)
+        axis.set_xlim(-0.5, len(values) - 0.5)
         axis.grid(axis="y")
     axes[0, 0].set_ylabel("top-1 accuracy (%)")
     keys = [Line2D([], [], marker="o", ms=3.2, lw=0.8, color=c) for c in TINTS[: len(datasets)]]
@@ -175,11 +211,12 @@ def true_effects(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     need(table, columns, "true effects")
     rows = table.sort_values("true", ignore_index=True)
     margin = float(rows["margin"].iloc[0])
+    trainings = rows["training"].fillna("")  # "" is missing once it was written and read
     fig, axis = plt.subplots(figsize=(COLUMN, 0.145 * len(rows) + 0.85), layout="constrained")
     axis.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
     axis.axvline(0, color=PALE, lw=0.7, zorder=1)
-    for y, row in enumerate(rows.itertuples()):
-        what = "real + edited" if row.training else "edited only"
+    for y, (row, training) in enumerate(zip(rows.itertuples(), trainings, strict=True)):
+        what = "real + edited" if training else "edited only"
         axis.plot([row.low, row.high], [y + 0.2] * 2, color="#b5b5b5", lw=0.8, zorder=2)
         axis.plot(row.difference, y + 0.2, "o", ms=2.2, color="#9a9a9a", mew=0, zorder=3)
         axis.plot([row.true_low, row.true_high], [y - 0.15] * 2, color=INK, lw=1.1, zorder=3)

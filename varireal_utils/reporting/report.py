@@ -20,10 +20,11 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from ..analysis.few import least_units, without_few
 from ..core import storage
 from ..core.config_base import flattened
 from ..core.study_paths import StudyPaths
-from . import notebook_pages, result_blocks
+from . import answer, notebook_pages, publishing, result_blocks, style
 
 FIGURES = {
     "qualitative_grid": "The question, as pictures",
@@ -48,7 +49,7 @@ FIGURES = {
 TABLES = {
     "main_table": (
         "Accuracy of every training",
-        ["dataset", "attribute", "training", "arm", "mean", "low", "high", "seeds", "n"],
+        ["dataset", "attribute", "training", "arm", "mean", "low", "high", "seeds", "unit", "n"],
     ),
     "effects": (
         "Feasible minus infeasible, percentage points",
@@ -81,6 +82,7 @@ DIFFERS = [
 
 FILTERS = ("dataset", "attribute", "training", "arm", "set", "verdict")  # columns with a filter
 MOST_VALUES = 40  # of a column with a filter
+PAGE_WIDTH = 920  # pixels, of a figure of both columns
 THUMB = 128  # pixels, the longest side of an image in the page
 BOOKS = {"figures": "08_figures", "results": "07_claims"}  # where a figure or table comes from
 
@@ -101,7 +103,7 @@ def build(study: Path) -> Path:
                 f"{needed}: not there; run the study first (make study, with "
                 "PARAMS for another one than params/micro.yaml)"
             )
-    books = [book for book in notebook_pages.executed(paths) if _is_of_a_run(paths, book)]
+    books = [book for book in _books(paths) if _is_of_a_run(paths, book)]
     for book in books:
         notebook_pages.export(book, paths.report / "notebooks")
     page = paths.report / "index.html"
@@ -109,11 +111,24 @@ def build(study: Path) -> Path:
     return page
 
 
+def _books(paths: StudyPaths) -> list[Path]:
+    """The executed notebooks of a study; of one of replicates its own and, as an example, those of
+    the first replicate's first data set: all of them would be thousands of pages."""
+    drawn, own = publishing.shown_paths(paths), notebook_pages.executed(paths)
+    if drawn == paths:
+        return own
+    first = min((p.parent.name for p in drawn.images_tables()), default="")
+    names = [(p, p.stem.partition("-")[2]) for p in notebook_pages.executed(drawn)]
+    return [*(p for p, rest in names if rest == first or rest.startswith(f"{first}-")), *own]
+
+
 def render(paths: StudyPaths, books: list[Path]) -> str:
     """The page's HTML. books: the executed notebooks that have a page beside it."""
     record = storage.read_json(paths.results / "run.json")
     params = record["parameters"]
-    claims = storage.read_table(paths.results / "claims.csv")
+    claims = without_few(storage.read_table(paths.results / "claims.csv"))
+    rows = claims.to_dict("records")
+    rendered = any(d.get("source") == "world" for d in params["datasets"].values())
     figure_cells, table_cells = (_cells(books, name) for name in BOOKS.values())
     script = _packaged("report_page.js")
     return _template().render(
@@ -123,26 +138,34 @@ def render(paths: StudyPaths, books: list[Path]) -> str:
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         parameters=_parameters(params),
-        rendered=any(d.get("source") == "world" for d in params["datasets"].values()),
+        rendered=rendered,
+        answer=answer.sentences(rows, rendered),
+        replicates=params.get("replicates") or 0,
+        registered=_registered(params),
         datasets=list(params["datasets"]),
         command=_command(record["parameter_file"]),
         warnings=result_blocks.warnings(result_blocks.gates(paths.results)),
-        claims=[_claim(row) for row in claims.to_dict("records")],
+        claims=[_claim(row) for row in rows],
         claims_cell=table_cells.get("evaluate", ""),
         figures=[
             _figure(paths.figures / f"{name}.png", title, figure_cells)
             for name, title in _listed(paths.figures)
         ],
         figures_record=storage.read_json(paths.figures / "run.json"),
-        tables=[
-            _table(paths.results / f"{name}.csv", *about, table_cells)
-            for name, about in TABLES.items()
-            if (paths.results / f"{name}.csv").is_file()
-        ],
+        tables=_tables(paths.results, table_cells),
         images=_images(paths),
         differs=DIFFERS,
         runs=_runs(paths, books),
+        jobs=_jobs(paths),
     )
+
+
+def _registered(params: dict[str, Any]) -> dict[str, str]:
+    """File and date of the study's registration; {} for a study that is not registered."""
+    file = Path(params.get("registration") or f"registrations/{storage.slug(params['study'])}.json")
+    if not params.get("replicates") or not file.is_file():
+        return {}
+    return {"file": file.name, "date": str(storage.read_json(file).get("registered", ""))[:10]}
 
 
 def _packaged(name: str) -> str:
@@ -182,9 +205,17 @@ def _command(file: str) -> str:
 def _listed(folder: Path) -> list[tuple[str, str]]:
     """Name and heading of the figures there are, those of FIGURES first."""
     there = sorted(p.stem for p in folder.glob("*.json") if p.with_suffix(".png").is_file())
-    return [(n, t) for n, t in FIGURES.items() if n in there] + [
-        (n, n.replace("_", " ").capitalize()) for n in there if n not in FIGURES
-    ]
+    own = [n for n in there if n not in FIGURES]
+    return [*((n, t) for n, t in FIGURES.items() if n in there), *((n, _title(n)) for n in own)]
+
+
+def _title(name: str) -> str:
+    """Heading of a figure that FIGURES does not name: "Learning curves, Micro cars"."""
+    head, curves, dataset = name.partition("learning_curves_")
+    if curves and not head:
+        whole = "%%" not in dataset  # a slug that was not shortened
+        return f"Learning curves, {style.label(storage.unslug(dataset) if whole else dataset)}"
+    return name.replace("_", " ").capitalize()
 
 
 def _data(content: bytes, kind: str) -> str:
@@ -200,8 +231,15 @@ def _figure(path: Path, title: str, cells: dict[str, str]) -> dict[str, Any]:
         "runs": about["runs"],
         "cell": cells.get(path.stem, ""),
         "picture": _data(path.read_bytes(), "image/png"),
+        "width": _shown_width(path),
         "csv": _data(path.with_suffix(".csv").read_bytes(), "text/csv"),
     }
+
+
+def _shown_width(path: Path) -> int:
+    """Pixels of the page for a figure, so that text of narrow and wide ones is equally large."""
+    with Image.open(path) as picture:
+        return round(picture.width * PAGE_WIDTH / (200 * style.WIDE))
 
 
 def _number(value: Any) -> str:
@@ -228,9 +266,9 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
     shown["units"] = result_blocks.units(row) if known else ""
     level = row.get("confidence", 0.95)
     percent = 95.0 if pd.isna(level) else 100 * level
+    between = result_blocks.interval(row) if known else ""
     shown["interval"] = (
-        f"{row['ours']:+.2f} points, {percent:.3g} % interval "
-        f"{row['low']:+.2f} to {row['high']:+.2f}"
+        f"{row['ours']:+.2f} points" + f", {percent:.3g} % interval {between}" * bool(between)
         if known
         else ""
     )
@@ -239,10 +277,22 @@ def _claim(row: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def _tables(folder: Path, cells: dict[str, str]) -> list[dict[str, Any]]:
+    """TABLES that a results folder has, without intervals of few units."""
+    effects = folder / "effects.csv"
+    units = least_units(storage.read_table(effects)) if effects.is_file() else 0
+    return [
+        _table(folder / f"{name}.csv", *about, cells, units)
+        for name, about in TABLES.items()
+        if (folder / f"{name}.csv").is_file()
+    ]
+
+
 def _table(
-    path: Path, title: str, columns: list[str] | None, cells: dict[str, str]
+    path: Path, title: str, columns: list[str] | None, cells: dict[str, str], units: int
 ) -> dict[str, Any]:
-    table = storage.read_table(path)
+    """units: of the rows of a table that does not count them."""
+    table = without_few(storage.read_table(path), units)
     table = table[[c for c in columns if c in table]] if columns else table
     found = {c: sorted(table[c].dropna().astype(str).unique()) for c in FILTERS if c in table}
     return {
@@ -250,7 +300,7 @@ def _table(
         "title": title,
         "cell": cells.get(path.stem, ""),
         "csv": _data(path.read_bytes(), "text/csv"),
-        "columns": [(str(c), str(c).replace("_", " ")) for c in table.columns],
+        "columns": [(str(c), _head(str(c), table)) for c in table.columns],
         "numeric": [pd.api.types.is_numeric_dtype(t) for t in table.dtypes],
         "filters": {c: v for c, v in found.items() if 1 < len(v) <= MOST_VALUES},
         "rows": [
@@ -260,13 +310,20 @@ def _table(
     }
 
 
+def _head(column: str, table: pd.DataFrame) -> str:
+    """A column in words; what it calls seeds are replicates where the study has them."""
+    drawn = "unit" in table and bool((table["unit"] == "replicates").all())
+    return "replicates" if drawn and column == "seeds" else column.replace("_", " ")
+
+
 def _images(paths: StudyPaths) -> list[dict[str, Any]]:
     """Photographs and edits that the figures show, as small pictures with what is known of each."""
     index = paths.pictures / "index.json"
     out = []
     for row in storage.read_json(index)["grid"] if index.is_file() else []:
         about = {"class": row["name"], "dataset": row.get("dataset", "")}
-        for key, cell in row["cells"].items():
+        cells = row["cells"]
+        for key, cell in sorted(cells.items(), key=lambda c: c[0] != "source"):
             name, phrase = (cell, "") if key == "source" else cell
             attribute, _, arm = key.rpartition(" ")
             rejected = phrase.endswith(" (rejected)")
@@ -305,13 +362,21 @@ def _is_of_a_run(paths: StudyPaths, book: Path) -> bool:
     }
 
 
+def _jobs(paths: StudyPaths) -> int:
+    """How many runs the study has; those of its figures count."""
+    file = paths.results / "runs.csv"
+    return len(storage.read_table(file)) if file.is_file() else 0
+
+
 def _runs(paths: StudyPaths, books: list[Path]) -> list[dict[str, Any]]:
     """Every executed notebook with the time and memory of its run, where they are known."""
     file = paths.results / "runs.csv"
     runs = storage.read_table(file) if file.is_file() else pd.DataFrame(columns=["stage", "what"])
+    if "replicate" in runs:  # the notebooks of the first one are listed
+        runs = runs[runs["replicate"].fillna(0) == 0]
     known = {
         "-".join([r["stage"], *str(r["what"] or "").split()]): r
-        for r in runs.fillna("").to_dict("records")
+        for r in runs.astype(object).fillna("").to_dict("records")
     }
     out = []
     for book in books:

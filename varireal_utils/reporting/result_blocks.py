@@ -1,7 +1,7 @@
 """Blocks of docs/results.md: each claim with its cell, accuracies, effects, checks of validity.
 
-Every function returns Markdown made from the tables under results/<SHOWN>/; `up` is the prefix of
-links from the page to the repository's root.
+Every function returns Markdown made from the tables of the study that pages show (core/shown.py);
+`up` is the prefix of links from the page to the repository's root.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis import operating, study_tables
+from ..analysis import operating, printing, study_tables
+from ..analysis.few import without_few
 from ..analysis.gates import HEAD_ROOM, NAMED, Gates
-from ..core import storage
+from ..core import shown, storage
+from . import marks
 
-SHOWN = "micro_full"  # the study whose results the pages show
 PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
 NOTEBOOK = "notebooks/07_claims.ipynb"
 NEEDED = {"claim", "says", "estimand", "population", "family", "reported", "source", "ours"}
@@ -26,8 +27,9 @@ NAMES = {"background": "background", "color": "colour", "texture": "texture", "p
 
 
 def load(root: Path, name: str) -> pd.DataFrame:
-    """A table of the published study. Raises ValueError where claims.csv lacks a column."""
-    path = root / "results" / SHOWN / f"{name}.csv"
+    """A table of the published study as it is shown, without intervals of few units (few.py).
+    Raises ValueError where claims.csv lacks a column."""
+    path = shown.folder(root) / f"{name}.csv"
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     missing = sorted(NEEDED - set(table)) if name == "claims" else []
     if missing:
@@ -35,12 +37,12 @@ def load(root: Path, name: str) -> pd.DataFrame:
             f"{path} has no column {missing[0]}: it is of an older version; run the study again "
             "and publish its results"
         )
-    return table
+    return without_few(table)
 
 
 def record(root: Path) -> dict[str, Any]:
     """The run record of the published tables."""
-    return storage.read_json(root / "results" / SHOWN / "run.json")
+    return storage.read_json(shown.folder(root) / "run.json")
 
 
 def known(row: dict[str, Any]) -> bool:
@@ -49,14 +51,35 @@ def known(row: dict[str, Any]) -> bool:
 
 
 def interval(row: dict[str, Any], low: str = "low", high: str = "high") -> str:
-    """An effect with its interval, in percentage points."""
-    return f"{row[low]:+.2f} to {row[high]:+.2f}"
+    """An interval in percentage points; "" without one."""
+    return "" if pd.isna(row[low]) else f"{row[low]:+.2f} to {row[high]:+.2f}"
 
 
 def units(row: dict[str, Any]) -> str:
     """What an interval is over: "20 replicates", "5 seeds of one draw"."""
     unit = str(row["unit"])
     return f"{row['units']:.0f} {unit.replace('s', '', 1) if row['units'] == 1 else unit}"
+
+
+def replicates(root: Path) -> int:
+    """Replicates of the published study; 0 for one draw."""
+    main = load(root, "main_table")
+    return int(main["seeds"].max()) if (main["unit"] == "replicates").all() else 0
+
+
+def drawn(root: Path, up: str) -> str:
+    """What the unit of the published study is, and so what its numbers decide."""
+    of = replicates(root)
+    if not of:
+        return (
+            "The study published here is **one draw**: its seeds are further starts on the same "
+            "photographs, phrases and edits. Its numbers stand, with intervals over seeds and test "
+            "images of this draw, and decide nothing about another one."
+        )
+    return (
+        f"The study published here has **{of} replicates**. An interval is of the mean over them, "
+        f"by a t distribution with {of - 1} degrees of freedom, and so is every verdict."
+    )
 
 
 def command(about: dict[str, Any]) -> str:
@@ -79,19 +102,39 @@ def wall_minutes(runs: pd.DataFrame) -> float:
 def cell_of(root: Path, *words: str) -> str:
     """Link text of the executed cell whose printed table holds all words: "cell [7] of 07_claims";
     the notebook's name alone where it holds none."""
-    path = root / "results" / SHOWN / NOTEBOOK
+    path = shown.folder(root) / NOTEBOOK
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        shown = "".join(
+        text = "".join(
             "".join(out.get("data", {}).get("text/html", "")) for out in cell.get("outputs", [])
         )
-        if cell["cell_type"] == "code" and all(word in shown for word in words):
+        if cell["cell_type"] == "code" and all(word in text for word in words):
             return f"cell [{cell['execution_count']}] of 07_claims"
     return "07_claims"
 
 
 def notebook(root: Path, up: str, *words: str) -> str:
     """A link to the executed notebook, naming the cell whose table holds all words."""
-    return f"[{cell_of(root, *words)}]({up}results/{SHOWN}/{NOTEBOOK})"
+    return f"[{cell_of(root, *words)}]({up}results/{shown.name(root)}/{NOTEBOOK})"
+
+
+def places(root: Path, up: str) -> str:
+    """Where the published study's tables lie, and the other studies."""
+    name = shown.name(root)
+    home = f"{up}results/{name}"
+    others = sorted(
+        p.parent.name for p in (root / "results").glob("*/run.json") if p.parent.name != name
+    )
+    rows = {
+        "claims, effects, accuracies, seeds as CSV": f"[results/{name}]({home})",
+        "prediction for each test image, row for each edit": f"[answers.parquet]({home}/"
+        f"answers.parquet), [edits.parquet]({home}/edits.parquet)",
+        "parameters, machine, versions, digests": f"[run.json]({home}/run.json)",
+        "seconds and memory of every job": f"[runs.csv]({home}/runs.csv)",
+        "other studies": ", ".join(f"[{other}]({up}results/{other})" for other in others),
+    }
+    lines = ["| what | where |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items() if v)]
+    check = f"`python -m varireal_utils verify results/{name}` recomputes the tables from the"
+    return "\n".join([*lines, "", f"{check} predictions."])
 
 
 def claim_sections(root: Path, up: str) -> str:
@@ -104,7 +147,7 @@ def claim_sections(root: Path, up: str) -> str:
         lines += [first, "|---|---|", *others, ""]
         lines += [
             f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
-            f"[claims.csv]({up}results/{SHOWN}/claims.csv); asked in "
+            f"[claims.csv]({up}results/{shown.name(root)}/claims.csv); asked in "
             f"[claims.yaml]({up}claims.yaml).",
             "",
         ]
@@ -120,12 +163,11 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     source = f" ({row['source']})" if isinstance(row["source"], str) else ""
     facts = [("estimand", row["estimand"]), ("the paper", f"{row['reported']}{source}")]
     if known(row):
+        level = f", {100 * row['confidence']:.3g} % interval "
+        between = {k: interval(row, f"low{k}", f"high{k}") for k in ("", "90")}
         facts += [
-            (
-                "this study",
-                f"{row['ours']:+.2f} pp, {100 * row['confidence']:.3g} % interval {interval(row)}",
-            ),
-            ("90 % interval", f"{interval(row, 'low90', 'high90')} pp"),
+            ("this study", f"{row['ours']:+.2f} pp" + (level + between[""]) * bool(between[""])),
+            *([("90 % interval", f"{between['90']} pp")] if between["90"] else []),
             ("margin", f"±{row['margin']:g} pp"),
             (
                 "from",
@@ -168,7 +210,7 @@ def warnings(found: Gates) -> list[str]:
 
 def validity(root: Path, up: str) -> str:
     """What must hold before arms may be compared, and whether it does, by data set."""
-    found = gates(root / "results" / SHOWN)
+    found = gates(shown.folder(root))
     lines = ["| condition | data set | measured | needed | |", "|---|---|---|---|---|"]
     for dataset, gain in sorted(found.gains.items()):
         lines.append(
@@ -197,6 +239,7 @@ def baselines(root: Path, up: str) -> str:
         "DataDream (dset)": main["recipe"] == "datadream(dset)",
         "real + DataDream (dset)": main["recipe"] == "real+datadream(dset)",
     }
+    picked = {name: rows for name, rows in picked.items() if rows.any()}
     lines = [f"| data set | {' | '.join(picked)} |", "|---|" + "---|" * len(picked)]
     for dataset in sorted(main["dataset"].unique()):
         cells = (_top1(main[rows & (main["dataset"] == dataset)]) for rows in picked.values())
@@ -207,13 +250,12 @@ def baselines(root: Path, up: str) -> str:
 def _top1(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
-    row = rows.iloc[0]
-    return f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return printing.cell(rows.iloc[0].to_dict())
 
 
 def accuracies(root: Path, up: str) -> str:
     """Top-1 of the edited arms, a row for each data set, attribute and training."""
-    main = load(root, "main_table")
+    main = marks.paper_arms(load(root, "main_table"))
     arms = ["feasible", "infeasible", "mixed"]
     rows = main[main["arm"].isin(arms)]
     lines = [
@@ -240,16 +282,16 @@ def effects(root: Path, up: str) -> str:
             f"{row['cells']:.0f} |"
         )
     link = notebook(root, up, "<th>difference</th>", "pooled")
-    table = f"[effects.csv]({up}results/{SHOWN}/effects.csv)"
+    table = f"[effects.csv]({up}results/{shown.name(root)}/effects.csv)"
     return "\n".join([*lines, "", f"From {link}; each data set in {table}."])
 
 
 def files(root: Path, up: str) -> str:
     """The published notebooks, one of each stage and data set that was kept."""
-    folder = root / "results" / SHOWN / "notebooks"
+    folder = shown.folder(root) / "notebooks"
     lines = ["| stage | executed notebook |", "|---|---|"]
     for path in sorted(folder.glob("*.ipynb")):
-        link = f"{up}results/{SHOWN}/notebooks/{path.name}"
+        link = f"{up}results/{shown.name(root)}/notebooks/{path.name}"
         lines.append(f"| {path.stem.split('-')[0]} | [{path.stem}]({link}) |")
     return "\n".join(lines)
 

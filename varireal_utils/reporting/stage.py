@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from ..core import shown
 from ..core.config import StudyConfig
 from ..core.config_base import SOURCE_FILE
 from ..core.stage import StageSettings
@@ -16,7 +17,8 @@ from ..core.stage import StageSettings
 
 class FiguresStage(StageSettings):
     """Slice of 08_figures. source: a published folder to draw from, "" for the study's results;
-    published: effects that a small study is shown over."""
+    published: effects that a small study is shown over, those of the study that README shows; ""
+    without one."""
 
     computes = False  # matplotlib draws on the CPU, the same on every machine
 
@@ -24,7 +26,7 @@ class FiguresStage(StageSettings):
     attributes: list[str]
     margin: float
     source: str = ""
-    published: Annotated[str, SOURCE_FILE] = "results/micro_full/effects.csv"
+    published: Annotated[str, SOURCE_FILE] = ""
 
     @classmethod
     def of(cls, config: StudyConfig, **target: Any) -> Self:
@@ -34,6 +36,7 @@ class FiguresStage(StageSettings):
             attributes=config.attributes,
             margin=config.claims.margin,
             source=str(target.get("source", "")),
+            published=(shown.folder() / "effects.csv").as_posix() if shown.FILE.is_file() else "",
         )
 
     def source_files(self) -> list[Path]:

@@ -25,11 +25,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from ..analysis.inference import LEAST
+from ..analysis.few import BOUNDS as BOUNDS
+from ..analysis.few import without_few
 from ..core import attributes, storage
 from ..data import registry
 
-BOUNDS = ("low", "high", "low90", "high90")  # of an interval
 # Okabe and Ito's colours, which stay apart for colour-blind readers (the purple made lighter:
 # theirs is close to the blue for protanopes).
 ARM_COLORS = {
@@ -83,7 +83,7 @@ def look() -> Iterator[None]:
 
 def drawn(draw: Callable) -> Callable:
     """Decorate a figure's function: it draws in the study's look, and no interval that rests on
-    fewer than LEAST seeds or replicates (`without_few`)."""
+    fewer than few.LEAST seeds or replicates."""
 
     def shown(given: Any) -> Any:
         return without_few(given) if isinstance(given, pd.DataFrame) else given
@@ -94,22 +94,6 @@ def drawn(draw: Callable) -> Callable:
             return draw(*map(shown, args), **{k: shown(v) for k, v in options.items()})
 
     return inner
-
-
-def without_few(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with missing bounds in rows of fewer than LEAST units (replicates, or seeds).
-
-    Zero-shot has no seeds: it keeps its bounds where what was trained keeps them.
-    """
-    count = next((c for c in ("units", "seeds") if c in table), None)
-    bounds = [c for c in BOUNDS if c in table]
-    if count is None or not bounds:
-        return table
-    few = pd.to_numeric(table[count], errors="coerce") < LEAST
-    if "arm" in table:
-        untrained = table["arm"] == "zero-shot"
-        few = few.mask(untrained, bool(few[~untrained].all()))
-    return table.assign(**{c: table[c].astype(float).mask(few) for c in bounds})
 
 
 def arm_label(arm: str) -> str:
@@ -208,6 +192,14 @@ def _display(fig: Figure, data: bytes, facts: dict[str, str]) -> None:
     display(Image(data, width=width, metadata=facts))
 
 
+def _without_intervals(table: pd.DataFrame) -> str:
+    """A sentence for the caption of a figure in which no row has an interval (few.py)."""
+    bounds = [c for c in BOUNDS if c in table]
+    if not bounds or not len(table) or table[bounds].notna().any(axis=None):
+        return ""
+    return "Too few seeds or replicates for an interval: none is drawn."
+
+
 class FigureFolder:
     """Saves the figures of a run into one folder and shows each in the notebook.
 
@@ -225,6 +217,7 @@ class FigureFolder:
         The displayed output carries the name, so that the report can link to its cell.
         """
         fig, table = figure
+        caption = f"{caption} {_without_intervals(table)}".rstrip()
         paths = save(fig, self.folder, name, table, self.runs, caption)
         self.paths += paths
         _display(fig, paths[0].read_bytes(), {"figure": name, "alt": caption})

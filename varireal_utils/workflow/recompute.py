@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..analysis import printing, study_tables
+from ..analysis import effects, printing, study_tables
 from ..analysis.stage import ClaimsStage
 from ..core import storage
 from ..core.study_paths import StudyPaths, answers_files
@@ -44,7 +44,9 @@ def statistics(folder: Path, record: dict[str, Any]) -> dict[str, pd.DataFrame]:
     Raises FileNotFoundError where one of its files is missing.
     """
     asked = ClaimsStage.of_parameters(record["parameters"])
-    return study_tables.statistics(study_tables.Kept.of_folder(folder, _others(record)), asked)
+    kept = study_tables.Kept.of_folder(folder, _others(record))
+    by_class = effects.counted(kept.given["by_class"], kept.predictions)
+    return study_tables.statistics(kept, asked) | {"by_class": by_class}
 
 
 def _others(record: dict[str, Any]) -> dict[str, Path]:

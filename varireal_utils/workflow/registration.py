@@ -124,15 +124,24 @@ def differences(registered: Mapping[str, Any], now: State) -> list[str]:
     return out
 
 
-def hold(config: StudyConfig, notebooks: str | Path = "notebooks") -> str:
+def hold(config: StudyConfig, notebooks: str | Path = "notebooks", stage: str = "") -> str:
     """A line that a registered study is as it was registered; "" for one that is not registered.
-    Raises ParameterError that names what differs."""
+    Raises ParameterError that names what differs.
+
+    stage: the one that is run, "" for the study. Figures show what was decided: DRAWN is held to
+    the parameters alone, so that later code may draw a finished study again.
+    """
     path = path_of(config)
     registered = read(path)
     if registered is None:
         return ""
     since = f"registered {registered['registered']}, {registered['replicates']} replicates"
-    if lines := differences(registered, state(config, notebooks)):
+    if stage == DRAWN:
+        parts: State = {part: registered[part] for part in PARTS}
+        now = parts | {"parameters": _parameters(config)}
+    else:
+        now = state(config, notebooks)
+    if lines := differences(registered, now):
         more = f" (and {len(lines) - 5} more)" if len(lines) > 5 else ""
         raise ParameterError(
             f"{path}: study {config.study} was {since}; it is not as registered: "

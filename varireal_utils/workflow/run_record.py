@@ -92,7 +92,7 @@ def begin(
     os.chdir(find_root())
     config = _configuration(params, overrides)
     if "VARIREAL_CONFIG" not in os.environ:  # in JupyterLab; elsewhere the command line asks
-        registration.hold(config)
+        registration.hold(config, stage=stage)
     job = stages.find(stage, config, target)
     folder = job.folder if job else config.paths.root / (out or stage)
     folder.mkdir(parents=True, exist_ok=True)

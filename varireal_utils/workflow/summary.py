@@ -1,7 +1,7 @@
 """What a finished study says, on one screen: accuracies, the answer, what to open and to run next.
 
-    few     fewer than ENOUGH starts or replicates: accuracies alone, no interval, no verdict, and
-            the published study's answer beside them
+    few     fewer than few.LEAST starts or replicates: accuracies alone, no interval, no verdict,
+            and the published study's answer beside them
     else    the claims and their verdicts
 
 Every number is read from the tables of 07_claims.
@@ -12,8 +12,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-ENOUGH = 4  # repetitions below which nothing is decided
-PUBLISHED = Path("results/micro_full")
+from ..analysis.few import LEAST
+from ..core import shown
+
 CLAIM = ("claim", "verdict", "ours", "low", "high", "says")
 OPEN = {
     "figures/pipeline_strip.png": "how an edit comes about, step by step",
@@ -28,18 +29,23 @@ NEXT = (
 )
 
 
-def summary(folder: Path, published: Path = PUBLISHED) -> str:
+def summary(folder: Path, published: Path | None = None) -> str:
     """The screen of a study's folder; without results, its figures and tables alone.
 
-    published: folder of the study that is quoted where this one is too small.
+    published: folder of the study that is quoted where this one is too small; None for the one
+    that README shows.
     """
     results = folder / "results"
     rows = _rows(results / "main_table.csv")
     lines: list[str] = []
     if rows:
-        count = repetitions(rows)
         lines += ["", f"{folder.name}:", *_accuracies(rows), ""]
-        lines += _small(count, published) if count < ENOUGH else _claims(results)
+        if repetitions(rows) >= LEAST:
+            lines += _claims(results)
+        else:
+            if published is None and shown.FILE.is_file():
+                published = shown.folder()
+            lines += _small(rows, published)
     else:
         lines += _claims(results)
     there = {name: why for name, why in OPEN.items() if (folder / name).is_file()}
@@ -53,8 +59,7 @@ def summary(folder: Path, published: Path = PUBLISHED) -> str:
 
 def repetitions(rows: list[dict[str, str]]) -> int:
     """The least number of replicates, or else of starts, of any trained classifier."""
-    column = "replicates" if rows and rows[0].get("replicates") else "seeds"
-    found = [int(float(r[column])) for r in rows if r["arm"] != "zero-shot" and r.get(column)]
+    found = [int(float(r["seeds"])) for r in rows if r["arm"] != "zero-shot" and r.get("seeds")]
     return min(found, default=0)
 
 
@@ -89,14 +94,17 @@ def _span(rows: list[dict[str, str]]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _small(count: int, published: Path) -> list[str]:
+def _small(rows: list[dict[str, str]], published: Path | None) -> list[str]:
     """What stands in the place of an answer that this study cannot give."""
-    starts = "one start" if count == 1 else f"{count} starts"
-    lines = [
-        f"A demonstration, too small to decide: {starts} of each classifier on one draw of "
-        "photographs.",
-    ]
-    claim = next((r for r in _rows(published / "claims.csv") if r.get("ours")), None)
+    count = repetitions(rows)
+    many = f"{'one' if count == 1 else count} {{}}{'s' * (count != 1)}"
+    if any(r.get("unit") == "replicates" for r in rows):
+        of = f"{many.format('replicate')} of photographs, edits and classifiers"
+    else:
+        of = f"{many.format('start')} of each classifier on one draw of photographs"
+    lines = [f"A demonstration, too small to decide: {of}."]
+    found = _rows(published / "claims.csv") if published else []
+    claim = next((r for r in found if r.get("ours")), None)
     if claim:
         level = f"{100 * float(claim.get('confidence') or 0.95):.3g} %"
         lines += [
@@ -111,6 +119,9 @@ def _claims(results: Path) -> list[str]:
     rows = _rows(results / "claims.csv")
     if not rows:
         return []
+    for row in rows:
+        if float(row.get("units") or LEAST) < LEAST:
+            row |= {"low": "", "high": ""}
     cells = [[_short(row.get(key) or "") for key in CLAIM] for row in rows]
     return ["claims (percentage points):", *columns([list(CLAIM), *cells])]
 

@@ -1,0 +1,111 @@
+"""README's answer: three sentences that follow the registered verdicts, whatever they are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from varireal_utils.analysis.verdict import ONE_DRAW, VERDICTS
+from varireal_utils.core import shown, storage
+from varireal_utils.reporting import answer, first_page, result_blocks
+
+FAMILIES = {"A": "paper", "E": "decomposition", "D": "datadream", "P": "placebo"}
+CLAIMS = ("A1", "A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "D1", "D2", "P0")
+NUMBERS = {"A1": 0.73, "E1": 0.06, "E2": 0.45, "E3": 0.22}
+
+
+def rows(**words: str) -> list[dict]:
+    """Claims of a study of 27 replicates; words: their verdicts, "inconclusive" where not given."""
+    out = []
+    for claim in CLAIMS:
+        word = words.get(claim, "inconclusive")
+        ours = float("nan") if word == "not run" else NUMBERS.get(claim, 0.1)
+        out.append(
+            {
+                "claim": claim,
+                "says": "s",
+                "family": FAMILIES[claim[0]],
+                "ours": ours,
+                "low": ours - 0.3,
+                "high": ours + 0.3,
+                "confidence": 0.95,
+                "margin": 0.3,
+                "unit": "replicates",
+                "units": 27.0,
+                "verdict": word,
+                "because": "",
+            }
+        )
+    return out
+
+
+@pytest.mark.parametrize("word", VERDICTS)
+def test_three_sentences_name_every_claim_once_with_its_verdict(word):
+    found = answer.sentences(rows(**dict.fromkeys(CLAIMS, word)))
+    assert len(found) == 3 and all(s.endswith(".") and s[0].isupper() for s in found)
+    assert all("  " not in s and "nan" not in s and "{" not in s for s in found)
+    others = [c for c in CLAIMS if c != "A1" and not (word != "not run" and c in answer.PARTS)]
+    assert all(len(re.findall(rf"\b{c}\b", found[2])) == 1 for c in others if word != "not run")
+    if word == "not run":
+        assert found[0] == "The effect of feasibility has not been measured."
+        return
+    assert "+0.73 percentage points (pp; 95 % interval +0.43 to +1.03, 27 replicates)" in found[0]
+    assert found[1].startswith("It is the sum of +0.06 pp of feasibility itself (-0.24 to +0.36, ")
+    said = {
+        "reproduced": ("mostly within the paper's 0.3 pp", "within ±0.3 pp", "hold"),
+        "different": ("mostly beyond", "beyond ±0.3 pp", "do not hold"),
+        "inconclusive": ("too uncertain to tell", "undecided whether within", "stay undecided"),
+        "not valid": ("not valid, because a condition", ", not valid)", "are not valid"),
+        "withheld": ("because the placebo is not shown to be null", ", withheld)", "are withheld"),
+        "no verdict": ("no verdict on the paper's 0.3 pp", ", no verdict)", "have no verdict"),
+    }[word]
+    assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+
+
+def test_reasons_are_said_as_the_tables_give_them():
+    first = rows(A1="withheld")[0]
+    said = "the placebo fails: P0 is inconclusive"
+    assert answer.effect(first | {"because": said}).endswith(f"withheld, because {said}.")
+    low = "head-room: real gains 4.0 points on d"
+    valid = answer.effect(first | {"verdict": "not valid", "because": low})
+    assert valid.endswith(f"not valid, because {low}.")
+    for reason, words in (
+        (ONE_DRAW, "because this is one draw."),
+        ("too few replicates: 3, wanted 8", "because its replicates are too few."),
+        ("incomplete: 17 of 18 cells were run", "because some of its cells were not run."),
+        (
+            "26 of 27 planned replicates: no look before the last",
+            "because it waits for the last replicate (26 of 27 planned replicates).",
+        ),
+    ):
+        row = first | {"verdict": "no verdict", "because": reason}
+        assert answer.effect(row).endswith(words)
+
+
+def test_few_replicates_have_no_interval_and_a_study_of_photographs_no_micro_world():
+    row = rows()[0] | {"low": float("nan"), "high": float("nan"), "units": 3.0}
+    assert "by +0.73 percentage points (pp; 3 replicates)" in answer.effect(row, rendered=False)
+    assert answer.effect(row, rendered=False).startswith("Here, training on feasible")
+
+
+def test_each_verdict_that_needs_it_has_a_note_of_its_own():
+    notes = "\n".join(first_page._notes(rows(A1="withheld", D1="not valid", A2="no verdict"), ""))
+    assert "*Withheld*" in notes and "docs/results.md#validity" in notes and "*Undecided*" in notes
+    assert "*One draw*" not in notes  # the replicates were too few
+    one = [r | {"because": ONE_DRAW} for r in rows(A1="no verdict")]
+    assert "*One draw*" in "\n".join(first_page._notes(one, ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [(None, "''"), ("\n", "''"), ("../elsewhere", "'../elsewhere'")]
+)
+def test_one_file_names_the_study_that_pages_show(tmp_path, text, wanted):
+    if text is not None:
+        storage.write_text(tmp_path / shown.FILE, text)
+    with pytest.raises(ValueError, match=f"shown.txt: got {re.escape(wanted)}, wanted the name"):
+        shown.name(tmp_path)
+    storage.write_text(tmp_path / shown.FILE, "drawn\n")
+    assert shown.folder(tmp_path) == tmp_path / "results" / "drawn"
+    with pytest.raises(FileNotFoundError, match="drawn/claims.csv"):
+        result_blocks.load(tmp_path, "claims")

@@ -1,0 +1,170 @@
+"""The answer of README.md in three sentences, from the registered verdicts.
+
+    the paper's first claim      the size of the effect, and what may be said of it
+    what the effect is made of   of a study that has the parts (E1 to E3); else the paper's claims
+    the other claims             how many have each verdict, and which
+
+Each verdict has its words; no number is judged here. Invariant (tests/unit/test_answer.py): three
+sentences, whatever the verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import result_blocks
+
+Row = dict[str, Any]
+PLAIN = {
+    "reproduced": "holds here",
+    "different": "does not hold here",
+    "inconclusive": "undecided",
+    "not valid": "not valid",
+    "withheld": "withheld",
+    "no verdict": "no verdict",
+    "not run": "not run",
+}
+GROUPED = {
+    "reproduced": "holds",
+    "different": "does not hold",
+    "inconclusive": "stays undecided",
+    "not valid": "is not valid",
+    "withheld": "is withheld",
+    "no verdict": "has no verdict",
+    "not run": "was not run",
+}
+PLURAL = {
+    "reproduced": "hold",
+    "different": "do not hold",
+    "inconclusive": "stay undecided",
+    "not valid": "are not valid",
+    "withheld": "are withheld",
+    "no verdict": "have no verdict",
+    "not run": "were not run",
+}
+COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+PARTS = {  # of the first claim's effect; they add up to it
+    "E1": "feasibility itself",
+    "E2": "familiarity with a value",
+    "E3": "the diffusion editor",
+}
+
+
+def answer(root: Path, up: str) -> str:
+    """The answer in three sentences."""
+    return " ".join(sentences(result_blocks.load(root, "claims").to_dict("records")))
+
+
+def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
+    """Three sentences of rows of claims.csv, the first of them the paper's first claim.
+
+    rendered: whether the photographs are of the micro world. None of claims of one's own, which
+    are not the paper's.
+    """
+    parts = [r for r in rows if r["claim"] in PARTS and result_blocks.known(r)]
+    paper = [r for r in rows if r["claim"].startswith("A")]
+    own = [r for r in rows if not r["claim"].startswith("A")]
+    if not paper:
+        return []
+    if len(parts) < len(PARTS) or not result_blocks.known(paper[0]):
+        return [
+            effect(paper[0], rendered),
+            f"Of the paper's {count(len(paper))} claims, {grouped(paper)}.",
+            *(
+                [f"Of the {count(len(own))} further claims tested here, {grouped(own)}."]
+                if own
+                else []
+            ),
+        ]
+    others = [r for r in own if r["claim"] not in PARTS]
+    said = [f"of the paper's {count(len(paper) - 1)} other claims, {grouped(paper[1:])}"]
+    said += [f"of the {count(len(others))} further ones, {grouped(others)}"] if others else []
+    last = "; ".join(said)
+    return [effect(paper[0], rendered), made_of(parts), f"{last[:1].upper()}{last[1:]}."]
+
+
+def effect(row: Row, rendered: bool = True) -> str:
+    """The first claim in words: the size of the effect and what may be said of it."""
+    if not result_blocks.known(row):
+        return "The effect of feasibility has not been measured."
+    between = result_blocks.interval(row)
+    held = ", ".join(
+        filter(None, [f"95 % interval {between}" if between else "", result_blocks.units(row)])
+    )
+    where = "In the rendered micro world" if rendered else "Here"
+    size = (
+        f"{where}, training on feasible instead of infeasible edits changes "
+        f"top-1 accuracy by {row['ours']:+.2f} percentage points (pp; {held})"
+    )
+    margin = f"{row['margin']:g} pp"
+    because = row["because"] if isinstance(row["because"], str) and row["because"] else ""
+    said = {
+        "reproduced": f"mostly within the paper's {margin}",
+        "different": f"mostly beyond the paper's {margin}",
+        "inconclusive": f"too uncertain to tell whether it stays within the paper's {margin}",
+        "not valid": f"not valid, because {because or 'a condition of the study does not hold'}",
+        "withheld": f"withheld, because {because or 'the placebo is not shown to be null'}",
+        "no verdict": f"no verdict on the paper's {margin}, because {_lacking(row)}",
+    }[row["verdict"]]
+    return f"{size}: {said}."
+
+
+def made_of(rows: Sequence[Row]) -> str:
+    """What the first claim's effect is made of, part by part with its verdict."""
+    parts = [
+        f"{row['ours']:+.2f} pp of {PARTS[row['claim']]} ({_bounds(row)}{_part(row)})"
+        for row in rows
+    ]
+    return f"It is the sum of {', '.join(parts[:-1])} and {parts[-1]}."
+
+
+def _bounds(row: Row) -> str:
+    between = result_blocks.interval(row)
+    return f"{between}, " if between else ""
+
+
+def _part(row: Row) -> str:
+    """The verdict on a part, which claims to be small."""
+    margin = f"±{row['margin']:g} pp"
+    words = {
+        "reproduced": f"within {margin}",
+        "different": f"beyond {margin}",
+        "inconclusive": f"undecided whether within {margin}",
+    }
+    return words.get(row["verdict"], PLAIN[row["verdict"]])
+
+
+def why(row: Row) -> str:
+    """The head of a row's reason: "one draw"."""
+    return str(row["because"]).partition(":")[0]
+
+
+def _lacking(row: Row) -> str:
+    """Why there is no verdict, as a clause."""
+    head = why(row)
+    return {
+        "one draw": "this is one draw",
+        "too few replicates": "its replicates are too few",
+        "incomplete": "some of its cells were not run",
+    }.get(head, f"it waits for the last replicate ({head})")
+
+
+def count(number: int) -> str:
+    """A number in words, up to ten."""
+    return COUNTS[number] if number < len(COUNTS) else str(number)
+
+
+def grouped(rows: Sequence[Row]) -> str:
+    """How many claims have each verdict, and which."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        name = f"the placebo {row['claim']}" if row.get("family") == "placebo" else row["claim"]
+        groups.setdefault(row["verdict"], []).append(name)
+    parts = []
+    for found in filter(groups.get, PLAIN):
+        names = groups[found]
+        words = (GROUPED if len(names) == 1 else PLURAL)[found]
+        parts.append(f"{count(len(names))} {words} ({', '.join(names)})")
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
