@@ -51,16 +51,38 @@ def test_three_sentences_name_every_claim_once_with_its_verdict(word):
         assert found[0] == "The effect of feasibility has not been measured."
         return
     assert "+0.73 percentage points (pp; 95 % interval +0.43 to +1.03, 27 replicates)" in found[0]
-    assert found[1].startswith("It is the sum of +0.06 pp of feasibility itself (-0.24 to +0.36, ")
+    assert found[1].startswith(
+        "It is the sum of +0.06 pp of feasibility itself (-0.24 to +0.36), +"
+    )
     said = {
-        "reproduced": ("mostly within the paper's 0.3 pp", "within ±0.3 pp", "hold"),
-        "different": ("mostly beyond", "beyond ±0.3 pp", "do not hold"),
-        "inconclusive": ("too uncertain to tell", "undecided whether within", "stay undecided"),
-        "not valid": ("not valid, because a condition", ", not valid)", "are not valid"),
-        "withheld": ("because the placebo is not shown to be null", ", withheld)", "are withheld"),
-        "no verdict": ("no verdict on the paper's 0.3 pp", ", no verdict)", "have no verdict"),
+        "reproduced": ("mostly within the paper's 0.3 pp", ", each within ±0.3 pp.", "all hold"),
+        "different": ("mostly beyond", ", each beyond ±0.3 pp.", "none holds"),
+        "inconclusive": (
+            "too uncertain to tell",
+            ", each undecided whether within",
+            "all stay undecided",
+        ),
+        "not valid": ("not valid, because a condition", ", each not valid.", "none is valid"),
+        "withheld": (
+            "because the placebo is not shown to be null",
+            ", each withheld.",
+            "all are withheld",
+        ),
+        "no verdict": (
+            "no verdict on the paper's 0.3 pp",
+            ", each without a verdict.",
+            "none has a verdict",
+        ),
     }[word]
     assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+
+
+def test_parts_with_verdicts_of_their_own_say_them():
+    said = answer.sentences(rows(E1="reproduced", E2="different", A2="reproduced"))
+    assert "of feasibility itself (-0.24 to +0.36, within ±0.3 pp), " in said[1]
+    assert "with a value (+0.15 to +0.75, beyond ±0.3 pp) and +0.22 pp of the diff" in said[1]
+    assert said[1].endswith("(-0.08 to +0.52, undecided whether within ±0.3 pp).")
+    assert said[2].startswith("Of the paper's four other claims, one holds (A2) and three stay")
 
 
 def test_reasons_are_said_as_the_tables_give_them():

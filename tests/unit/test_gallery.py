@@ -64,7 +64,9 @@ def test_a_publication_replaces_the_one_before(
         ),
     }
     assert Path("results/other/kept.csv").exists()
+    storage.write_text(Path("figures/old.png"), "of another study")
     publishing.publish(StudyPaths(study), home, [home / "pictures/a.png"])  # redrawn: figures alone
+    assert not Path("figures/old.png").exists()
     assert (home / "claims.csv").exists() and Path("figures/a.png").exists()
     Path("figures/a.png").unlink()
     storage.write_text(shown.FILE, "another\n")  # figures/ is of it

@@ -11,7 +11,14 @@ from PIL import Image
 
 from varireal_utils import __main__ as command_line
 from varireal_utils.core import shown, storage
-from varireal_utils.reporting import answer, benchmark_blocks, first_page, readme, result_blocks
+from varireal_utils.reporting import (
+    answer,
+    benchmark_blocks,
+    figure_blocks,
+    first_page,
+    readme,
+    result_blocks,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = shown.name(ROOT)
@@ -293,6 +300,16 @@ def test_conditions_that_fail_are_named_by_data_set(tmp_path):
     assert table.count("**fails**") == 2 and table.count("holds") == 1
     storage.write_table(folder / "quality_sets.csv", sets.assign(recognised=[0.6, 0.3]))
     assert len(result_blocks.warnings(result_blocks.gates(folder))) == 1  # half is enough
+
+
+def test_figures_that_are_not_there_are_not_listed(tmp_path):
+    for name in ("decomposition", "learning_curves_b", "learning_curves_a", "unknown"):
+        storage.write_text(tmp_path / f"figures/{name}.png", "")
+    lines = figure_blocks.listed(tmp_path, "../").splitlines()[2:]
+    assert [re.search(r"\((.*)\)", line)[1] for line in lines] == [
+        "../figures/decomposition.png",
+        "../figures/learning_curves_b.png",
+    ]
 
 
 def test_costs_stand_there_once_they_were_measured(tmp_path):

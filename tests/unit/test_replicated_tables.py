@@ -238,6 +238,28 @@ def test_readme_and_warnings_read_a_study_of_replicates(study, tmp_path):
     said = result_blocks.warnings(result_blocks.gates(config.whole.results))
     assert any("unadapted dset" in line for line in said)
     assert report._images(config.whole)
+    tables = {t["name"]: t for t in report._tables(config.whole.results, {})}
+    assert ("seeds", "replicates") in tables["main_table"]["columns"]
+
+
+def test_the_report_lists_notebooks_of_the_whole_and_of_one_example(study):
+    """Of the first replicate's first data set: all would be thousands of pages."""
+    config, _, _ = study
+    for paths in (config.whole.replicate(0), config.whole.replicate(1)):
+        for name in (
+            "01_data-micro_cars",
+            "04_edit-micro_cars-color-familiar",
+            "01_data-micro_pets",
+        ):
+            storage.write_text(paths.notebooks / f"{name}.ipynb", "{}")
+    storage.write_text(config.whole.notebooks / "07_claims.ipynb", "{}")
+    first = config.whole.replicate(0).notebooks
+    assert report._books(config.whole) == [
+        first / "01_data-micro_cars.ipynb",
+        first / "04_edit-micro_cars-color-familiar.ipynb",
+        config.whole.notebooks / "07_claims.ipynb",
+    ]
+    assert report._title("learning_curves_micro_cars") == "Learning curves, Micro cars"
 
 
 def test_a_small_study_shows_its_seeds_over_the_published_interval(monkeypatch):

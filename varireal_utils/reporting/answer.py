@@ -44,6 +44,15 @@ PLURAL = {
     "no verdict": "have no verdict",
     "not run": "were not run",
 }
+ALL = {
+    "reproduced": "all hold",
+    "different": "none holds",
+    "inconclusive": "all stay undecided",
+    "not valid": "none is valid",
+    "withheld": "all are withheld",
+    "no verdict": "none has a verdict",
+    "not run": "none was run",
+}
 COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PARTS = {  # of the first claim's effect; they add up to it
     "E1": "feasibility itself",
@@ -113,16 +122,15 @@ def effect(row: Row, rendered: bool = True) -> str:
 
 def made_of(rows: Sequence[Row]) -> str:
     """What the first claim's effect is made of, part by part with its verdict."""
-    parts = [
-        f"{row['ours']:+.2f} pp of {PARTS[row['claim']]} ({_bounds(row)}{_part(row)})"
-        for row in rows
-    ]
-    return f"It is the sum of {', '.join(parts[:-1])} and {parts[-1]}."
-
-
-def _bounds(row: Row) -> str:
-    between = result_blocks.interval(row)
-    return f"{between}, " if between else ""
+    words = [_part(row) for row in rows]
+    alike = len(set(words)) == 1
+    parts = []
+    for row, word in zip(rows, words, strict=True):
+        held = ", ".join(filter(None, [result_blocks.interval(row), "" if alike else word]))
+        between = f" ({held})" if held else ""
+        parts.append(f"{row['ours']:+.2f} pp of {PARTS[row['claim']]}{between}")
+    end = f", each {words[0]}" if alike else ""
+    return f"It is the sum of {', '.join(parts[:-1])} and {parts[-1]}{end}."
 
 
 def _part(row: Row) -> str:
@@ -132,6 +140,7 @@ def _part(row: Row) -> str:
         "reproduced": f"within {margin}",
         "different": f"beyond {margin}",
         "inconclusive": f"undecided whether within {margin}",
+        "no verdict": "without a verdict",
     }
     return words.get(row["verdict"], PLAIN[row["verdict"]])
 
@@ -165,6 +174,8 @@ def grouped(rows: Sequence[Row]) -> str:
     parts = []
     for found in filter(groups.get, PLAIN):
         names = groups[found]
-        words = (GROUPED if len(names) == 1 else PLURAL)[found]
-        parts.append(f"{count(len(names))} {words} ({', '.join(names)})")
+        words = f"{count(len(names))} {(GROUPED if len(names) == 1 else PLURAL)[found]}"
+        if len(names) == len(rows) > 1:
+            words = ALL[found]
+        parts.append(f"{words} ({', '.join(names)})")
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

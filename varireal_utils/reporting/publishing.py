@@ -266,11 +266,20 @@ def executed(paths: StudyPaths) -> list[Path]:
     return found
 
 
+def _only(folder: Path, kept: set[Path]) -> None:
+    """Remove the other files of a folder."""
+    for old in folder.rglob("*"):
+        if old.is_file() and old not in kept:
+            old.unlink()
+
+
 def publish(paths: StudyPaths, folder: Path, figures: list[Path]) -> list[Path]:
-    """Copy tables, pictures and some executed notebooks to results/<study>/, where nothing of an
-    earlier publication stays; and the figures of the study that the README shows to figures/."""
+    """Copy tables, pictures and some executed notebooks to results/<study>/, and the figures of the
+    study that the README shows to figures/; nothing of an earlier publication stays in either."""
     study = paths.root.name
     out = [(p, Path("figures") / p.name) for p in figures if study == shown.name()]
+    if out:
+        _only(Path("figures"), {place for _, place in out})
     if folder == paths.results:
         target = Path("results") / study
         out += [
@@ -279,10 +288,7 @@ def publish(paths: StudyPaths, folder: Path, figures: list[Path]) -> list[Path]:
             if p.suffix in (".csv", ".md", ".tex", ".json", ".png", ".parquet")
         ]
         out += [(p, target / "notebooks" / p.name) for p in executed(paths)]
-        kept = {place for _, place in out}
-        for old in target.rglob("*"):
-            if old.is_file() and old not in kept:
-                old.unlink()
+        _only(target, {place for _, place in out})
     for source, place in out:
         storage.write_bytes(place, source.read_bytes())
     return [place for _, place in out]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core import storage
-from . import answer, benchmark_blocks, first_page, result_blocks
+from . import answer, benchmark_blocks, figure_blocks, first_page, result_blocks
 
 __all__ = ["BLOCKS", "PICTURE", "fill", "pages", "rewrite"]
 MARKED = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end (\w+) -->", re.DOTALL)
@@ -33,6 +33,7 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "accuracies": result_blocks.accuracies,
     "effects": result_blocks.effects,
     "files": result_blocks.files,
+    "figure_list": figure_blocks.listed,
     "models": result_blocks.models,
     "operating": result_blocks.operating_table,
     "first_run": benchmark_blocks.first_run,

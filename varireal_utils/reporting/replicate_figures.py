@@ -66,7 +66,7 @@ def decomposition(table: pd.DataFrame, margin: float) -> tuple[Figure, pd.DataFr
         axis.grid(axis="x")
         reach = 1.08 * _most(table, [c for c in found if (c in SUM) == (claim in SUM)])
         axis.set_xlim(-reach, reach)
-        axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], symmetric=True))
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     fig.supxlabel("points of top-1 accuracy", fontsize=8)
     keys = [
         Line2D([], [], ls="", marker="o", ms=2.6, color=DOTS, alpha=0.6, mew=0),
@@ -115,6 +115,7 @@ def _part(axis: Axes, y: int, rows: pd.DataFrame) -> None:
             ha="center",
             va="center_baseline",
             color=INK,
+            bbox={"fc": "white", "ec": "none", "pad": 0.8},
         )
 
 

@@ -49,7 +49,7 @@ FIGURES = {
 TABLES = {
     "main_table": (
         "Accuracy of every training",
-        ["dataset", "attribute", "training", "arm", "mean", "low", "high", "seeds", "unit", "n"],
+        ["dataset", "attribute", "training", "arm", "mean", "low", "high", "seeds", "n"],
     ),
     "effects": (
         "Feasible minus infeasible, percentage points",
@@ -293,6 +293,7 @@ def _table(
 ) -> dict[str, Any]:
     """units: of the rows of a table that does not count them."""
     table = without_few(storage.read_table(path), units)
+    drawn = "unit" in table and bool((table["unit"] == "replicates").all())
     table = table[[c for c in columns if c in table]] if columns else table
     found = {c: sorted(table[c].dropna().astype(str).unique()) for c in FILTERS if c in table}
     return {
@@ -300,7 +301,7 @@ def _table(
         "title": title,
         "cell": cells.get(path.stem, ""),
         "csv": _data(path.read_bytes(), "text/csv"),
-        "columns": [(str(c), _head(str(c), table)) for c in table.columns],
+        "columns": [(str(c), _head(str(c), drawn)) for c in table.columns],
         "numeric": [pd.api.types.is_numeric_dtype(t) for t in table.dtypes],
         "filters": {c: v for c, v in found.items() if 1 < len(v) <= MOST_VALUES},
         "rows": [
@@ -310,9 +311,8 @@ def _table(
     }
 
 
-def _head(column: str, table: pd.DataFrame) -> str:
-    """A column in words; what it calls seeds are replicates where the study has them."""
-    drawn = "unit" in table and bool((table["unit"] == "replicates").all())
+def _head(column: str, drawn: bool) -> str:
+    """A column in words; what it calls seeds are replicates where the study has drawn them."""
     return "replicates" if drawn and column == "seeds" else column.replace("_", " ")
 
 

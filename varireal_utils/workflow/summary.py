@@ -19,6 +19,7 @@ CLAIM = ("claim", "verdict", "ours", "low", "high", "says")
 OPEN = {
     "figures/pipeline_strip.png": "how an edit comes about, step by step",
     "figures/qualitative_grid.png": "photographs beside their feasible and infeasible edits",
+    "figures/decomposition.png": "what the effect is made of, one dot a replicate",
     "figures/accuracy_by_arm.png": "the accuracy of every classifier",
     "results/claims.md": "the claims, in full",
 }

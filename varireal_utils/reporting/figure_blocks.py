@@ -1,0 +1,35 @@
+"""Block of docs/results.md: the published figures, each with the question that it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+QUESTIONS = {
+    "qualitative_grid": "what do the edits look like?",
+    "pipeline_strip": "how is an edit made?",
+    "decomposition": "how much is feasibility, how much familiarity, how much the editor?",
+    "true_effects": "how are the true effects spread behind their noise?",
+    "edited_test": "how do classifiers of photographs take edited test photographs?",
+    "generated_grid": "what does DataDream draw before and after adaptation?",
+    "effect_by_protocol": "do unequal arms, or filtering, change the effect?",
+    "infeasible_share": "what if only a part of the edits is infeasible?",
+    "accuracy_by_shots": "what if there are fewer photographs?",
+    "effect_by_class": "does feasibility matter for some classes?",
+    "quality_balance": "is one arm edited less well?",
+    "acceptance": "does the verifier treat both arms alike?",
+    "embedding_map": "how far are edits from photographs?",
+    "learning_curves": "did the trainings converge?",
+    "cost": "what did it cost?",
+}
+
+
+def listed(root: Path, up: str) -> str:
+    """A row for each figure that figures/ holds; of the learning curves one data set's."""
+    lines = ["| figure | answers |", "|---|---|"]
+    for name, question in QUESTIONS.items():
+        found = sorted((root / "figures").glob(f"{name}*.png"))
+        if found:
+            lines.append(
+                f"| [{name.replace('_', ' ')}]({up}figures/{found[-1].name}) | {question} |"
+            )
+    return "\n".join(lines)
