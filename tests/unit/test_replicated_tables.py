@@ -277,3 +277,8 @@ def test_a_small_study_shows_its_seeds_over_the_published_interval(monkeypatch):
     plt.close(fig)
     full = publishing.tables_of(Path("results/micro_full"))
     assert publishing.beside(full, settings) is None  # five seeds: it has intervals of its own
+    names = tables["seeds"]["recipe"]
+    alone = tables["seeds"][names.str.contains("background") & names.str.contains("edit")]
+    every = alone.assign(recipe=alone["recipe"].str.replace("background", "all"))
+    assert publishing.beside(tables | {"seeds": alone}, settings) is not None
+    assert publishing.beside(tables | {"seeds": every}, settings) is None  # as in micro_shots.yaml

@@ -140,11 +140,13 @@ def beside(
     tables: dict[str, pd.DataFrame], settings: FiguresStage
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """(effects of each seed, effects of the published study) for a study of fewer units than an
-    interval needs; None for a larger one, and where they have no cell in common."""
+    interval needs, those of attribute "all" left out; None for a larger one, and where they have no
+    cell in common."""
     effect, file = tables["effects"], Path(settings.published)
     if effect.empty or effect["units"].max() >= inference.LEAST or not file.is_file():
         return None
     units, published = effects.by_unit(tables["seeds"]), storage.read_table(file)
+    units = units[units["attribute"] != "all"]
     keys = ["dataset", "attribute", "training"]
     return (units, published) if len(units.merge(published, on=keys)) else None
 

@@ -167,12 +167,12 @@ def dots_over_published(
     (dots; open: real and edited images) over the published study's 95 % interval (grey bars).
 
     units: of analysis.effects.by_unit; published: effects.csv of the published study. Cells that
-    the published study has not are left out; of those of attribute "all" too. One column wide.
+    the published study has not are left out. One column wide.
     """
     keys = ["dataset", "attribute", "training"]
     need(units, [*keys, "difference"], "dots over published")
     need(published, [*keys, "low", "high"], "dots over published")
-    rows = units[units["attribute"] != "all"].merge(published[[*keys, "low", "high"]], on=keys)
+    rows = units.merge(published[[*keys, "low", "high"]], on=keys)
     need(rows, keys, "dots over published")
     lines = list(rows.groupby(keys, sort=False))
     fig, axis = plt.subplots(figsize=(COLUMN, 0.2 * len(lines) + 0.9), layout="constrained")
