@@ -61,6 +61,14 @@ def test_markdown_and_latex_obey(units, shown):
 
 
 @pytest.mark.parametrize(("units", "shown"), [(3, False), (4, True)])
+def test_a_claims_detail_obeys(units, shown):
+    said = "90 % interval [-0.1, 0.3]; no answers of real"
+    got = few.without_few(_claims(units).assign(detail=said))["detail"].iloc[0]
+    assert got == (said if shown else "no answers of real")
+    assert few.without_few(_claims(3).assign(detail="90 % interval [0, 1]"))["detail"].iloc[0] == ""
+
+
+@pytest.mark.parametrize(("units", "shown"), [(3, False), (4, True)])
 def test_pages_and_report_obey(tmp_path, units, shown):
     storage.write_table(tmp_path / "effects.csv", effects(units))
     storage.write_table(tmp_path / "main_table.csv", _main(units))

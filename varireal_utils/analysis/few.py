@@ -14,14 +14,16 @@ import pandas as pd
 LEAST = 4  # units without which no interval is shown and no verdict given
 BOUNDS = ("low", "high", "low90", "high90")
 COUNTS = ("units", "seeds")  # columns that count units, the first that a table has
+LACKING = r"(no answers of .*)"  # what a claim's detail says of recipes that were not run
 
 
 def without_few(table: pd.DataFrame, units: int | None = None) -> pd.DataFrame:
     """The table with missing bounds in rows of fewer than LEAST units.
 
     units: of every row, for a table that does not count them; a table without bounds, or without
-    a count, stays as it is. Zero-shot has no seeds: it keeps its bounds where what was trained
-    keeps them.
+    a count, stays as it is. What a claim's rule says in `detail` holds bounds too and goes with
+    them; that answers are lacking stays. Zero-shot has no seeds: it keeps its bounds where what was
+    trained keeps them.
     """
     count = next((c for c in COUNTS if c in table), None)
     bounds = [c for c in BOUNDS if c in table]
@@ -34,7 +36,11 @@ def without_few(table: pd.DataFrame, units: int | None = None) -> pd.DataFrame:
     if "arm" in table:
         untrained = table["arm"] == "zero-shot"
         few = few.mask(untrained, bool(few[~untrained].all()))
-    return table.assign(**{c: table[c].astype(float).mask(few) for c in bounds})
+    out = table.assign(**{c: table[c].astype(float).mask(few) for c in bounds})
+    if "detail" in table and few.any():
+        words = table["detail"].fillna("").astype(str)
+        out["detail"] = words.mask(few, words.str.extract(LACKING, expand=False).fillna(""))
+    return out
 
 
 def least_units(table: pd.DataFrame) -> int:
