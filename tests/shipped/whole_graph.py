@@ -38,7 +38,8 @@ from varireal_utils.workflow.completeness import complete
 def run(job: stages.Job, params: str) -> None:
     """The code cells of a job's notebook, with its parameters."""
     shell = InteractiveShell()
-    given: dict[str, Any] = {"params": params, "overrides": {}, **job.target}
+    own = {} if job.config.replicate is None else {"replicate": job.config.replicate}
+    given: dict[str, Any] = {"params": params, "overrides": own, **job.target}
     book = nbformat.read(ROOT / "notebooks" / f"{job.stage.name}.ipynb", as_version=4)
     for number, cell in enumerate(book.cells):
         if cell.cell_type != "code":
