@@ -17,7 +17,7 @@ study: $(STAMP)  ## the whole study, resumed where it stopped
 	$(PY) -m varireal_utils study --params $(PARAMS) --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not slurm and not faults" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not slurm and not faults" -n 2 --dist loadfile --no-loadscope-reorder
 
 # A part of the tests that touches every package, under each other Python that is here
 PYTHONS ?= python3.12 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[23].*/bin/python3)

@@ -457,8 +457,8 @@ def test_a_claims_file_is_refused_by_claim_and_key(tmp_path):
 
 
 def test_every_rule_is_documented_and_every_verdict_has_words():
-    from varireal_utils.reporting import first_page
+    from varireal_utils.reporting import answer
 
     assert all(name in (claim_rules.__doc__ or "") for name in claim_rules.RULES)
-    for words in (first_page.PLAIN, first_page.GROUPED, first_page.PLURAL):
+    for words in (answer.PLAIN, answer.GROUPED, answer.PLURAL):
         assert set(words) == set(verdict.VERDICTS)

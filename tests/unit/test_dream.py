@@ -101,6 +101,7 @@ def test_a_paused_training_ends_with_the_weights_of_one_that_was_not(small, tmp_
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
+@pytest.mark.slow
 def test_the_command_resumes_measures_and_says_what_is_missed(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         dream, "load_config", lambda file, changed: load_config(file, FEW | changed)

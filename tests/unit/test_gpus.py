@@ -133,7 +133,7 @@ def test_a_job_of_several_processes_takes_as_many_devices() -> None:
     three = TWO | {"gpus": ["0", "1", "2"]}
     told = graph("edit.processes=2", "classify.processes=8", **three)
     units = {job.rule: told.gpu_units(job.name) for job in told.jobs.values()}
-    assert (units["edit"], units["classify"], units["quality"]) == (24, 36, 12)
+    assert (units["edit"], units["classify_seed"], units["quality"]) == (24, 36, 12)
     words = shlex.split(told.command("edits/micro_cars/color/feasible"))
     assert words[words.index("--count") + 1] == "2" and words[words.index("--units") + 1] == "12"
 

@@ -203,6 +203,7 @@ def _fails(part):
         raise ValueError("no such photograph")
 
 
+@pytest.mark.slow
 def test_processes_share_files_without_a_process_group(tmp_path):
     distributed.share(_uneven, 2, CPU, tmp_path, (0.0, 1.5))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0-of-2", "1-of-2"]
