@@ -32,13 +32,12 @@ import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from .. import captions
 from ..render import Spec
-from . import autoencoder, contrastive
+from . import autoencoder, contrastive, editor
 from .trainer import FitSettings, fit, half, on
-from .vocabulary import END, MAX_LENGTH, START
 
 SIDE, CELLS = 64, 16  # pixels and latent cells of a picture's side
 LATENTS = 8
@@ -144,21 +143,8 @@ def coverage(small: np.ndarray) -> np.ndarray:
 
 
 def text_encoder(vocab: dict[str, int]) -> CLIPTextModel:
-    """Two layers, 128 wide, over the micro world's words."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(vocab),
-            hidden_size=WIDTH,
-            intermediate_size=4 * WIDTH,
-            projection_dim=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=MAX_LENGTH,
-            bos_token_id=vocab[START],
-            eos_token_id=vocab[END],
-            pad_token_id=vocab[END],
-        )
-    )
+    """The editors' text encoder, WIDTH wide."""
+    return editor.text_encoder(vocab, WIDTH)
 
 
 def train_text(

@@ -47,14 +47,14 @@ COARSE_GAIN = 1.25  # averaging takes that much of the latents' deviation away
 WIDTH = 192
 
 
-def text_encoder(vocab: dict[str, int]) -> CLIPTextModel:
-    """Two layers, 192 wide, over a word-level vocabulary."""
+def text_encoder(vocab: dict[str, int], width: int = WIDTH) -> CLIPTextModel:
+    """Two layers over a word-level vocabulary."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(vocab),
-            hidden_size=WIDTH,
-            intermediate_size=4 * WIDTH,
-            projection_dim=WIDTH,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            projection_dim=width,
             num_hidden_layers=2,
             num_attention_heads=4,
             max_position_embeddings=MAX_LENGTH,
