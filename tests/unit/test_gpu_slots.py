@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -194,6 +196,15 @@ def test_a_place_of_another_user_is_refused(tmp_path: Path, monkeypatch) -> None
     (tmp_path / f"varireal-gpus-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PermissionError, match="set TMPDIR"):
         gpu_slots.folder()
+
+
+def test_a_place_without_locks_is_named(tmp_path: Path, monkeypatch) -> None:
+    def fails(number: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(OSError, match=r"no locks on this file system; set TMPDIR .*0\.door"):
+        gpu_slots._offers(tmp_path, ["0"])
 
 
 def test_bad_words_are_refused(capsys) -> None:

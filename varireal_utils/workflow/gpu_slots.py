@@ -81,7 +81,9 @@ def _locked(path: Path) -> int | None:
         os.close(number)
         if error.errno in BUSY:
             return None
-        raise
+        raise OSError(
+            error.errno, "no locks on this file system; set TMPDIR to a local folder", str(path)
+        ) from error
     return number
 
 
