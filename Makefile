@@ -5,6 +5,7 @@ CORES ?=
 PROFILE ?= profiles/default
 VENV ?= .venv
 PY := $(VENV)/bin/python
+SHOWN := $(shell cat results/shown.txt)
 LOCK := $(shell cksum < requirements.lock | cut -d ' ' -f 1)
 STAMP := $(VENV)/installed-$(LOCK)
 
@@ -62,7 +63,7 @@ pack: $(STAMP)  ## a finished study as one archive with its cards: runs/<study>.
 	$(PY) -m varireal_utils pack --params $(PARAMS)
 
 figures: $(STAMP)  ## every figure again, from stored results, without any model
-	$(PY) -m varireal_utils run 08_figures --params params/micro_full.yaml --set source=results/micro_full --set publish=true
+	$(PY) -m varireal_utils run 08_figures --params params/$(SHOWN).yaml --set source=results/$(SHOWN) --set publish=true
 
 pretrain: $(STAMP)  ## trains the micro models again (hours); goes on from its checkpoints
 	$(PY) -m varireal_utils run micro_pretrain --set checkpoint_dir=checkpoints/micro --set output_dir=models/micro --set count=12000 --set minutes=150

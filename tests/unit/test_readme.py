@@ -273,6 +273,30 @@ def test_wall_time_counts_jobs_side_by_side_once_and_no_pause():
     assert result_blocks.wall_minutes(near) == pytest.approx(3.5)
 
 
+def test_a_study_of_replicates_costs_its_median_job(tmp_path):
+    runs = pd.DataFrame(
+        {
+            "replicate": [0, 0, 0, 1, 1, None],
+            "what": ["a", "a 0", "b", "a", "b", None],
+            "seconds": [100.0, 200.0, 300.0, 300.0, 7200.0, 60.0],  # the fourth one was disturbed
+        }
+    )
+    assert result_blocks.core_hours(runs) == pytest.approx(4 * 300 / 3600)
+    about = {"parameter_file": "params/drawn.yaml", "commit": "0123456789abcdef"}
+    storage.write_json(_shown(tmp_path) / "run.json", about)
+    assert result_blocks.command(tmp_path) == "make study PARAMS=params/drawn.yaml"
+    name = _shown(tmp_path).name
+    storage.write_json(tmp_path / f"registrations/{name}.json", {})
+    registered = "git checkout 01234567 && make study PARAMS=params/drawn.yaml"
+    assert result_blocks.command(tmp_path) == registered
+
+
+def test_one_unit_is_in_the_singular():
+    assert result_blocks.units({"units": 1.0, "unit": "seeds of one draw"}) == "1 seed of one draw"
+    assert result_blocks.units({"units": 1.0, "unit": "replicates"}) == "1 replicate"
+    assert result_blocks.units({"units": 5.0, "unit": "seeds of one draw"}) == "5 seeds of one draw"
+
+
 def test_tables_of_an_older_version_are_refused(tmp_path):
     folder = _shown(tmp_path)
     folder.mkdir(parents=True)

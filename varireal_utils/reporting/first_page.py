@@ -63,20 +63,24 @@ def _link(row: dict[str, Any], up: str) -> str:
 
 
 def study(root: Path, up: str) -> str:
-    """Size, date, machine and wall time of the published study."""
+    """Size, date, machine and cost of the published study."""
     main, about = result_blocks.load(root, "main_table"), result_blocks.record(root)
     of = result_blocks.replicates(root)
     size = f"{of} replicates" if of else f"{main['seeds'].max()} seeds"
+    how = "" if of else " of wall time"
     return (
         f"{main['dataset'].nunique()} rendered data sets, {size}, {main['n'].max()} test images a "
-        f"data set{' and replicate' * bool(of)}; `{result_blocks.command(about)}`, {_wall(root)} "
-        f"of wall time ({about['machine']}, {about['started'][:10]})"
+        f"data set{' and replicate' * bool(of)}; `{result_blocks.command(root)}`, {_cost(root)}"
+        f"{how} ({about['machine']}, {about['started'][:10]})"
     )
 
 
-def _wall(root: Path) -> str:
-    """Wall time of the published study."""
-    minutes = result_blocks.wall_minutes(result_blocks.load(root, "runs"))
+def _cost(root: Path) -> str:
+    """Wall time of the published study; of one of replicates, hours of a core."""
+    runs = result_blocks.load(root, "runs")
+    if result_blocks.replicates(root):
+        return f"{result_blocks.core_hours(runs):.1f} core-hours"
+    minutes = result_blocks.wall_minutes(runs)
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
@@ -103,7 +107,7 @@ def scope(root: Path, up: str) -> str:
 
 def commands(root: Path, up: str) -> str:
     """The first commands, what each gives, and what it costs where that was measured."""
-    about, first = result_blocks.record(root), _facts(root / "results/first_run.json")
+    first = _facts(root / "results/first_run.json")
     rows = [
         (
             "make setup",
@@ -115,7 +119,7 @@ def commands(root: Path, up: str) -> str:
         ("make lab", "JupyterLab; begin with `notebooks/00_overview.ipynb`", ""),
         ("make figures", "every published figure again, without a model", ""),
         ("make test", "the tests", ""),
-        (result_blocks.command(about), "the study above", _wall(root).replace("minutes", "min")),
+        (result_blocks.command(root), "the study above", _cost(root).replace("minutes", "min")),
     ]
     cells = [f"| `{name}` | {text} | {cost} |" for name, text, cost in rows]
     return "\n".join(

@@ -56,9 +56,9 @@ def interval(row: dict[str, Any], low: str = "low", high: str = "high") -> str:
 
 
 def units(row: dict[str, Any]) -> str:
-    """What an interval is over: "20 replicates", "5 seeds of one draw"."""
-    unit = str(row["unit"])
-    return f"{row['units']:.0f} {unit.replace('s', '', 1) if row['units'] == 1 else unit}"
+    """What an interval is over: "20 replicates", "1 seed of one draw"."""
+    head, *rest = str(row["unit"]).split(" ")
+    return " ".join([f"{row['units']:.0f}", head.removesuffix("s" * (row["units"] == 1)), *rest])
 
 
 def replicates(root: Path) -> int:
@@ -82,10 +82,14 @@ def drawn(root: Path, up: str) -> str:
     )
 
 
-def command(about: dict[str, Any]) -> str:
-    """The command that runs the study of a record."""
+def command(root: Path) -> str:
+    """The command that runs the published study. A registered one runs in the state that was
+    registered alone, so it begins with the commit that ran it."""
+    about = record(root)
     file = about["parameter_file"]
-    return "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
+    words = "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
+    registered = (root / "registrations" / f"{shown.name(root)}.json").is_file()
+    return f"git checkout {about['commit'][:8]} && {words}" if registered else words
 
 
 def wall_minutes(runs: pd.DataFrame) -> float:
@@ -97,6 +101,17 @@ def wall_minutes(runs: pd.DataFrame) -> float:
         total += max(0.0, start + seconds - (until if waited < PAUSE else start))
         until = max(until, start + seconds)
     return total / 60
+
+
+def core_hours(runs: pd.DataFrame) -> float:
+    """Hours of one core of a study of replicates: the median over data sets of replicates, each of
+    which one core works on, times their number. What ran beside other work weighs as one of many.
+
+    runs: of runs.csv; its column `what` begins with the data set.
+    """
+    own = runs[runs["replicate"].notna()]
+    each = own.groupby([own["replicate"], own["what"].str.split().str[0]])["seconds"].sum()
+    return float(each.median() * len(each) / 3600)
 
 
 def cell_of(root: Path, *words: str) -> str:
