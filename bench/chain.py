@@ -42,7 +42,7 @@ from tests import tiny_vision_models
 from varireal_utils.core import oom_retry, storage
 from varireal_utils.core.config import load_config
 from varireal_utils.core.config_sections import ModelRoles, VlmVerifierSettings
-from varireal_utils.editing import guidance, phases, pipeline
+from varireal_utils.editing import guidance, passes, phases, pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.models import loaders
@@ -165,14 +165,14 @@ def one_by_one(todo: Work) -> pd.DataFrame:
     """The reference's way; the finished rows."""
     edit = todo.settings.edit.model_copy(update={"batch_size": 1, "prior_variants": 1})
     settings = todo.settings.model_copy(update={"edit": edit})
-    pipes = pipeline.load(settings, torch.device("cpu"), torch.float32, Everything())
+    pipes = roles.load(settings, torch.device("cpu"), torch.float32, Everything())
     verify = todo.verify(lambda: Experience(fit=oom_retry.Fit(1), branches=False))
     done = []
     for row in todo.rows.to_dict("records"):
         source = todo.sources[row["image_id"]]
         for attempt in range(edit.max_attempts):
             pipes.states.clear()
-            drawn = pipeline.prior_bank(pipes, todo.bank, [row["phrase"]], settings, todo.side)
+            drawn = passes.prior_bank(pipes, todo.bank, [row["phrase"]], settings, todo.side)
             made = pipeline.edit_batch(pipes, [source], [row], drawn, todo.bank, settings, attempt)
             answer = verify(made, [row], [source]).iloc[0].to_dict()
             if answer["accepted"]:
@@ -183,10 +183,10 @@ def one_by_one(todo: Work) -> pd.DataFrame:
 
 def ours(todo: Work) -> pd.DataFrame:
     """The stage's way on a GPU; the finished rows."""
-    pipes = pipeline.load(todo.settings, torch.device("cpu"), torch.float32)
+    pipes = roles.load(todo.settings, torch.device("cpu"), torch.float32)
     known = Experience()
     phrases = list(todo.rows["phrase"])
-    drawn = pipeline.prior_bank(pipes, todo.bank, phrases, todo.settings, todo.side)
+    drawn = passes.prior_bank(pipes, todo.bank, phrases, todo.settings, todo.side)
     batches = -(-len(todo.rows) // todo.settings.edit.batch_size)
     with mock.patch.object(phases, "pooled", lambda pipes: True):
         made = phases.run(

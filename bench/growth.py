@@ -26,14 +26,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SHARES = {"train": 0.5, "val": 0.1, "test": 0.4}
 CLASSES = 8
-COPY = """from varireal_utils.editing import pipeline
+COPY = """from varireal_utils.editing import passes, pipeline
 import numpy as np
 
 def copied(pipes, batches, *_):  # no UNet
     return [[source.image for source in sources] for sources, _ in batches]
 
 pipeline.edit_batches = copied
-pipeline.make_priors = lambda pipes, texts, *_: [np.zeros((128, 128, 3), np.uint8)] * len(texts)"""
+passes.make_priors = lambda pipes, texts, *_: [np.zeros((128, 128, 3), np.uint8)] * len(texts)"""
 STAGES = [
     ("01_data", {}),
     ("02_attributes", {}),

@@ -25,7 +25,7 @@ from varireal_utils.core import storage
 from varireal_utils.core.config import load_config
 from varireal_utils.core.config_sections import AugmentSettings
 from varireal_utils.core.device import device_of, dtype_of
-from varireal_utils.editing import guidance, pipeline
+from varireal_utils.editing import guidance, pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
@@ -92,7 +92,7 @@ def editing(timed: Any, repeats: int, batch: int = 16, device: str = "cpu") -> d
     bank = phrase_bank.load_bank(
         ROOT / config.phrase_file, "cars", list(render.class_names("cars"))
     )
-    pipes = pipeline.load(
+    pipes = roles.load(
         settings, device_of(config.device), dtype_of(config.precision, config.device)
     )
     sources, rows = [], []

@@ -20,7 +20,7 @@ from varireal_utils.core.config_sections import DrawSettings, ModelRoles, ModelS
 from varireal_utils.core.device import device_of, dtype_of
 from varireal_utils.core.seeds import numpy_rng, seed_for
 from varireal_utils.datadream import sampling
-from varireal_utils.editing import guidance, pipeline
+from varireal_utils.editing import guidance, passes, pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
@@ -61,9 +61,7 @@ def _edited(
     own = {role: ModelSpec(path=str(config.output_dir / f)) for role, f in folders.items()}
     trained = study.model_copy(update={"models": study.models.model_copy(update=own)})
     settings = EditStage.of(trained, attribute=attribute, feasibility="feasible")
-    pipes = pipeline.load(
-        settings, device_of(study.device), dtype_of(study.precision, study.device)
-    )
+    pipes = roles.load(settings, device_of(study.device), dtype_of(study.precision, study.device))
     rng = numpy_rng("cards", attribute)
     pictures: list[Picture] = []
     rows: list[dict[str, Any]] = []
@@ -93,7 +91,7 @@ def _edited(
         )
         pictures.append(picture)
         asked.append(name)
-    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in rows], settings, 128)
+    prior = passes.prior_bank(pipes, bank, [r["phrase"] for r in rows], settings, 128)
     out, size = [], settings.edit.batch_size
     for i in range(0, count, size):
         out += pipeline.edit_batch(

@@ -13,7 +13,7 @@ from tests.unit.test_edit import row, source
 from varireal_utils.core import oom_retry
 from varireal_utils.core.config import load_config
 from varireal_utils.datadream import sampling
-from varireal_utils.editing import pipeline
+from varireal_utils.editing import pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.models import classifiers, loaders
 from varireal_utils.prompts import phrase_bank
@@ -126,7 +126,7 @@ def settings(attribute: str, device: str) -> tuple:
     config = load_config("params/micro.yaml", {"device": device, "precision": "float32"})
     bank = phrase_bank.load_bank(config.phrase_file, "cars", list(render.class_names("cars")))
     own = EditStage.of(config, attribute=attribute, feasibility="feasible")
-    return own, bank, pipeline.load(own, torch.device(device), torch.float32)
+    return own, bank, roles.load(own, torch.device(device), torch.float32)
 
 
 def test_an_edit_is_the_cpus_edit_and_leaves_the_rest_alone():

@@ -9,7 +9,7 @@ import torch
 
 from microworld import render
 from varireal_utils.core.config import load_config
-from varireal_utils.editing import guidance, phases, pipeline
+from varireal_utils.editing import guidance, phases, pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.models import loaders
@@ -42,7 +42,7 @@ def changed(settings: EditStage, **edit) -> EditStage:
 
 @pytest.fixture(scope="module")
 def pipes(setting):
-    return pipeline.load(setting[0], torch.device("cpu"), torch.float32)
+    return roles.load(setting[0], torch.device("cpu"), torch.float32)
 
 
 def source(index: int, attribute: str = "color") -> Source:
@@ -119,7 +119,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch, setting
 
 def test_the_batch_size_that_fitted_is_kept_from_batch_to_batch(monkeypatch, setting):
     settings, bank = setting
-    pipes, sizes = pipeline.load(settings, torch.device("cpu"), torch.float32), []
+    pipes, sizes = roles.load(settings, torch.device("cpu"), torch.float32), []
 
     def tight(pipes, sources, rows, *others):
         sizes.append(len(sources))
@@ -153,17 +153,17 @@ def test_slicing_the_autoencoder_changes_no_picture(monkeypatch, setting, pipes)
     whole, sizes = made(pipes)
     assert sizes == {3}
     monkeypatch.setattr(loaders, "SLICED_FROM", 128)
-    sliced, sizes = made(pipeline.load(settings, torch.device("cpu"), torch.float32))
+    sliced, sizes = made(roles.load(settings, torch.device("cpu"), torch.float32))
     assert sizes == {1}
     for a, b in zip(whole, sliced, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 1
 
 
 def test_noise_belongs_to_the_edit():
-    a, b = pipeline.generators([5, 6], "inpaint", 0)
-    c = pipeline.generators([6], "inpaint", 0)[0]
+    a, b = roles.generators([5, 6], "inpaint", 0)
+    c = roles.generators([6], "inpaint", 0)[0]
     assert torch.equal(torch.randn(4, generator=b), torch.randn(4, generator=c))
-    d = pipeline.generators([5], "inpaint", 1)[0]
+    d = roles.generators([5], "inpaint", 1)[0]
     assert not torch.equal(torch.randn(4, generator=a), torch.randn(4, generator=d))
 
 

@@ -16,7 +16,7 @@ from tests.unit.test_paper_models import (  # noqa: F401
     sources,
 )
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
-from varireal_utils.editing import conditioning, editors, pipeline
+from varireal_utils.editing import conditioning, editors, passes, pipeline
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.workflow import completeness, cost
 
@@ -56,7 +56,7 @@ def slice_of(config, attribute, own=None, **changes):
 def made(config, bank, attribute, own=None, **changes):  # noqa: F811
     settings = slice_of(config, attribute, own, **changes)
     pipes, asked = pipes_of(settings), rows(bank, attribute)
-    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 120)
+    prior = passes.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 120)
     return pipeline.edit_batch(pipes, sources(attribute), asked, prior, bank, settings, 0)
 
 

@@ -30,7 +30,16 @@ from varireal_utils.core.config import ParameterError, StudyConfig, checked, loa
 from varireal_utils.core.config_base import content, flattened
 from varireal_utils.core.config_sections import AugmentSettings
 from varireal_utils.core.seeds import numpy_rng
-from varireal_utils.editing import canvas, compositing, guidance, pipeline, priors, segmentation
+from varireal_utils.editing import (
+    canvas,
+    compositing,
+    guidance,
+    passes,
+    pipeline,
+    priors,
+    roles,
+    segmentation,
+)
 from varireal_utils.editing import sources as photographs
 from varireal_utils.editing.slices import EditStage, GuidanceStage
 from varireal_utils.editing.sources import Source, editable_mask
@@ -172,7 +181,7 @@ def adapters(pipe) -> list:
 def edited(config, bank, attribute, arm, pictures):
     """Edits of a batch of photographs: settings, sources, rows, results."""
     settings = EditStage.of(config, attribute=attribute, feasibility=arm)
-    pipes = pipeline.load(settings, CPU, torch.float32)
+    pipes = roles.load(settings, CPU, torch.float32)
     name = next(iter(bank["phrases"]["color"]))
     phrases = phrase_bank.lists(bank, attribute, name)[arm]
     phrase = next(p for p in phrases if re.fullmatch(r"[a-z ]+", p))
@@ -186,7 +195,7 @@ def edited(config, bank, attribute, arm, pictures):
         for i in range(len(pictures))
     ]
     sources = [source_of(image, mask, config, attribute) for image, mask in pictures]
-    prior = pipeline.prior_bank(pipes, bank, [phrase], settings, 0)
+    prior = passes.prior_bank(pipes, bank, [phrase], settings, 0)
     results = pipeline.edit_batch(pipes, sources, rows, prior, bank, settings, 0)
     return settings, sources, rows, results
 

@@ -11,7 +11,7 @@ from microworld import render
 from tests import checkpoints
 from varireal_utils.core.config import ParameterError, StudyConfig, checked, load_config, merged
 from varireal_utils.core.config_editing import CanvasSettings, GuidanceOnCanvas
-from varireal_utils.editing import conditioning, guidance, pipeline
+from varireal_utils.editing import conditioning, guidance, passes, pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask, placed
 from varireal_utils.models import loaders
@@ -39,8 +39,8 @@ def settings_of(config: StudyConfig, attribute: str, arm: str = "feasible", **ed
     return settings.model_copy(update={"edit": settings.edit.model_copy(update=edit)})
 
 
-def pipes_of(settings: EditStage) -> pipeline.Pipes:
-    return pipeline.load(settings, torch.device("cpu"), torch.float32)
+def pipes_of(settings: EditStage) -> roles.Pipes:
+    return roles.load(settings, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_edits_of_any_shape_change_only_what_they_may(config, bank, attribute):
     settings = settings_of(config, attribute)
     pipes = pipes_of(settings)
     these, asked = sources(attribute), rows(bank, attribute)
-    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 120)
+    prior = passes.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 120)
     assert all(p.shape == (32, 32, 3) for p in prior.values())
     made = pipeline.edit_batch(pipes, these, asked, prior, bank, settings, 0)
     for source, result in zip(these, made, strict=True):
@@ -134,7 +134,7 @@ def test_refinement_hears_lines_and_sees_its_own_object(config, bank):
 
     def refined(starts=starts, these=these, **changes):
         own = settings.own.model_copy(update=changes)
-        return pipeline.refine(pipes, starts, these, texts, seeds, own)
+        return passes.refine(pipes, starts, these, texts, seeds, own)
 
     plain = refined()
     assert any((a != b).any() for a, b in zip(plain, refined(controlnet_scale=0.0), strict=True))
@@ -153,14 +153,14 @@ def test_a_refined_batch_is_its_images_one_by_one(config, bank, guidance, monkey
     starts, texts, seeds = [s.image for s in these], [r["prompt"] for r in asked], [1, 2]
     own = settings.own.model_copy(update={"refine_guidance_scale": guidance})
     alone = [
-        pipeline.refine(pipes, [start], [source], [text], [seed], own)[0]
+        passes.refine(pipes, [start], [source], [text], [seed], own)[0]
         for start, source, text, seed in zip(starts, these, texts, seeds, strict=True)
     ]
     passes, unet = [], pipes.refine.unet
     monkeypatch.setattr(
         unet, "forward", lambda *a, own=unet.forward, **k: passes.append(1) or own(*a, **k)
     )
-    together = pipeline.refine(pipes, starts, these, texts, seeds, own)
+    together = passes.refine(pipes, starts, these, texts, seeds, own)
     assert len(passes) <= own.refine_steps  # as one image takes
     for a, b in zip(alone, together, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 1
@@ -185,7 +185,7 @@ def test_refinement_from_noise_denoises_from_nothing_but_noise_text_lines_and_lo
 
     def refined(starts=starts, these=these, seeds=seeds, **changes):
         own = settings.own.model_copy(update=changes)
-        return pipeline.refine(pipes, starts, these, texts, seeds, own)
+        return passes.refine(pipes, starts, these, texts, seeds, own)
 
     def same(one, two):
         return all((a == b).all() for a, b in zip(one, two, strict=True))
@@ -204,7 +204,7 @@ def test_refinement_from_noise_denoises_from_nothing_but_noise_text_lines_and_lo
     assert not same(made, refined(seeds=[3, 4]))
     own = settings.own
     pipes.refine.set_ip_adapter_scale(own.ip_scale)
-    seen = np.where(these[0].mask[..., None] > 0, starts[0], np.uint8(pipeline.GREY))
+    seen = np.where(these[0].mask[..., None] > 0, starts[0], np.uint8(passes.GREY))
     plain = pipes.refine(
         prompt=texts[0],
         image=Image.fromarray(these[0].lines).convert("RGB"),
@@ -214,7 +214,7 @@ def test_refinement_from_noise_denoises_from_nothing_but_noise_text_lines_and_lo
         num_inference_steps=own.refine_steps,
         guidance_scale=own.refine_guidance_scale,
         controlnet_conditioning_scale=own.controlnet_scale,
-        generator=pipeline.generators(seeds[:1], "refine", 0),
+        generator=roles.generators(seeds[:1], "refine", 0),
     ).images[0]
     assert np.abs(np.asarray(plain).astype(int) - made[0]).max() <= 1
 

@@ -18,7 +18,7 @@ from tests.unit.test_paper_models import bank, config, rows, settings_of, source
 from varireal_utils.core.config import load_config
 from varireal_utils.core.config_sections import ModelRoles, ModelSpec
 from varireal_utils.datadream import sampling
-from varireal_utils.editing import pipeline
+from varireal_utils.editing import passes, pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.models import loaders
 from varireal_utils.prompts import phrase_bank
@@ -57,11 +57,11 @@ def heard_edit(dtype: str, working: torch.dtype, scale: float) -> Listener:
     study = load_config("params/micro.yaml", changes)
     settings = EditStage.of(study, attribute="color", feasibility="feasible")
     words = phrase_bank.load_bank(study.phrase_file, "cars", list(render.class_names("cars")))
-    pipes = pipeline.load(settings, CPU, working)
+    pipes = roles.load(settings, CPU, working)
     heard, seen = Listener(pipes.inpaint.unet), [source(i) for i in range(2)]
     texts = [row(words, i, phrase)["prompt"] for i, phrase in enumerate(("red", "teal"))]
     starts, masks = [s.image for s in seen], [s.editable for s in seen]
-    pipeline.inpaint(pipes, starts, masks, texts, [1, 2], settings.own)
+    passes.inpaint(pipes, starts, masks, texts, [1, 2], settings.own)
     return heard
 
 
@@ -115,11 +115,11 @@ def test_every_stage_of_the_papers_classes_runs_in_its_own_type(
     }
     settings = settings_of(config, "texture")
     settings = settings.model_copy(update={"models": settings.models.model_copy(update=half)})
-    pipes, nets, heard = pipeline.load(settings, CPU, BRAIN), [], []
+    pipes, nets, heard = roles.load(settings, CPU, BRAIN), [], []
     for name in ("load_pipeline", "load_refiner"):
         monkeypatch.setattr(loaders, name, listening(getattr(loaders, name), nets, heard))
     these, asked = sources("texture"), rows(bank, "texture")
-    prior = pipeline.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 32)
+    prior = passes.prior_bank(pipes, bank, [r["phrase"] for r in asked], settings, 32)
     made = pipeline.edit_batch(pipes, these, asked, prior, bank, settings, 0)
     assert len(made) == 2 and len(nets) == 4
     assert {p.dtype for net in nets for p in net.parameters()} == {HALF}

@@ -420,7 +420,7 @@ def test_float16_overflow(edit, monkeypatch):
 def test_autocast_over_half_weights(edit, monkeypatch):
     with_unet(monkeypatch, lambda pipe: halved(pipe.unet))
     monkeypatch.setattr(
-        "varireal_utils.editing.pipeline.Pipes.autocast",
+        "varireal_utils.editing.roles.Pipes.autocast",
         lambda self, pipe: torch.autocast("cpu", torch.bfloat16),
     )
     named(

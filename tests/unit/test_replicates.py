@@ -20,7 +20,7 @@ from varireal_utils.core import arms
 from varireal_utils.core.config import ParameterError, load_config, written
 from varireal_utils.data import registry
 from varireal_utils.data.sets import world
-from varireal_utils.editing import pipeline
+from varireal_utils.editing import pipeline, roles
 from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
@@ -241,7 +241,7 @@ def test_perfect_edits_take_one_attempt_the_same_noise_and_no_editing_model(tmp_
         Source(d.pixels, mask, editable_mask("color", mask, paint), mask)
         for d, (mask, paint) in zip(drawings, masks)
     ]
-    pipes = pipeline.load(perfect, torch.device("cpu"), torch.float32)
+    pipes = roles.load(perfect, torch.device("cpu"), torch.float32)
     made = pipeline.edit_batch(pipes, sources, rows.to_dict("records"), {}, _bank(1), perfect, 0)
     for drawing, source, picture, row in zip(drawings, sources, made, rows.itertuples()):
         changed = (picture != drawing.pixels).any(2)

@@ -16,7 +16,7 @@ from tests.unit.test_paper_models import (  # noqa: F401
     sources,
 )
 from varireal_utils.core.config import load_config
-from varireal_utils.editing import phases, pipeline
+from varireal_utils.editing import passes, phases, roles
 from varireal_utils.models import distributed, loaders
 from varireal_utils.models.residence import Residence
 
@@ -108,7 +108,7 @@ def test_an_arm_holds_the_models_of_one_phase(config, bank, recorder, own_base):
         config = config.model_copy(update={"models": files})
     settings = settings_of(config, "texture", pool=2, batch_size=1, max_attempts=2)
     home = Residence()
-    pipes = pipeline.load(settings, CPU, torch.float32, home)
+    pipes = roles.load(settings, CPU, torch.float32, home)
 
     def load_verifier():
         alive["verifier"] = model = Model()
@@ -127,7 +127,7 @@ def test_an_arm_holds_the_models_of_one_phase(config, bank, recorder, own_base):
     ]
     home.get("verifier")  # thresholds come first
     phrases = [r["phrase"] for r in asked]
-    prior = pipeline.prior_bank(pipes, bank, phrases, settings, 32)
+    prior = passes.prior_bank(pipes, bank, phrases, settings, 32)
     done = list(
         phases.run(
             pipes,
@@ -158,7 +158,7 @@ def test_an_arm_holds_the_models_of_one_phase(config, bank, recorder, own_base):
 def test_pools_change_no_picture(config, bank):  # noqa: F811
     def made(pool):
         settings = settings_of(config, "color", pool=pool, batch_size=1, max_attempts=2)
-        pipes = pipeline.load(settings, CPU, torch.float32)
+        pipes = roles.load(settings, CPU, torch.float32)
         these = dict(zip("ab", sources("color"), strict=True))
         asked = [
             r | {"image_id": i, "edit_id": i}

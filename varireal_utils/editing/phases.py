@@ -35,7 +35,8 @@ import pandas as pd
 
 from ..prompts.phrase_bank import Bank
 from . import pipeline
-from .pipeline import Pipes, Priors
+from .passes import Priors
+from .roles import Pipes
 from .slices import EditStage
 from .sources import Source, canvas_shape
 

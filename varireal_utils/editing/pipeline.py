@@ -1,4 +1,4 @@
-"""VariReal's minimal edit of a photograph: prior, inpainting, refinement, composition, check.
+"""VariReal's minimal edit of a photograph: prior, inpainting, refinement, composition.
 
 symbols   image, prior, inpainted, refined, result  (H, W, 3) uint8 RGB
           editable   (H, W) uint8 0 | 255, what may change: all but the object for a background,
@@ -7,114 +7,29 @@ symbols   image, prior, inpainted, refined, result  (H, W, 3) uint8 RGB
           attempt    0, 1, ...; a rejected edit is made again from other noise
 
 Invariants (tests/unit/test_edit.py): outside `editable` the result equals the source byte for byte;
-the noise of an edit depends on (study seed, image id, attribute, k, attempt) alone, so batch size,
-order and resuming change no image, and the feasible and the infeasible edit of a photograph share
-their noise: arms are paired (docs/differences.md).
+the feasible and the infeasible edit of a photograph share their noise: arms are paired
+(docs/differences.md). roles.py holds the pipelines, passes.py calls them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 
 from ..core import arms, oom_retry, storage
-from ..core.attributes import ATTRIBUTES
 from ..core.config_editing import AttributeEdit
-from ..core.seeds import numpy_rng, seed_for
-from ..models import loaders, precision
-from ..models.pictures import checked_pictures
-from ..models.residence import Residence
+from ..core.seeds import seed_for
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import Bank
-from . import canvas, compositing, conditioning, editors, priors
+from . import canvas, compositing, editors, priors
+from .passes import Priors, blend, inpaint, refine
+from .roles import Pipes, generators
 from .slices import EditStage
 from .sources import Source, placed
-
-Priors = dict[tuple[str, int], np.ndarray]  # (phrase, variant) -> (H, W, 3) uint8
-GREY = 100  # behind the object that an IP-Adapter sees
-
-
-@dataclass(frozen=True)
-class Pipes:
-    """The pipelines of an attribute's edits, loaded when they are asked for, and what they compute
-    with.
-
-    roles: inpaint, prior, refine, or other: the pipeline of another editor (editors.py); drawn,
-    refined: whether there is a prior to draw, a second stage; looks: whether that has an
-    IP-Adapter; residence: holds the models; states: encoded prompts on the CPU, role -> text ->
-    embeddings; fits: batch sizes that fitted into memory, by stage.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-    residence: Residence
-    drawn: bool = False
-    refined: bool = False
-    looks: bool = False
-    states: dict[str, dict] = field(default_factory=dict)
-    fits: dict[str, oom_retry.Fit] = field(default_factory=dict)
-
-    @property
-    def inpaint(self) -> Any:
-        """The inpainting pipeline."""
-        return self.residence.get("inpaint")
-
-    @property
-    def prior(self) -> Any:
-        """The pipeline that draws backgrounds and surfaces."""
-        return self.residence.get("prior")
-
-    @property
-    def refine(self) -> Any:
-        """The pipeline of the second stage."""
-        return self.residence.get("refine")
-
-    @property
-    def other(self) -> Any:
-        """The pipeline of another editor."""
-        return self.residence.get("other")
-
-    def fit(self, stage: str) -> oom_retry.Fit:
-        """The batch size of a stage that fits into memory."""
-        return self.fits.setdefault(stage, oom_retry.Fit())
-
-    def autocast(self, pipe: Any) -> AbstractContextManager:
-        """What one of the pipelines runs under (models/precision.py)."""
-        return precision.pipeline_autocast(pipe, self.device, self.dtype)
-
-
-def load(
-    settings: EditStage,
-    device: torch.device,
-    dtype: torch.dtype,
-    residence: Residence | None = None,
-) -> Pipes:
-    """What an attribute needs; nothing is loaded yet. Background edits have no refinement (paper,
-    method figure). residence: of a caller who has other models too."""
-    models, editor, home = settings.models, settings.edit.editor, residence or Residence()
-    if editor in editors.EDITORS:
-        home.add("other", lambda: editors.EDITORS[editor].load(models, device))
-        return Pipes(device, dtype, home)
-    own_base, from_noise = models.refine is not None, settings.own.refine_from == "noise"
-    home.add("inpaint", lambda: loaders.load_pipeline(models, "inpaint", device), "paint")
-    home.add("prior", lambda: loaders.load_pipeline(models, "prior", device))
-
-    def refiner() -> Any:
-        base = None if own_base else home.get("inpaint")
-        return loaders.load_refiner(models, base, device, from_noise)
-
-    home.add("refine", refiner, "" if own_base else "paint")
-    drawn = ATTRIBUTES[settings.attribute].generates_prior
-    refined = settings.own.refine_steps > 0
-    return Pipes(device, dtype, home, drawn, refined, looks=models.ip_adapter is not None)
 
 
 def plan(images: pd.DataFrame, bank: Bank, settings: EditStage) -> pd.DataFrame:
@@ -149,180 +64,6 @@ def plan(images: pd.DataFrame, bank: Bank, settings: EditStage) -> pd.DataFrame:
 def _facts(image: Any, names: tuple[str, ...]) -> str:
     """Columns of a photograph's row, as text."""
     return storage.to_json({name: getattr(image, name) for name in names})
-
-
-def generators(seeds: list[int], stage: str, attempt: int) -> list[torch.Generator]:
-    """One CPU generator per image, so that its noise does not know its neighbours."""
-    return [torch.Generator("cpu").manual_seed(seed_for(s, stage, attempt)) for s in seeds]
-
-
-def encode(
-    pipes: Pipes,
-    role: str,
-    texts: Sequence[str | conditioning.Fragments],
-    negative: str = "",
-) -> dict[str, torch.Tensor]:
-    """The arguments of a role's pipeline for prompts; each text is encoded once. negative: what
-    guidance leads away from, "" for nothing in particular."""
-    known, away = pipes.states.setdefault(role, {}), negative or None
-    for text in dict.fromkeys((away, *texts)):
-        if text not in known:
-            pipe = pipes.residence.get(role)
-            empty = text is None
-            new = conditioning.unconditional(pipe) if empty else conditioning.encode(pipe, text)
-            known[text] = {name: value.cpu() for name, value in new.items()}
-    found = conditioning.arguments([known[t] for t in texts], known[away])
-    return {name: value.to(pipes.device) for name, value in found.items()}
-
-
-@torch.no_grad()
-def make_priors(
-    pipes: Pipes, texts: list, seeds: list[int], settings: EditStage, size: int
-) -> list[np.ndarray]:
-    """Draw backgrounds or surfaces from text alone, (size, size, 3) uint8 each."""
-    own = settings.own
-
-    def make(texts: list, seeds: list[int]) -> list[np.ndarray]:
-        with pipes.autocast(pipes.prior):
-            made = pipes.prior(
-                **encode(pipes, "prior", texts, own.prior_negative),
-                height=size,
-                width=size,
-                num_inference_steps=own.prior_steps,
-                guidance_scale=own.prior_guidance_scale,
-                generator=generators(seeds, "prior", 0),
-                output_type="np",
-            )
-        return checked_pictures(made, pipes.prior)
-
-    out: list[np.ndarray] = []
-    step = settings.edit.batch_size
-    for i in range(0, len(texts), step):
-        out += oom_retry.retry_in_halves(
-            make, texts[i : i + step], seeds[i : i + step], fit=pipes.fit("prior")
-        )
-    return out
-
-
-def prior_bank(
-    pipes: Pipes, bank: Bank, phrases: list[str], settings: EditStage, size: int
-) -> Priors:
-    """Draw the background or surface of each (phrase, variant) once, for all photographs."""
-    if not pipes.drawn:
-        return {}
-    attribute, edit = settings.attribute, settings.edit
-    keys = [(p, v) for p in sorted(set(phrases)) for v in range(edit.prior_variants)]
-    weight = settings.own.prior_prompt_weight
-    texts = [
-        phrase_bank.weighted(phrase_bank.prior_prompt(bank, attribute, p), p, weight)
-        for p, _ in keys
-    ]
-    seeds = [seed_for(settings.seed, "prior", attribute, p, v) for p, v in keys]
-    size = settings.own.prior_size or edit.canvas or size
-    return dict(zip(keys, make_priors(pipes, texts, seeds, settings, size)))
-
-
-def blend(
-    source: Source, row: dict, prior_of: Priors, bank: Bank, settings: EditStage, attempt: int = 0
-) -> np.ndarray:
-    """The picture that inpainting starts from, (H, W, 3) uint8. row: of the plan. Raises ValueError
-    where a drawn prior is needed and not given."""
-    own, kind, phrase = settings.own, ATTRIBUTES[settings.attribute].prior, row["phrase"]
-    if kind == "flat":
-        rgb = phrase_bank.rgb(bank, phrase)
-        return priors.color_prior(source.image, source.editable, rgb, own.alpha)
-    prior = prior_of.get((phrase, (row["seed"] + attempt) % settings.edit.prior_variants))
-    if prior is None:
-        raise ValueError(f"no prior was drawn for {settings.attribute} {phrase!r}")
-    if kind == "scene":
-        shape = own.dilate_shape
-        return priors.background_prior(source.image, source.mask, prior, own.dilate, shape)[0]
-    rng = numpy_rng(row["seed"], "crop", attempt)
-    drawn = priors.surface(prior, source.image, source.editable, own, rng)
-    return priors.texture_prior(source.image, source.editable, drawn, own.alpha)
-
-
-@torch.no_grad()
-def inpaint(
-    pipes: Pipes,
-    starts: list[np.ndarray],
-    masks: list[np.ndarray],
-    texts: list,
-    seeds: list[int],
-    own: AttributeEdit,
-    attempt: int = 0,
-) -> list[np.ndarray]:
-    """First diffusion stage: repaint the masked part of each start towards its text."""
-    height, width = starts[0].shape[:2]
-    with pipes.autocast(pipes.inpaint):
-        made = pipes.inpaint(
-            **encode(pipes, "inpaint", texts),
-            image=[Image.fromarray(s) for s in starts],
-            mask_image=[Image.fromarray(m) for m in masks],
-            height=height,
-            width=width,
-            strength=own.strength,
-            num_inference_steps=own.steps,
-            guidance_scale=own.guidance_scale,
-            generator=generators(seeds, "inpaint", attempt),
-            output_type="np",
-        )
-    return checked_pictures(made, pipes.inpaint)
-
-
-@torch.no_grad()
-def refine(
-    pipes: Pipes,
-    starts: list[np.ndarray],
-    sources: list[Source],
-    texts: list,
-    seeds: list[int],
-    own: AttributeEdit,
-    attempt: int = 0,
-) -> list[np.ndarray]:
-    """Second stage, for colour and texture: the object's own lines through the ControlNet, and,
-    where there is an IP-Adapter, the look of the object that the first stage painted.
-
-    From noise there is neither an initial picture nor a mask: lines and look alone hold the object.
-    """
-    height, width = starts[0].shape[:2]
-    more: dict[str, Any] = {}
-    if pipes.looks:
-        pipes.refine.set_ip_adapter_scale(own.ip_scale)
-        seen = [
-            Image.fromarray(np.where(source.mask[..., None] > 0, start, np.uint8(GREY)))
-            for source, start in zip(sources, starts)
-        ]
-        more["ip_adapter_image"] = [seen]  # those of one adapter
-    with pipes.autocast(pipes.refine), conditioning.own_looks(pipes.refine):
-        made = pipes.refine(
-            **encode(pipes, "refine", texts),
-            **more,
-            **_refined_from(starts, sources, own),
-            height=height,
-            width=width,
-            num_inference_steps=own.refine_steps,
-            guidance_scale=own.refine_guidance_scale,
-            controlnet_conditioning_scale=own.controlnet_scale,
-            generator=generators(seeds, "refine", attempt),
-            output_type="np",
-        )
-    return checked_pictures(made, pipes.refine)
-
-
-def _refined_from(
-    starts: list[np.ndarray], sources: list[Source], own: AttributeEdit
-) -> dict[str, Any]:
-    """The refinement's arguments that say where it starts."""
-    lines = [Image.fromarray(s.lines).convert("RGB") for s in sources]
-    if own.refine_from == "noise":
-        return {"image": lines}
-    return {
-        "image": [Image.fromarray(s) for s in starts],
-        "mask_image": [Image.fromarray(s.editable) for s in sources],
-        "control_image": lines,
-        "strength": own.refine_strength,
-    }
 
 
 def paint(

@@ -28,7 +28,7 @@ from ..models.residence import Residence
 from ..prompts import phrase_bank
 from ..verification import clip_verifier, features
 from ..verification.build import Verified, Verifier, build_verifier
-from . import batches, compositing, exemption, fits, phases, pipeline, sources
+from . import batches, compositing, exemption, fits, passes, phases, pipeline, roles, sources
 from .slices import EditStage, GuidanceStage, VerifierSettings
 
 __all__ = ["EditStage", "GuidanceStage"]
@@ -42,8 +42,8 @@ class Job:
     batches: batches.Batches
     rows: pd.DataFrame
     bank: phrase_bank.Bank
-    pipes: pipeline.Pipes
-    priors: pipeline.Priors
+    pipes: roles.Pipes
+    priors: passes.Priors
     verifier: Verifier
     source_of: Callable[[str], sources.Source]
 
@@ -62,7 +62,7 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     train = table[table["split"] == "train"]
     rows = pipeline.plan(train, bank, settings)
     home = Residence()
-    pipes = pipeline.load(settings, run.device, run.dtype, home)
+    pipes = roles.load(settings, run.device, run.dtype, home)
     pipes.fits.update(fits.read(fits.file_of(run)))
     source_of = sources.reader(run.study, table, attribute)
     verifier = build_verifier(
@@ -86,7 +86,7 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     stored = set(own.phrases(rows, finished=True)) - set(todo)
     size = max(source_of(train["image_id"].iloc[0]).image.shape[:2])
     priors = own.stored_priors(stored, edit.prior_variants)
-    priors |= pipeline.prior_bank(pipes, bank, todo, settings, size)
+    priors |= passes.prior_bank(pipes, bank, todo, settings, size)
     return Job(own, rows, bank, pipes, dict(sorted(priors.items())), verifier, source_of)
 
 
