@@ -272,11 +272,13 @@ def test_a_small_study_shows_its_seeds_over_the_published_interval(monkeypatch):
     keys = ["dataset", "attribute", "training"]
     own = units.set_index(keys).loc[tuple(row[keys])]
     assert own["difference"].mean() == pytest.approx(row["difference"])
-    fig, shown = figures.dots_over_published(units, published, 0.3)
-    assert set(shown["dataset"]) == {"micro_cars"} and len(shown) == 6
+    fig, rows = figures.dots_over_published(units, published, 0.3)
+    assert set(rows["dataset"]) == {"micro_cars"} and len(rows) == 6
     plt.close(fig)
-    full = publishing.tables_of(Path("results/micro_full"))
-    assert publishing.beside(full, settings) is None  # five seeds: it has intervals of its own
+    full = publishing.tables_of(shown.folder())
+    assert publishing.beside(full, settings) is None  # it has intervals of its own
+    itself = load_config("params/micro.yaml", {"study": shown.name()})
+    assert FiguresStage.of(itself).published == ""  # else its publication would change its source
     names = tables["seeds"]["recipe"]
     alone = tables["seeds"][names.str.contains("background") & names.str.contains("edit")]
     every = alone.assign(recipe=alone["recipe"].str.replace("background", "all"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from ..core import shown
+from ..core import shown, storage
 from ..core.config import StudyConfig
 from ..core.config_base import SOURCE_FILE
 from ..core.stage import StageSettings
@@ -18,7 +18,7 @@ from ..core.stage import StageSettings
 class FiguresStage(StageSettings):
     """Slice of 08_figures. source: a published folder to draw from, "" for the study's results;
     published: effects that a small study is shown over, those of the study that README shows; ""
-    without one."""
+    without one, and for that study itself, whose publication writes them."""
 
     computes = False  # matplotlib draws on the CPU, the same on every machine
 
@@ -36,7 +36,7 @@ class FiguresStage(StageSettings):
             attributes=config.attributes,
             margin=config.claims.margin,
             source=str(target.get("source", "")),
-            published=(shown.folder() / "effects.csv").as_posix() if shown.FILE.is_file() else "",
+            published=_published(config.study),
         )
 
     def source_files(self) -> list[Path]:
@@ -47,3 +47,10 @@ class FiguresStage(StageSettings):
             return beside
         folder = Path(self.source)
         return sorted([*beside, *folder.glob("*.csv"), *folder.glob("pictures/*")])
+
+
+def _published(study: str) -> str:
+    """`published` of a study's figures."""
+    if not shown.FILE.is_file() or shown.name() == storage.slug(study):
+        return ""
+    return (shown.folder() / "effects.csv").as_posix()
