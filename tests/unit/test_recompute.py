@@ -60,6 +60,17 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
+def test_predictions_of_trainings_stay_in_the_study_and_are_counted(copy: Path) -> None:
+    record = storage.read_json(copy / "run.json")
+    own = ["classify/a/real/seed0/predictions.parquet"]
+    own += [f"replicates/0{i}/{own[0]}" for i in range(3)]
+    record["inputs"] = dict.fromkeys([*own, "elsewhere.csv"], "0" * 64)
+    check = publication.verify(copy, record)
+    assert check.absent == own
+    of_inputs = [line for line in check.wrong if "input of" in line]
+    assert len(of_inputs) == 1 and of_inputs[0].startswith("elsewhere.csv: missing")
+
+
 def test_a_changed_number_is_named_with_what_it_should_be(copy: Path) -> None:
     for name, column in (
         ("effects", "difference"),
