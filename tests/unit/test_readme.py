@@ -324,6 +324,16 @@ def test_conditions_that_fail_are_named_by_data_set(tmp_path):
     assert table.count("**fails**") == 2 and table.count("holds") == 1
     storage.write_table(folder / "quality_sets.csv", sets.assign(recognised=[0.6, 0.3]))
     assert len(result_blocks.warnings(result_blocks.gates(folder))) == 1  # half is enough
+    pairs = [
+        {"dataset": "a", "recipe": f"matched({attribute},{arm})", "distance": 0.2, "gap": gap}
+        for attribute, gap in {"color": 0.05, "texture": 0.02}.items()
+        for arm in ("familiar", "infeasible")
+    ]
+    storage.write_table(folder / "trainings.csv", pd.DataFrame(pairs))
+    *_, last = result_blocks.validity(tmp_path, "").splitlines()
+    assert "| 2 cells | 18 % | at most 20 % | holds |" in last  # the mean of 25 and 10
+    storage.write_table(folder / "trainings.csv", pd.DataFrame(pairs).replace(0.02, 0.04))
+    assert result_blocks.validity(tmp_path, "").endswith("| 22 % | at most 20 % | **fails** |")
 
 
 def test_figures_that_are_not_there_are_not_listed(tmp_path):

@@ -87,12 +87,13 @@ class Gates:
         text = f"CLIP names the class of too few generated images ({'; '.join(poor)})"
         return text if poor else ""
 
+    def cell_gaps(self) -> dict[tuple[str, str], float]:
+        """(data set, attribute) -> gap; both arms of a matched pair have the same one."""
+        return {(d, recipes.parse(r).attribute): gap for (d, r), gap in sorted(self.gaps.items())}
+
     def _unmatched(self, wanted: set[str], names: set[str]) -> str:
-        cells = {
-            f"{d} {recipes.parse(recipe).attribute}": gap
-            for (d, recipe), gap in sorted(self.gaps.items())
-            if d in wanted and recipe in names
-        }
+        held = Gates(gaps={(d, r): g for (d, r), g in self.gaps.items() if r in names})
+        cells = {" ".join(cell): g for cell, g in held.cell_gaps().items() if cell[0] in wanted}
         mean = sum(cells.values()) / max(1, len(cells))
         if mean <= EQUAL:
             return ""

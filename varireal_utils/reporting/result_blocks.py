@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..analysis import operating, printing, study_tables
 from ..analysis.few import without_few
-from ..analysis.gates import HEAD_ROOM, NAMED, Gates
+from ..analysis.gates import EQUAL, HEAD_ROOM, NAMED, Gates
 from ..core import shown, storage
 from . import marks
 
@@ -237,6 +237,12 @@ def validity(root: Path, up: str) -> str:
             f"| CLIP names the class of DataDream's images ({pictures}) | {dataset} | "
             f"{100 * own:.0f} % | {100 * NAMED * real:.0f} %, half of the photographs' | "
             f"{_holds(own >= NAMED * real)} |"
+        )
+    if gaps := found.cell_gaps().values():
+        mean = sum(gaps) / len(gaps)
+        lines.append(
+            f"| CLIP distances of matched pairs differ, of their mean (E4) | {len(gaps)} cells | "
+            f"{100 * mean:.0f} % | at most {100 * EQUAL:.0f} % | {_holds(mean <= EQUAL)} |"
         )
     return "\n".join(lines)
 
