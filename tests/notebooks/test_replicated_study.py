@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,15 @@ def call(*words: str) -> tuple[int, str]:
     return process.returncode, text
 
 
+def called(folder: Path, *words: str) -> str:
+    """What a Python module prints that is run in a folder, where it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, text=True, capture_output=True, timeout=TIME
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, Path, dict[Path, bytes]]:
     """(folder of the study, its parameter file, records that were there before it was killed)."""
@@ -147,6 +157,35 @@ def test_every_view_knows_replicates(finished):
     assert set(rows["replicate"].dropna()) == set(range(4))
     each = rows.groupby("replicate")["stage"].nunique()
     assert (each == 6).all()
+
+
+def test_it_can_be_published_in_the_place_of_an_older_one(finished, tmp_path):
+    """As docs/registration.md says, in a copy of the repository that shows another study."""
+    _, file, _ = finished
+    for path in ROOT.iterdir():
+        if path.name in ("docs", "figures", "results"):
+            shutil.copytree(path, tmp_path / path.name)
+        elif path.name == "README.md":
+            shutil.copy(path, tmp_path)
+        elif not path.name.startswith(".") and path.name != "runs":
+            (tmp_path / path.name).symlink_to(path)
+    storage.write_text(tmp_path / "results/shown.txt", "drawn\n")
+    drawing = ["varireal_utils", "run", "08_figures", "--params", str(file)]
+    called(tmp_path, *drawing, "--set", "publish=true")
+    names = {p.stem for p in (tmp_path / "figures").glob("*.png")}
+    assert {"decomposition", "claim_forest", "true_effects"} <= names
+    assert not {"effect_by_protocol", "learning_curves_micro_cars"} & names  # of the older one
+    assert "every file is as recorded" in called(
+        tmp_path, "varireal_utils", "verify", "results/drawn"
+    )
+    before = {p: p.read_bytes() for p in (tmp_path / "results/drawn").rglob("*.csv")}
+    again = called(tmp_path, "varireal_utils.workflow.recompute", "results/drawn")
+    assert "as it should be" in again and all(p.read_bytes() == b for p, b in before.items())
+    called(tmp_path, "varireal_utils.reporting.readme")
+    page = (tmp_path / "README.md").read_text()
+    assert "4 replicates" in page and "It is the sum of" in page and "one draw" not in page
+    called(tmp_path, *drawing, "--set", "source=results/drawn", "--set", "publish=true")
+    assert {p.stem for p in (tmp_path / "figures").glob("*.png")} == names
 
 
 def test_a_registered_study_grows_by_another_one_alone(finished):
