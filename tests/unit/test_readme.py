@@ -274,14 +274,25 @@ def test_wall_time_counts_jobs_side_by_side_once_and_no_pause():
 
 
 def test_a_study_of_replicates_costs_its_median_job(tmp_path):
-    runs = pd.DataFrame(
-        {
-            "replicate": [0, 0, 0, 1, 1, None],
-            "what": ["a", "a 0", "b", "a", "b", None],
-            "seconds": [100.0, 200.0, 300.0, 300.0, 7200.0, 60.0],  # the fourth one was disturbed
-        }
-    )
+    rows = [
+        (0, "01_data", "a", 100.0),
+        (0, "04_edit", "color a familiar", 200.0),
+        (0, "01_data", "b", 300.0),
+        (1, "01_data", "a", 300.0),
+        (1, "01_data", "b", 10.0),
+        (1, "06_classify", "b", 7190.0),  # disturbed
+        (None, "07_claims", None, 60.0),
+    ]
+    runs = pd.DataFrame(rows, columns=["replicate", "stage", "what", "seconds"])
     assert result_blocks.core_hours(runs) == pytest.approx(4 * 300 / 3600)
+    storage.write_table(_shown(tmp_path) / "runs.csv", runs)
+    main = pd.DataFrame({"unit": ["replicates"], "seeds": [2], "arm": ["real"]})
+    storage.write_table(_shown(tmp_path) / "main_table.csv", main)
+    table = result_blocks.replicate_cost(tmp_path, "../")
+    assert "| 01_data | 1 | 200 |" in table and "| all | 2 | **300** |" in table
+    assert "Medians over 4 data sets of replicates, so 0.3 core-hours in all" in table
+    storage.write_table(_shown(tmp_path) / "main_table.csv", main.assign(unit="seeds of one draw"))
+    assert "once a study of replicates" in result_blocks.replicate_cost(tmp_path, "../")
     about = {"parameter_file": "params/drawn.yaml", "commit": "0123456789abcdef"}
     storage.write_json(_shown(tmp_path) / "run.json", about)
     assert result_blocks.command(tmp_path) == "make study PARAMS=params/drawn.yaml"

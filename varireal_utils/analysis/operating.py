@@ -10,9 +10,10 @@ symbols   arm       (data set, recipe)
           draw      what another draw of photographs, phrases and edits does to an arm
           truth     points by which the arms of a claim truly differ (`TRUTHS`)
 
-The noise of `PILOT` is that of results/micro_full (5 seeds, 800 test images a data set: standard
-deviations between seeds and over images of feasible minus infeasible), halved over the two arms; of
-the draw, which no study of one draw can show, 1 point for a difference is assumed. The registered
+The noise of `PILOT` is that of results/micro_full as it stands at commit 9690598 (5 seeds, 800
+test images a data set: standard deviations between seeds and over images of feasible minus
+infeasible), halved over the two arms; of the draw, which no study of one draw can show, 1 point for
+a difference is assumed. The registered
 study has 400 test images a data set: its image noise is that of 800 times the root of two.
 """
 

@@ -33,6 +33,7 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "accuracies": result_blocks.accuracies,
     "effects": result_blocks.effects,
     "files": result_blocks.files,
+    "replicate_cost": result_blocks.replicate_cost,
     "figure_list": figure_blocks.listed,
     "models": result_blocks.models,
     "operating": result_blocks.operating_table,

@@ -103,15 +103,40 @@ def wall_minutes(runs: pd.DataFrame) -> float:
     return total / 60
 
 
+def jobs_of_replicates(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of replicates with their data set. runs: of runs.csv; 01_data names the data sets, and
+    every other run's column `what` holds one of them as a word."""
+    own = runs[runs["replicate"].notna()]
+    names = set(own.loc[own["stage"] == "01_data", "what"])
+    return own.assign(dataset=own["what"].map(lambda w: next(iter(names & set(w.split())))))
+
+
 def core_hours(runs: pd.DataFrame) -> float:
     """Hours of one core of a study of replicates: the median over data sets of replicates, each of
     which one core works on, times their number. What ran beside other work weighs as one of many.
-
-    runs: of runs.csv; its column `what` begins with the data set.
     """
-    own = runs[runs["replicate"].notna()]
-    each = own.groupby([own["replicate"], own["what"].str.split().str[0]])["seconds"].sum()
+    each = jobs_of_replicates(runs).groupby(["replicate", "dataset"])["seconds"].sum()
     return float(each.median() * len(each) / 3600)
+
+
+def replicate_cost(root: Path, up: str) -> str:
+    """Seconds of each stage in a replicate of a data set, where the published study has them."""
+    if not replicates(root):
+        return "Stands here once a study of replicates is published."
+    jobs = jobs_of_replicates(load(root, "runs"))
+    unit = jobs.groupby(["replicate", "dataset"])
+    each = jobs.groupby(["stage", "replicate", "dataset"])["seconds"].agg(["size", "sum"])
+    lines = ["| stage | runs | seconds of one core |", "|---|---|---|"]
+    for stage, rows in each.groupby(level="stage"):
+        lines.append(f"| {stage} | {rows['size'].median():.0f} | {rows['sum'].median():.0f} |")
+    whole = unit["seconds"].sum()
+    lines.append(f"| all | {unit.size().median():.0f} | **{whole.median():.0f}** |")
+    said = (
+        f"Medians over {len(whole)} data sets of replicates, so {core_hours(jobs):.1f} core-hours "
+        f"in all; the quickest took {whole.min():.0f} s, the slowest, beside other work, "
+        f"{whole.max():.0f} s. From [runs.csv]({up}results/{shown.name(root)}/runs.csv)."
+    )
+    return "\n".join([*lines, "", said])
 
 
 def cell_of(root: Path, *words: str) -> str:
