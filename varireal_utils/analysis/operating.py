@@ -13,8 +13,8 @@ symbols   arm       (data set, recipe)
 The noise of `PILOT` is that of results/micro_full as it stands at commit 9690598 (5 seeds, 800
 test images a data set: standard deviations between seeds and over images of feasible minus
 infeasible), halved over the two arms; of the draw, which no study of one draw can show, 1 point for
-a difference is assumed. The registered
-study has 400 test images a data set: its image noise is that of 800 times the root of two.
+a difference is assumed. The registered study has 400 test images a data set: its image noise is
+that of 800 times the root of two.
 """
 
 from __future__ import annotations
