@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import platform
 import queue
@@ -19,7 +20,7 @@ import pytest
 from varireal_utils import __main__
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
-from varireal_utils.workflow import lock, runner
+from varireal_utils.workflow import lock, runner, study
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {
@@ -315,6 +316,19 @@ def running(stage: str, stubs: Path) -> list[int]:
         for p in psutil.process_iter(["cmdline"])
         if str(stubs) in (words := p.info["cmdline"] or []) and all(w in words for w in wanted)
     ]
+
+
+def test_snakemake_speaks_of_progress_and_faults_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    from snakemake.logging import logger
+
+    assert study._snakemake(["--version"]) == 0
+
+    def heard(text: str) -> bool:
+        record = logger.makeRecord("a", logging.INFO, "f.py", 1, text, (), None)
+        return bool(logger.filter(record))
+
+    assert not heard("Select jobs to execute...") and not heard("Execute 2 jobs...")
+    assert heard("3 of 9 steps (33%) done") and heard("Error in rule edit:")
 
 
 def test_recipe_without_its_edits_is_an_error_before_any_job(

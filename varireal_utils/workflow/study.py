@@ -9,6 +9,7 @@ has not changed and whose upstream jobs have not run again does not run again.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -32,6 +33,13 @@ FROZEN = ".parameters.json"  # the configuration as the driver read it, below th
 CODE = (
     "error: code changed while the study ran, so stages are of two states of it. Where the change "
     "alters no result, accept-code keeps them; else the same command runs again what it changes:"
+)
+SAID = (
+    "Select jobs to execute",
+    "Execute ",
+    "Using shell",
+    "Assuming unrestricted",
+    "Rules claiming",
 )
 TURNS = 3  # how often inputs may change before the driver gives up
 
@@ -170,14 +178,21 @@ def _forced(found: list[status.State], apart: bool) -> list[str]:
 
 
 def _snakemake(words: list[str]) -> int:
-    """Snakemake's exit code."""
+    """Snakemake's exit code. Of what it says of its own doings, SAID is left out: each job has a
+    line of its own."""
     from snakemake.cli import main
+    from snakemake.logging import logger
 
+    logger.addFilter(_worth_reading)
     try:
         main(words)
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(SAID)
 
 
 def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
