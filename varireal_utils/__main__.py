@@ -24,7 +24,7 @@ from rich.table import Table
 
 from .core import storage
 from .core.config import ParameterError, StudyConfig
-from .workflow import chain, registration, runner, stages, status, study
+from .workflow import chain, invocation, registration, runner, stages, status, study
 from .workflow.lock import StudyBusy, end_with_driver
 
 app = typer.Typer(
@@ -120,7 +120,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one notebook and print one line with its time."""
-    job = runner.prepare(stage, params, settings, Path(notebooks), frozen)
+    job = invocation.prepare(stage, params, settings, Path(notebooks), frozen)
     if frozen is None and job.config:
         registration.hold(job.config, notebooks, job.stage)
     chained = chain.prepared(job, params, Path(notebooks), frozen) if upstream else [job]
@@ -211,7 +211,7 @@ def fetch_models(
     from .core.config import load_config
     from .models import fetch
 
-    _, overrides = runner.configured(params, settings)
+    _, overrides = invocation.configured(params, settings)
     config = load_config(params, overrides, locked=False)
     failed = fetch.fetch(config, yes, lambda text: print(text, flush=True))
     if failed:
@@ -228,7 +228,7 @@ def show_status(
     jobs: Annotated[bool, typer.Option("--jobs", help="every job with every reason")] = False,
 ) -> None:
     """Print which stages are current, and what changed for those that are not; runs nothing."""
-    config, _ = runner.configured(params, settings)
+    config, _ = invocation.configured(params, settings)
     found = status.states(config, notebooks, here=profile == study.LOCAL)
     if jobs:
         print("\n".join(status.details(found)) or "every job is current")
@@ -274,7 +274,7 @@ def accept_code(
         raise ParameterError('--why: wanted a reason, as --why "a function was renamed"')
     if stage and stage not in stages.STAGES:
         raise ParameterError(f"{stage}: no such stage; known are {', '.join(stages.STAGES)}")
-    config, _ = runner.configured(params, settings)
+    config, _ = invocation.configured(params, settings)
     jobs = study.accept_code(config, notebooks, stage, why)
     print(f"accepted for {len(jobs)} jobs: {', '.join(jobs) or 'code alone made none stale'}")
 
@@ -373,12 +373,12 @@ def digest(
     notebooks: Notebooks = "notebooks",
 ) -> None:
     """Print the sha256 of a notebook's cells."""
-    print(storage.notebook_digest(runner.find_notebook(stage, Path(notebooks))))
+    print(storage.notebook_digest(invocation.find_notebook(stage, Path(notebooks))))
 
 
 def _config(params: str, settings: list[str]) -> StudyConfig:
     """The configuration that a command line names."""
-    return runner.configured(params, settings)[0]
+    return invocation.configured(params, settings)[0]
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import pytest
 
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
-from varireal_utils.workflow import runner
+from varireal_utils.workflow import invocation, runner
 
 HERE = Path(__file__).parent
 
 
 def run(stage: str, params: Path, *settings: str, timeout: float | None = None) -> dict:
-    job = runner.prepare(stage, str(params), list(settings), HERE)
+    job = invocation.prepare(stage, str(params), list(settings), HERE)
     return runner.run(job, timeout=timeout)
 
 
@@ -101,7 +101,7 @@ def test_bad_parameter_starts_no_kernel(
 ) -> None:
     monkeypatch.setattr(runner, "run", None)
     with pytest.raises(ParameterError, match=message):
-        runner.prepare("good", str(params_file), [setting], HERE)
+        invocation.prepare("good", str(params_file), [setting], HERE)
     assert not (params_file.parent / "runs").exists()
 
 

@@ -17,7 +17,7 @@ import yaml
 from tests.conftest import ROOT
 from varireal_utils.core import storage
 from varireal_utils.core.config import load_config
-from varireal_utils.workflow import chain, overview, runner, stages
+from varireal_utils.workflow import chain, invocation, overview, runner, stages
 
 pytestmark = pytest.mark.slow
 TIME = 3000
@@ -205,7 +205,7 @@ def test_a_chain_writes_the_bytes_of_separate_runs(finished, tmp_path):
     last = [job for job in stages.jobs(config) if job.stage.name == chain.LAST]
     for job in chain.links(last[0]):
         settings = ["replicate=0", *(f"{k}={v}" for k, v in job.given().items())]
-        runner.run(runner.prepare(job.stage.name, str(alone), settings, ROOT / "notebooks"))
+        runner.run(invocation.prepare(job.stage.name, str(alone), settings, ROOT / "notebooks"))
     own, other = config.paths.root, study / "replicates/00"
     for made in (
         "data/micro_pets/images.parquet",

@@ -17,7 +17,7 @@ from varireal_utils.core.config_errors import ParameterError
 from varireal_utils.core.stage import SourceChanged
 from varireal_utils.data import registry
 from varireal_utils.data.stage import DataStage
-from varireal_utils.workflow import run_record, runner, status, study
+from varireal_utils.workflow import invocation, run_record, status, study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -163,14 +163,14 @@ def test_a_data_set_that_is_fetched_says_so() -> None:
 def test_an_edit_of_the_parameter_file_reaches_no_run_that_was_begun(
     params_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = runner.prepare("01_data", str(params_file), ["dataset=micro_cars"])
-    frozen = runner.freeze(job.config, params_file.with_name("frozen.json"))
+    job = invocation.prepare("01_data", str(params_file), ["dataset=micro_cars"])
+    frozen = invocation.freeze(job.config, params_file.with_name("frozen.json"))
     good = params_file.read_text()
     params_file.write_text(good.replace("steps: 2", "steps: 9999"))
     monkeypatch.setenv("VARIREAL_CONFIG", str(frozen))
     run = run_record.begin("01_data", str(params_file), dataset="micro_cars")
     assert run.config.classify.steps == 2 and run.config.file == str(params_file)
-    again = runner.prepare("01_data", str(params_file), ["dataset=micro_cars"], frozen=frozen)
+    again = invocation.prepare("01_data", str(params_file), ["dataset=micro_cars"], frozen=frozen)
     assert again.config == job.config
     assert study._edited(job.config, str(params_file), []).startswith(f"{params_file} was edited")
     params_file.write_text(good)

@@ -26,7 +26,7 @@ from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import training_rows
 from varireal_utils.training.stage import ClassifyStage
-from varireal_utils.workflow import completeness, graph, runner, stages
+from varireal_utils.workflow import completeness, graph, invocation, stages
 
 BASE = 991
 RECIPES = [
@@ -369,11 +369,11 @@ def test_claims_read_the_trainings_of_the_replicates_that_were_asked_for(tmp_pat
 
 def test_a_job_of_a_running_study_keeps_its_replicate(tmp_path):
     config = load_config(_file(tmp_path))
-    frozen = runner.freeze(config, tmp_path / "frozen.json")
+    frozen = invocation.freeze(config, tmp_path / "frozen.json")
     job = next(j for j in stages.jobs(config) if j.name == "replicates/02/data/micro_pets")
     words = shlex.split(job.command("drawn.yaml", {}, "notebooks", str(frozen)))
     settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    found = runner.prepare("01_data", "drawn.yaml", settings, frozen=frozen)
+    found = invocation.prepare("01_data", "drawn.yaml", settings, frozen=frozen)
     assert found.config.replicate == 2
     assert found.executed.parent == job.config.paths.notebooks
     assert found.arguments["dataset"] == "micro_pets"

@@ -20,7 +20,7 @@ import pytest
 from varireal_utils import __main__
 from varireal_utils.core import storage
 from varireal_utils.core.config_errors import ParameterError
-from varireal_utils.workflow import lock, runner, study
+from varireal_utils.workflow import invocation, lock, runner, study
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {
@@ -125,12 +125,16 @@ def test_a_cut_notebook_is_named_with_the_way_to_get_it_back(tmp_path: Path) -> 
     for text in (whole[: len(whole) // 2], "", "[]", "{}"):
         (tmp_path / "04_edit.ipynb").write_text(text)
         with pytest.raises(ParameterError, match=message):
-            runner.find_notebook("04_edit", tmp_path)
+            invocation.find_notebook("04_edit", tmp_path)
 
 
 def test_signature_reads_names_and_types(tmp_path: Path) -> None:
     write_notebook(tmp_path / "a.ipynb", 'a: str = "x"  # words\nb: list[int] = []\nc: float = 1')
-    assert runner.read_signature(tmp_path / "a.ipynb") == {"a": "str", "b": "list", "c": "float"}
+    assert invocation.read_signature(tmp_path / "a.ipynb") == {
+        "a": "str",
+        "b": "list",
+        "c": "float",
+    }
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_signature_that_cannot_be_checked_is_refused(
 ) -> None:
     write_notebook(tmp_path / "a.ipynb", cell)
     with pytest.raises(ParameterError, match=message):
-        runner.read_signature(tmp_path / "a.ipynb")
+        invocation.read_signature(tmp_path / "a.ipynb")
 
 
 @pytest.mark.parametrize(
@@ -165,14 +169,14 @@ def test_signature_that_cannot_be_checked_is_refused(
     ],
 )
 def test_settings_become_what_the_annotation_says(text: str, kind: str, wanted: object) -> None:
-    own, overrides = runner.split_settings([f"key={text}"], {"key": kind}, {}, "here")
+    own, overrides = invocation.split_settings([f"key={text}"], {"key": kind}, {}, "here")
     assert own == {"key": wanted} and type(own["key"]) is type(wanted) and not overrides
 
 
 def test_unknown_stage_names_the_nearest(tmp_path: Path) -> None:
     write_notebook(tmp_path / "04_edit.ipynb", "a: int = 1")
     with pytest.raises(ParameterError, match="did you mean '04_edit'"):
-        runner.find_notebook("04_edits", tmp_path)
+        invocation.find_notebook("04_edits", tmp_path)
 
 
 def test_digest_counts_sources_alone(tmp_path: Path) -> None:
@@ -212,11 +216,11 @@ def test_notebook_that_is_no_stage_must_reach_its_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_notebook(tmp_path / "free.ipynb", "count: int = 1", "print(count)")
-    assert runner.run(runner.prepare("free.ipynb", None, ["count=3"])) == {}
+    assert runner.run(invocation.prepare("free.ipynb", None, ["count=3"])) == {}
     assert (tmp_path / "runs/notebooks/free-3.ipynb").exists()
     write_notebook(tmp_path / "free.ipynb", "count: int = 1", "import sys; sys.exit(0)")
     with pytest.raises(runner.RunFailed, match="no record"):
-        runner.run(runner.prepare("free.ipynb", None, []))
+        runner.run(invocation.prepare("free.ipynb", None, []))
 
 
 def test_a_path_means_itself_whatever_characters_it_has(tmp_path: Path, monkeypatch) -> None:
@@ -226,7 +230,7 @@ def test_a_path_means_itself_whatever_characters_it_has(tmp_path: Path, monkeypa
     monkeypatch.chdir(home)
     code = "import os; print(os.environ['VARIREAL_NOTEBOOK'])"
     write_notebook(home / "free.ipynb", "count: int = 1", code)
-    runner.run(runner.prepare("free.ipynb", None, ["count=3"]))
+    runner.run(invocation.prepare("free.ipynb", None, ["count=3"]))
     book = nbformat.read(home / "runs/notebooks/free-3.ipynb", 4)
     assert book.cells[2].outputs[0]["text"] == f"{home / 'free.ipynb'}\n"
 
@@ -252,7 +256,7 @@ def faults():
 faults()
 pathlib.Path("faults").write_text(str(faults() / count * resource.getpagesize() / 16_000_000))""",
     )
-    runner.run(runner.prepare("free.ipynb", None, []))
+    runner.run(invocation.prepare("free.ipynb", None, []))
     new = float((tmp_path / "faults").read_text())  # share of an array's pages that are new
     assert new > 0.5 if own else new < 0.05
 

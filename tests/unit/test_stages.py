@@ -41,7 +41,7 @@ def test_no_folder_is_shared_and_upstream_comes_first(job: str, shards: int) -> 
 
 
 def test_a_notebook_for_each_stage_takes_its_targets() -> None:
-    from varireal_utils.workflow.runner import read_signature
+    from varireal_utils.workflow.invocation import read_signature
 
     for stage in stages.STAGES.values():
         signature = read_signature(Path("notebooks", f"{stage.name}.ipynb"))

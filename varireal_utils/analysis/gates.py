@@ -89,7 +89,9 @@ class Gates:
 
     def cell_gaps(self) -> dict[tuple[str, str], float]:
         """(data set, attribute) -> gap; both arms of a matched pair have the same one."""
-        return {(d, recipes.parse(r).attribute): gap for (d, r), gap in sorted(self.gaps.items())}
+        return {
+            (d, recipes.parse(r).attribute or ""): gap for (d, r), gap in sorted(self.gaps.items())
+        }
 
     def _unmatched(self, wanted: set[str], names: set[str]) -> str:
         held = Gates(gaps={(d, r): g for (d, r), g in self.gaps.items() if r in names})

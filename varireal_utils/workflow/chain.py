@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.config import ParameterError, StudyConfig
-from . import runner, stages
+from . import invocation, stages
 from .stages import Job
 
 LAST = "06_classify"
@@ -51,9 +51,9 @@ def chains(config: StudyConfig) -> dict[str, list[Job]]:
 
 
 def prepared(
-    last: runner.Job, params: str, notebooks: Path, frozen: Path | None
-) -> list[runner.Job]:
-    """The runs of a chain that are to be made, of its last one (runner.prepare). Raises
+    last: invocation.Job, params: str, notebooks: Path, frozen: Path | None
+) -> list[invocation.Job]:
+    """The runs of a chain that are to be made, of its last one (invocation.prepare). Raises
     ParameterError for a notebook of no stage."""
     own = {k: v for k, v in last.arguments.items() if k not in ("params", "overrides")}
     job = stages.find(last.stage, last.config, own) if last.config else None
@@ -63,7 +63,7 @@ def prepared(
     found = []
     for link in unmade(job)[:-1]:
         settings = [f"{k}={v}" for k, v in link.given().items()]
-        one = runner.prepare(link.stage.name, params, settings, notebooks, frozen)
+        one = invocation.prepare(link.stage.name, params, settings, notebooks, frozen)
         arguments = one.arguments | {"overrides": overrides}
         executed = link.config.paths.notebooks / one.executed.name
         found.append(replace(one, arguments=arguments, executed=executed, config=link.config))

@@ -22,7 +22,7 @@ from typing import Any
 from ..core.config import StudyConfig
 from . import chain, stages, time_limits
 from .gpus import Gpus
-from .runner import configured, split_settings, thawed
+from .invocation import configured, split_settings, thawed
 from .stages import Job
 
 BEGIN = """sh -c 'cd "$0" && exec "$@"'"""  # a command in another folder

@@ -27,7 +27,7 @@ from ..core.config import ParameterError, StudyConfig, checked, content
 from ..core.config_base import flattened
 from ..core.stage import SourceDigests
 from . import provenance, stages, status
-from .runner import find_notebook
+from .invocation import find_notebook
 
 FOLDER = Path("registrations")
 RESERVED = 64  # indices from 0 on

@@ -1,6 +1,6 @@
 """One notebook, run to the end or reported as failed. The only module that knows papermill.
 
-    parameters   checked against the cell tagged "parameters" before any kernel starts
+    job          checked before any kernel starts (invocation.py)
     kernel       always python3, always this interpreter, over IPC sockets (TCP ports clash)
     success      a run.json written last by record.finish, fresh and with this run's own id; the
                  executed notebook proves nothing (after a kill or a time-out its cells read
@@ -14,9 +14,7 @@ parameter is no stage and writes no record; it has succeeded when a last, added 
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import difflib
 import json
 import os
 import queue
@@ -27,18 +25,15 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core import storage
-from ..core.config import ParameterError, StudyConfig, checked, load_config, written
-from ..core.config_file import Loader
 from ..core.cores import thread_limit
 from . import gpu_slots, provenance
+from .invocation import Job, freeze
 
-TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # glibc hands large arrays back to the system at once and gets new, empty pages for the next one,
 # which costs editing on a CPU some of its time. With these it keeps up to 1 GiB.
@@ -54,183 +49,6 @@ _REACHED_END = "import os, pathlib\npathlib.Path(os.environ['VARIREAL_RUN_POINTE
 
 class RunFailed(RuntimeError):
     """A notebook that did not succeed; the message says which, where, why, and where to look."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook with checked arguments. executed: where the notebook goes when it has run.
-
-    is_stage: it has a `params` parameter, so it must write a record; config: as it was read, which
-    the notebook's kernel takes, whatever becomes of the file.
-    """
-
-    stage: str
-    notebook: Path
-    arguments: dict[str, Any]
-    executed: Path
-    is_stage: bool
-    config: StudyConfig | None = None
-
-
-def find_notebook(stage: str, folder: Path = Path("notebooks")) -> Path:
-    """The file of a stage ("04_edit", or a path). Raises ParameterError with the nearest name."""
-    path = Path(stage) if stage.endswith(".ipynb") else folder / f"{stage}.ipynb"
-    if path.is_file():
-        try:
-            storage.notebook_cells(path)
-        except ValueError as error:
-            raise ParameterError(str(error)) from error
-        return path
-    known = sorted(p.stem for p in path.parent.glob("*.ipynb"))
-    raise ParameterError(f"{path}: no such notebook{_nearest(path.stem, known)}")
-
-
-def read_signature(notebook: Path) -> dict[str, str]:
-    """Parameter name -> annotation, from the cell tagged "parameters", without running it."""
-    tagged = [
-        c
-        for c in storage.notebook_cells(notebook)
-        if "parameters" in c.get("metadata", {}).get("tags", [])
-    ]
-    if len(tagged) != 1:
-        raise ParameterError(f"{notebook}: wanted one cell tagged 'parameters', got {len(tagged)}")
-    try:
-        lines = ast.parse("".join(tagged[0]["source"])).body
-    except SyntaxError as error:
-        raise ParameterError(f"{notebook}: its parameters cell is not Python: {error}") from error
-    out = {}
-    for line in lines:
-        if not (
-            isinstance(line, ast.AnnAssign)
-            and isinstance(line.target, ast.Name)
-            and line.value is not None
-        ):
-            raise ParameterError(
-                f"{notebook}: parameters cell, line {line.lineno}: wanted "
-                f"`name: type = literal`, got {ast.unparse(line)!r}"
-            )
-        kind = ast.unparse(line.annotation)
-        if kind.split("[")[0] not in TYPES:
-            raise ParameterError(
-                f"{notebook}: parameter {line.target.id}: type {kind!r}, wanted "
-                f"one of {', '.join(TYPES)}"
-            )
-        out[line.target.id] = kind.split("[")[0]
-    return out
-
-
-def yaml_value(text: str) -> Any:
-    """A value as a YAML parameter file would read it, with 1e-4 a number."""
-    import yaml
-
-    try:
-        value = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{text!r} is not YAML: {error}") from error
-    return value
-
-
-def split_settings(
-    settings: list[str], signature: Mapping[str, str], known: Mapping[str, Any], where: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Texts "key=value" -> (the notebook's own parameters, overrides of the parameter file).
-
-    A key is the notebook's if its signature has it; otherwise it is a (dotted) key of the
-    parameter file, whose top-level keys are `known`. Raises ParameterError with the nearest key.
-    """
-    own: dict[str, Any] = {}
-    overrides: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ParameterError(f"--set {setting}: wanted key=value")
-        if key in signature:
-            own[key] = _typed(key, text, signature[key], where)
-        elif key.split(".")[0] in known and not key.startswith("_"):
-            overrides[key] = yaml_value(text)
-        else:
-            raise ParameterError(
-                f"{where}: no parameter {key!r}{_nearest(key, [*signature, *known])}"
-            )
-    return own, overrides
-
-
-def configured(params: str, settings: list[str]) -> tuple[StudyConfig, dict[str, Any]]:
-    """The configuration of a parameter file with texts "key=value" over it, and these as overrides
-    by dotted key. Raises ParameterError."""
-    load_config(params)  # an error of the file comes before one of the command line
-    _, overrides = split_settings(settings, {}, StudyConfig.model_fields, params)
-    return load_config(params, overrides), overrides
-
-
-def _typed(key: str, text: str, kind: str, where: str) -> Any:
-    if kind == "str" and text[:1] not in ("'", '"'):
-        return text  # a name is no YAML: "no", "2012", "cars #2", "@x", "a: b" stay what they are
-    value = yaml_value(text)
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, TYPES[kind]) or (kind == "int" and isinstance(value, bool)):
-        raise ParameterError(f"{where}: {key} is {kind}, got {text!r} ({type(value).__name__})")
-    return value
-
-
-def prepare(
-    stage: str,
-    params: str | None,
-    settings: list[str],
-    notebooks: Path = Path("notebooks"),
-    frozen: Path | None = None,
-) -> Job:
-    """Everything that can be checked before a kernel starts. Raises ParameterError.
-
-    frozen: the configuration as a study's driver read it; without it the parameter file is read.
-    """
-    notebook = find_notebook(stage, notebooks)
-    signature = read_signature(notebook)
-    is_stage = "params" in signature
-    if not is_stage:
-        own, _ = split_settings(settings, signature, {}, str(notebook))
-        folder = Path("runs") / "notebooks"
-        return Job(
-            notebook.stem, notebook, own, folder / executed_name(notebook.stem, own), is_stage
-        )
-    params = params or "params/micro.yaml"
-    if frozen is None:
-        load_config(params)  # an error of the file comes before one of the command line
-    own, overrides = split_settings(settings, signature, StudyConfig.model_fields, str(notebook))
-    overrides = own.pop("overrides", {}) | overrides
-    if frozen:
-        config = thawed(frozen, params, overrides.get("replicate"))
-    else:
-        config = load_config(params, overrides)
-    executed = config.paths.notebooks / executed_name(notebook.stem, own)
-    return Job(
-        notebook.stem,
-        notebook,
-        {"params": params, "overrides": overrides, **own},
-        executed,
-        is_stage,
-        config,
-    )
-
-
-def freeze(config: StudyConfig, path: Path) -> Path:
-    """Write a configuration as it is now, for the runs of a study."""
-    storage.write_json(path, written(config))
-    return path
-
-
-def thawed(path: Path, file: str, replicate: int | None = None) -> StudyConfig:
-    """A configuration that `freeze` wrote, or that of one of its replicates. file: the parameter
-    file that it is of."""
-    values = storage.read_json(path)
-    return checked(values if replicate is None else values | {"replicate": replicate}, file)
-
-
-def executed_name(stage: str, own: Mapping[str, Any]) -> str:
-    """The file name of the executed notebook of a stage with these parameters of its own."""
-    words = ["+".join(map(str, v)) if isinstance(v, list) else str(v) for v in own.values()]
-    return f"{storage.slug('-'.join([stage, *(w for w in words if w)]))}.ipynb"
 
 
 def run(job: Job, timeout: float | None = None, show: bool = False) -> dict[str, Any]:
@@ -463,8 +281,3 @@ def _reason(error: Exception, kernel: Any, timeout: float | None) -> str:
         where = f"cell {error.cell_index}: {error.ename}: {error.evalue}".splitlines()[0]
         return "\n    ".join([where, *lines])
     return f"{type(error).__name__}: {error}"
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {sorted(known)}"

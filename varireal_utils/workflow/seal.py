@@ -23,7 +23,7 @@ from typing import Any
 
 from ..core import storage, walk
 from ..core.config import StudyConfig, written
-from . import code_changes, provenance, runner, stages
+from . import code_changes, invocation, provenance, stages
 
 SEAL = "seal.json"
 
@@ -80,7 +80,7 @@ def _accepted(root: Path) -> str:
 def _notebooks(config: StudyConfig) -> Iterator[Path]:
     """Where the runner keeps the executed notebook of each job."""
     for job in stages.jobs(config):
-        yield job.config.paths.notebooks / runner.executed_name(job.stage.name, job.given())
+        yield job.config.paths.notebooks / invocation.executed_name(job.stage.name, job.given())
 
 
 def publish(folder: Path) -> Path:

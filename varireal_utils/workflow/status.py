@@ -23,7 +23,7 @@ from ..core import storage
 from ..core.config import StudyConfig
 from ..core.stage import Key, SourceDigests
 from . import code_changes, provenance, stages
-from .runner import find_notebook
+from .invocation import find_notebook
 from .stages import Job
 
 ASIDE = ".run.stale.json"  # a record that is not true any more, beside where it was

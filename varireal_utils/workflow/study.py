@@ -20,11 +20,11 @@ from pathlib import Path
 from ..core.config import ParameterError, StudyConfig, written
 from ..core.cores import cores as available_cores
 from ..core.stage import SourceDigests
-from . import code_changes, gpus, graph, registration, runner, seal, status
+from . import code_changes, gpus, graph, invocation, registration, seal, status
 from . import plan as planning
 from .completeness import complete
+from .invocation import configured
 from .lock import StudyBusy, end_with_reader, lock
-from .runner import configured
 from .summary import summary
 
 __all__ = ["LOCAL", "StudyBusy", "drive", "plan"]
@@ -82,7 +82,7 @@ def drive(
     if dry:
         return _snakemake([*words, *_forced(status.states(config, notebooks, here), apart)])
     with lock(config.paths.root):
-        frozen = runner.freeze(config, config.paths.root / FROZEN)
+        frozen = invocation.freeze(config, config.paths.root / FROZEN)
         code = _run(config, notebooks, here, [*words, graph.word("frozen", str(frozen))])
     print(
         summary(config.paths.root)
