@@ -238,6 +238,10 @@ def test_what_is_not_valid_reads_not_valid(tmp_path):
     said = first_page.claims(drawn, "")
     assert "**no&nbsp;verdict:&nbsp;one&nbsp;draw**" in said and "Not run yet: [E1]" in said
     assert "say nothing of another draw" in said and "*Undecided*" not in said
+    assert "Do several differ?" not in said
+    wide = ROW | {"claim": "A2", "detail": "background minus texture, the widest of 3 pairs"}
+    storage.write_table(_shown(tmp_path / "wide") / "claims.csv", pd.DataFrame([ROW, wide]))
+    assert "[A2](docs/results.md#a2) ask whether" in first_page.claims(tmp_path / "wide", "")
     said = answer.answer(tmp_path, "")
     assert "one stays undecided (A1)" in said and "one is not valid (S4)" in said
 

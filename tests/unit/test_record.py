@@ -12,11 +12,14 @@ import torch
 import yaml
 
 from tests.conftest import tiny_params
+from varireal_utils.analysis.stage import ClaimsStage
 from varireal_utils.core import storage
+from varireal_utils.core.config import load_config
 from varireal_utils.core.config_errors import ParameterError
 from varireal_utils.core.stage import SourceChanged
 from varireal_utils.data import registry
 from varireal_utils.data.stage import DataStage
+from varireal_utils.reporting.stage import FiguresStage
 from varireal_utils.workflow import invocation, run_record, status, study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +178,15 @@ def test_an_edit_of_the_parameter_file_reaches_no_run_that_was_begun(
     assert study._edited(job.config, str(params_file), []).startswith(f"{params_file} was edited")
     params_file.write_text(good)
     assert study._edited(job.config, str(params_file), []) == ""
+
+
+def test_the_order_of_data_sets_makes_no_record_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen configuration has its keys sorted; the driver compares with the file's order."""
+    monkeypatch.chdir(ROOT)
+    config = load_config("params/registered.yaml")
+    frozen = invocation.thawed(invocation.freeze(config, tmp_path / "f.json"), config.file)
+    assert list(config.datasets) != list(frozen.datasets)
+    for stage in (ClaimsStage, FiguresStage):
+        assert stage.of(config) == stage.of(frozen)

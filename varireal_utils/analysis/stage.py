@@ -52,7 +52,7 @@ class ClaimsStage(StageSettings):
         return cls(
             root=config.paths.root.as_posix(),
             protocol=config.protocol,
-            datasets=list(config.datasets),
+            datasets=sorted(config.datasets),  # a frozen configuration has them sorted
             attributes=config.attributes,
             verify=EditSelection(keep=config.verify.keep),
             classify=TrainingNames(recipes=config.classify.recipes, seeds=config.classify.seeds),

@@ -51,11 +51,20 @@ NOTES = {
     "(over seeds and test images) say nothing of another draw, and no claim is decided.",
 }
 
+WIDEST = (
+    "*Do several differ?* {claims} ask whether several effects are equal, by one F test of all. "
+    "The number is the widest pair's, its interval Scheffé's, for all contrasts at once; it may "
+    "hold 0."
+)
+
 
 def _notes(rows: list[dict[str, Any]], up: str) -> list[str]:
     """A line for each verdict that needs one."""
     found = {r["verdict"] for r in rows} | {why(r) for r in rows if r["verdict"] == "no verdict"}
-    return [text.format(up=up) for word, text in NOTES.items() if word in found]
+    notes = [text.format(up=up) for word, text in NOTES.items() if word in found]
+    if wide := [_link(r, up) for r in rows if "the widest of" in str(r.get("detail"))]:
+        notes.append(WIDEST.format(claims=" and ".join(wide)))
+    return notes
 
 
 def _link(row: dict[str, Any], up: str) -> str:

@@ -32,7 +32,7 @@ class FiguresStage(StageSettings):
     def of(cls, config: StudyConfig, **target: Any) -> Self:
         """The slice of one run. target: source."""
         return cls(
-            datasets=list(config.datasets),
+            datasets=sorted(config.datasets),  # a frozen configuration has them sorted
             attributes=config.attributes,
             margin=config.claims.margin,
             source=str(target.get("source", "")),
