@@ -106,6 +106,7 @@ def test_a_file_for_another_card_is_the_same_study_at_this_size(file: Path) -> N
     assert not small.same_study(file, ROOT / "params/paper_oxford_pets.yaml")
 
 
+@pytest.mark.slow
 def test_datadream_goes_through_its_whole_graph_without_an_edit(server, tmp_path: Path) -> None:
     check(through(server, small.small(ROOT / "params/datadream_dtd.yaml", tmp_path)))
 

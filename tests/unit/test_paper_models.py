@@ -156,12 +156,12 @@ def test_a_refined_batch_is_its_images_one_by_one(config, bank, guidance, monkey
         passes.refine(pipes, [start], [source], [text], [seed], own)[0]
         for start, source, text, seed in zip(starts, these, texts, seeds, strict=True)
     ]
-    passes, unet = [], pipes.refine.unet
+    calls, unet = [], pipes.refine.unet
     monkeypatch.setattr(
-        unet, "forward", lambda *a, own=unet.forward, **k: passes.append(1) or own(*a, **k)
+        unet, "forward", lambda *a, own=unet.forward, **k: calls.append(1) or own(*a, **k)
     )
     together = passes.refine(pipes, starts, these, texts, seeds, own)
-    assert len(passes) <= own.refine_steps  # as one image takes
+    assert len(calls) <= own.refine_steps  # as one image takes
     for a, b in zip(alone, together, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 1
     assert "prepare_ip_adapter_image_embeds" not in vars(pipes.refine)

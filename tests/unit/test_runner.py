@@ -269,6 +269,7 @@ def test_two_drivers_of_one_study_are_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_killed_and_failed_study_resumes_and_runs_again_only_what_changed(
     params_file: Path, stubs: Path
 ) -> None:
