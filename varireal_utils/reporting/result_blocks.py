@@ -83,13 +83,14 @@ def drawn(root: Path, up: str) -> str:
 
 
 def command(root: Path) -> str:
-    """The command that runs the published study. A registered one runs in the state that was
-    registered alone, so it begins with the commit that ran it."""
+    """The command that runs the published study again. A registered one runs in the state that was
+    registered alone, so later code runs it under another name."""
     about = record(root)
     file = about["parameter_file"]
     words = "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
     registered = (root / "registrations" / f"{shown.name(root)}.json").is_file()
-    return f"git checkout {about['commit'][:8]} && {words}" if registered else words
+    again = f".venv/bin/python -m varireal_utils study --params {file} --set study=again"
+    return again if registered else words
 
 
 def wall_minutes(runs: pd.DataFrame) -> float:
