@@ -17,7 +17,7 @@ measured holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -87,15 +87,17 @@ class Gates:
         text = f"CLIP names the class of too few generated images ({'; '.join(poor)})"
         return text if poor else ""
 
-    def cell_gaps(self) -> dict[tuple[str, str], float]:
-        """(data set, attribute) -> gap; both arms of a matched pair have the same one."""
+    def cell_gaps(self, names: Container[str] | None = None) -> dict[tuple[str, str], float]:
+        """(data set, attribute) -> gap, of these recipes or all; both arms of a matched pair have
+        the same one."""
         return {
-            (d, recipes.parse(r).attribute or ""): gap for (d, r), gap in sorted(self.gaps.items())
+            (d, recipes.parse(r).attribute or ""): gap
+            for (d, r), gap in sorted(self.gaps.items())
+            if names is None or r in names
         }
 
     def _unmatched(self, wanted: set[str], names: set[str]) -> str:
-        held = Gates(gaps={(d, r): g for (d, r), g in self.gaps.items() if r in names})
-        cells = {" ".join(cell): g for cell, g in held.cell_gaps().items() if cell[0] in wanted}
+        cells = {" ".join(c): gap for c, gap in self.cell_gaps(names).items() if c[0] in wanted}
         mean = sum(cells.values()) / max(1, len(cells))
         if mean <= EQUAL:
             return ""
