@@ -11,8 +11,8 @@ from varireal_utils.core.stage import Run
 from varireal_utils.core.study_paths import StudyPaths
 from varireal_utils.data.shots import few_shot
 from varireal_utils.training import result
+from varireal_utils.training.slices import ClassifyStage
 from varireal_utils.training.stage import (
-    ClassifyStage,
     StudyImages,
     _finished_result,
     load_images,

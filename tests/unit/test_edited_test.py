@@ -15,7 +15,7 @@ from varireal_utils.data import registry
 from varireal_utils.data.sets import world
 from varireal_utils.models import classifiers
 from varireal_utils.training import edited_test
-from varireal_utils.training.stage import ClassifyStage
+from varireal_utils.training.slices import ClassifyStage
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,18 @@ def test_the_plan_of_local_models_imports_no_torch(tmp_path):
     assert planned("params/micro.yaml", "--set", f"runs_dir={tmp_path}")[1] == [0, []]
 
 
+def test_a_study_that_is_current_is_compared_without_the_networks_packages():
+    """Its slices import none of them: a second call would wait seconds for those."""
+    heavy = ("torchvision", "torchmetrics", "open_clip", "transformers", "diffusers", "peft")
+    code = (
+        "import sys; from varireal_utils.workflow.stages import STAGES\n"
+        "classes = [stage.slice_class() for stage in STAGES.values()]\n"
+        f"print(len(classes), [m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split(maxsplit=1) == ["9", "[]\n"], done.stderr
+
+
 def test_the_command_prints_the_plan_and_loads_nothing():
     """Of open_clip it reads the tables alone (test_trained_with.py: nothing is built)."""
     out, ended = planned("params/paper_stanford_cars.yaml")

@@ -25,7 +25,7 @@ from varireal_utils.editing.slices import EditStage
 from varireal_utils.editing.sources import Source, editable_mask
 from varireal_utils.prompts import phrase_bank
 from varireal_utils.training import training_rows
-from varireal_utils.training.stage import ClassifyStage
+from varireal_utils.training.slices import ClassifyStage
 from varireal_utils.workflow import completeness, graph, invocation, stages
 
 BASE = 991

@@ -161,6 +161,10 @@ class ModelRoles(Settings):
             return "verifier"
         return (self.verifier.role if self.verifier else "") or "clip"
 
+    def generator_role(self) -> str:
+        """The role of the text-to-image model: datadream where it is filled, else prior."""
+        return "datadream" if self.datadream else "prior"
+
     def verifier_roles(self) -> tuple[str, ...]:
         """The roles that a verdict rests on."""
         if self.verifier_kind() == "vlm":

@@ -13,14 +13,9 @@ from ..models import classifiers, loaders, precision, preprocess
 from ..models.pictures import checked_pictures
 
 
-def generator_role(models: ModelRoles) -> str:
-    """The role of the text-to-image model: "datadream" where it is filled, else "prior"."""
-    return "datadream" if models.datadream else "prior"
-
-
 def load(models: ModelRoles, device: torch.device) -> Any:
-    """Load the text-to-image pipeline of `generator_role`."""
-    return loaders.load_pipeline(models, generator_role(models), device)
+    """Load the text-to-image pipeline of `ModelRoles.generator_role`."""
+    return loaders.load_pipeline(models, models.generator_role(), device)
 
 
 def image_to_image(pipe: Any) -> Any:

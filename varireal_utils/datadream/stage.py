@@ -17,61 +17,23 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core import oom_retry, storage
-from ..core.config import StudyConfig
-from ..core.config_sections import ADAPTED, BASELINES, DataDreamSettings, ModelRoles
+from ..core.config_sections import BASELINES
 from ..core.seeds import seed_for
-from ..core.stage import Run, StageSettings
+from ..core.stage import Run
 from ..data.shots import few_shot
 from ..models import loaders
-from ..training import recipes
 from . import adapters, sampling
+from .slices import DataDreamStage
 
-VARIANTS = (*ADAPTED, *BASELINES)
 ALL = "all classes"
 UNADAPTED = "unadapted"  # folder of what the model draws without its adapters
 PROBABILITY_BATCH = 64  # images
-
-
-class DataDreamStage(StageSettings):
-    """What one run of 05_datadream depends on. models: the text-to-image model (role datadream,
-    else prior), CLIP, and the verifier's CLIP, which measures what the adapters changed."""
-
-    seed: int
-    variant: Literal["cls", "dset", "untuned", "img2img"]
-    datadream: DataDreamSettings
-    models: ModelRoles
-
-    @classmethod
-    def of(cls, config: StudyConfig, **target: Any) -> Self:
-        """The slice of one run. target: variant. Raises ValueError for an unknown one, or without
-        the section datadream."""
-        variant = target["variant"]
-        if variant not in VARIANTS:
-            raise ValueError(f"variant is {variant!r}, wanted one of {VARIANTS}")
-        if config.datadream is None:
-            raise ValueError(
-                f"{config.file}: recipes ask for datadream, whose settings "
-                "(`datadream`) are missing"
-            )
-        verifier = config.models.verifier
-        roles = (sampling.generator_role(config.models), "clip", "verifier")
-        return cls(
-            seed=config.draw_seed,
-            variant=variant,
-            datadream=config.datadream,
-            models=config.models.only(*roles, *([verifier.role] if verifier else [])),
-        )
-
-
-def named_variants(config: StudyConfig) -> list[str]:
-    """The variants that the recipes of a study train on, sorted."""
-    return recipes.generators(config.classify.recipes)
 
 
 def make(
@@ -156,7 +118,7 @@ def _baseline(run: Run[DataDreamStage], pipe: Any, shots: pd.DataFrame) -> pd.Da
 def _forget_other_settings(run: Run[DataDreamStage], shots: pd.DataFrame) -> None:
     """Remove adapters and images of other settings, photographs or models."""
     settings = run.settings
-    generator = settings.models.only(sampling.generator_role(settings.models))
+    generator = settings.models.only(settings.models.generator_role())
     kept = settings.model_copy(update={"models": generator})
     stamp = storage.sha256_json([run.rests_on(kept), shots["sha256"].tolist()])
     path = run.out / "stamp.json"

@@ -8,49 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core import storage
-from ..core.config import StudyConfig
-from ..core.config_sections import ModelRoles
-from ..core.stage import Run, StageSettings
+from ..core.stage import Run
 from ..datadream import sampling
-from ..datadream.stage import UNADAPTED, DataDreamStage, named_variants
+from ..datadream.slices import DataDreamStage
+from ..datadream.stage import UNADAPTED
 from ..editing import sources
 from ..prompts import phrase_bank
 from ..prompts.phrase_bank import ARMS
 from ..verification.features import ClipFeatures
 from . import edit_metrics
+from .slices import QualityStage
 
 NO_EDITS = [*edit_metrics.KEPT, "path", "phrase", "label"]
 NOTHING = edit_metrics.empty(), np.empty((0, 0), np.float32)
-
-
-class QualityStage(StageSettings):
-    """What one run of 07_quality depends on.
-
-    attributes, variants: whose edits and generated images are measured; template: of the captions
-    that name the classes, has {class}; models: the verifier's CLIP, which looks at all images.
-    """
-
-    attributes: list[str]
-    variants: list[str]
-    template: str
-    models: ModelRoles
-
-    @classmethod
-    def of(cls, config: StudyConfig, **target: Any) -> Self:
-        """The slice of a run; it is the same for each data set."""
-        models = config.models
-        return cls(
-            attributes=config.attributes,
-            variants=named_variants(config),
-            template=config.classify.templates[0],
-            models=models.only("verifier", models.clip_role()),
-        )
 
 
 @dataclass(frozen=True)

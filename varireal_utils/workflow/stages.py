@@ -331,7 +331,7 @@ STAGES = {
         Stage(
             "03_guidance",
             "guidance",
-            "editing.stage:GuidanceStage",
+            "editing.slices:GuidanceStage",
             targets=_each_edited_dataset,
             folder=lambda p, t: p.guidance(t["dataset"]),
             upstream=_after_data,
@@ -341,7 +341,7 @@ STAGES = {
         Stage(
             "04_edit",
             "edit",
-            "editing.stage:EditStage",
+            "editing.slices:EditStage",
             targets=_edit_targets,
             folder=lambda p, t: p.edits(
                 t["dataset"], t["attribute"], t["feasibility"], t.get("shard", "")
@@ -355,7 +355,7 @@ STAGES = {
         Stage(
             "05_datadream",
             "datadream",
-            "datadream.stage:DataDreamStage",
+            "datadream.slices:DataDreamStage",
             targets=lambda c: [target for _, target in _dreamed(c)],
             folder=lambda p, t: p.datadream(t["dataset"], t["variant"]),
             upstream=_after_data,
@@ -366,7 +366,7 @@ STAGES = {
         Stage(
             "06_classify",
             "classify",
-            "training.stage:ClassifyStage",
+            "training.slices:ClassifyStage",
             targets=_trainings,
             folder=lambda p, t: p.classify(
                 t["dataset"], t.get("recipe", ""), None if t.get("seed", -1) < 0 else t["seed"]
@@ -384,7 +384,7 @@ STAGES = {
         Stage(
             "07_quality",
             "quality",
-            "quality.stage:QualityStage",
+            "quality.slices:QualityStage",
             targets=_measured,
             folder=lambda p, t: p.quality(t["dataset"]),
             upstream=_before_quality,

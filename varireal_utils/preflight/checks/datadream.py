@@ -132,7 +132,7 @@ def fixed_loss(bench: Workspace, pipe: Any, shots: adapters.Shots) -> float:
 def roles(config: StudyConfig) -> tuple[str, ...]:
     """The text-to-image model, where recipes ask for it."""
     asked = bool(recipes.generators(config.classify.recipes)) and config.datadream is not None
-    role = sampling.generator_role(config.models)
+    role = config.models.generator_role()
     return (role,) if asked and config.models.get(role) else ()
 
 

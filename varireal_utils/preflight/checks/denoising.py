@@ -23,7 +23,6 @@ from torch.nn import functional as F
 
 from ...core import storage
 from ...core.config import StudyConfig
-from ...datadream import sampling
 from ...editing import conditioning
 from ...editing.slices import editing_roles
 from ...models import loaders, precision
@@ -46,7 +45,7 @@ def roles(config: StudyConfig) -> list[str]:
         refined = config.edit.attributes[attribute].refine_steps > 0
         found |= set(editing_roles(config.edit.editor, attribute, refined))
     if recipes.generators(config.classify.recipes):
-        found.add(sampling.generator_role(config.models))
+        found.add(config.models.generator_role())
     return [r for r in UNETS if r in found and config.models.get(r)]
 
 
