@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from varireal_utils.core import storage
+from varireal_utils.core import cores, storage
 from varireal_utils.core.config_sections import (
     AugmentSettings,
     MixSettings,
@@ -466,6 +466,34 @@ def test_processes_end_with_the_bytes_of_one(clip_folder, study, tmp_path, one_t
     assert (one / "predictions.parquet").read_bytes() == (two / "predictions.parquet").read_bytes()
     assert got[0]["loss_curve"] == got[1]["loss_curve"]
     assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
+
+
+def test_trainings_side_by_side_end_with_the_bytes_of_one_after_another(
+    clip_folder, study, tmp_path, one_thread, monkeypatch
+):
+    monkeypatch.setenv(cores.THREADS, "1")
+    names, got, left = ["zero_shot", "real", "edit(color,feasible)"], [], []
+    for count in (1, 2):
+        run, data = run_of(study, tmp_path / str(count), spec(clip_folder), recipes=names)
+        monkeypatch.setenv(cores.SIDE_BY_SIDE, str(count))
+        got.append(list(stage.train_all(run, data)))
+        files = stage.result_files(run.paths, got[-1])
+        left.append({f.relative_to(run.study): f.read_bytes() for f in files})
+    assert [r["recipe"] for r in got[0]] == names
+    assert got[0] == got[1] and left[0] == left[1]
+    again = list(stage.train_all(run, data))  # read, not made: what lies there is of these settings
+    assert again == got[0]
+
+
+def test_a_training_that_fails_beside_another_is_named(clip_folder, study, tmp_path, monkeypatch):
+    run, data = run_of(study, tmp_path, spec(clip_folder), recipes=["real", "zero_shot"])
+    monkeypatch.setenv(cores.SIDE_BY_SIDE, "2")
+    (clip_folder / "open_clip_config.json").rename(clip_folder / "away")
+    try:
+        with pytest.raises(Exception, match="open_clip_config.json"):
+            list(stage.train_all(run, data))
+    finally:
+        (clip_folder / "away").rename(clip_folder / "open_clip_config.json")
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(clip_folder, study, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from varireal_utils.core import cores
 from varireal_utils.workflow import study
+from varireal_utils.workflow.gpus import MOST
 from varireal_utils.workflow.graph import JOB_THREADS, Graph
 
 OWN = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -19,7 +20,7 @@ OWN = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.c
 
 @pytest.fixture(autouse=True)
 def outside_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*cores.ALLOTTED, "SLURM_JOB_ID", cores.THREADS):
+    for name in (*cores.ALLOTTED, "SLURM_JOB_ID", cores.THREADS, cores.SIDE_BY_SIDE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -96,6 +97,38 @@ def test_the_driver_takes_the_cores_that_it_was_allotted(monkeypatch, tmp_path) 
     words, graph = driven(monkeypatch, tmp_path, "job_threads=0", cores=3)
     assert words[words.index("--cores") + 1] == "3" and graph.threads == 3
     assert driven(monkeypatch, tmp_path)[1].threads == 1  # params/micro.yaml: job_threads
+
+
+def test_a_lone_job_of_trainings_uses_the_cores_that_no_other_job_would(monkeypatch, tmp_path):
+    def told(*settings: str, **given) -> int:
+        _, graph = driven(monkeypatch, tmp_path, *settings, **given)
+        name = next(n for n in graph.jobs if n.startswith("classify/"))
+        count = graph.side_by_side(name)
+        words = f"env {cores.SIDE_BY_SIDE}={count} "
+        assert graph.command(name).startswith(words if count > 1 else sys.executable)
+        assert all(graph.side_by_side(n) == 1 for n in graph.jobs if n != name)
+        return count
+
+    assert told(cores=2) == 2
+    assert told(cores=1) == 1
+    assert told(cores=16) == MOST == 4
+    assert told("job_threads=3", cores=7) == 2
+    assert told("job_threads=0", cores=8) == 1  # the job has every core as threads
+    assert told("classify.seeds=[0,1]", "classify.job=dataset", cores=2) == 2
+    assert told("classify.recipes=[zero_shot,real]", "attributes=[]", cores=8) == 2
+    assert told("chain=true", "classify.job=dataset", cores=8) == 1
+    assert told(cores=8, profile="profiles/slurm") == 1
+    for job in ("recipe", "seed"):  # as many jobs as cores
+        _, graph = driven(
+            monkeypatch, tmp_path, f"classify.job={job}", "classify.seeds=[0,1]", cores=2
+        )
+        assert {graph.side_by_side(n) for n in graph.jobs} == {1}
+
+
+def test_who_is_told_nothing_runs_one_at_a_time(monkeypatch) -> None:
+    for asked, wanted in (("", 1), ("0", 1), ("x", 1), ("3", 3)):
+        monkeypatch.setenv(cores.SIDE_BY_SIDE, asked)
+        assert cores.side_by_side() == wanted
 
 
 def test_jobs_of_a_cluster_take_neither_its_cores_nor_those_of_the_login_node(

@@ -1,5 +1,7 @@
 """Which models are alive at each call: SDXL, Stable Diffusion 2.1 and a verifier never together."""
 
+import multiprocessing
+import os
 import weakref
 
 import numpy as np
@@ -209,3 +211,26 @@ def test_processes_share_files_without_a_process_group(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0-of-2", "1-of-2"]
     with pytest.raises(Exception, match="no such photograph"):
         distributed.share(_fails, 2, CPU)
+
+
+def _late(task, seconds):
+    """The task doubled; odd ones take long."""
+    import time
+
+    time.sleep(seconds * (task % 2))
+    if task < 0:
+        raise ValueError("no such photograph")
+    return 2 * task, os.getpid()
+
+
+@pytest.mark.slow
+def test_tasks_side_by_side_come_in_order_and_leave_no_process():
+    got = list(distributed.each(_late, [1, 2, 4, 3, 6], 2, CPU, 1.0))
+    assert [value for value, _ in got] == [2, 4, 8, 6, 12]
+    assert len({pid for _, pid in got}) == 2
+    with pytest.raises(Exception, match="no such photograph"):
+        list(distributed.each(_late, [2, -2, 4], 2, CPU, 0.0))
+    for found in distributed.each(_late, [2, 3, 5, 7], 2, CPU, 30.0):  # a caller who stops early
+        assert found[0] == 4
+        break
+    assert not multiprocessing.active_children()

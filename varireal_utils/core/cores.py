@@ -10,6 +10,7 @@ import os
 
 ALLOTTED = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")  # the first that is given counts
 THREADS = "OMP_NUM_THREADS"
+SIDE_BY_SIDE = "VARIREAL_SIDE_BY_SIDE"  # the driver says how many trainings a job runs at once
 
 
 def cores() -> int:
@@ -29,6 +30,13 @@ def threads() -> int | None:
     """Threads that this process was told to compute with; None where nobody said."""
     asked = os.environ.get(THREADS, "")
     return int(asked) if asked.isdecimal() and int(asked) > 0 else None
+
+
+def side_by_side() -> int:
+    """Computations, each with threads of its own, that this process was told to run at once; 1
+    where nobody said."""
+    asked = os.environ.get(SIDE_BY_SIDE, "")
+    return max(1, int(asked)) if asked.isdecimal() else 1
 
 
 def thread_limit() -> dict[str, str]:

@@ -10,7 +10,7 @@ the configuration names are read, whatever else lies in the study's folder.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 
 from ..core import storage
-from ..core.cores import cores, threads
+from ..core.cores import cores, side_by_side, threads
 from ..core.stage import Run
 from ..core.study_paths import StudyPaths
-from ..models import classifiers
+from ..models import classifiers, distributed
 from . import edited_test, recipes, result, training_rows
 from .slices import ClassifyStage
 from .train import CHECKPOINT, Training, evaluate, fingerprint, train, train_shared
@@ -72,6 +72,22 @@ def training_set(settings: ClassifyStage, recipe: str, data: StudyImages) -> pd.
         data.samples,
         settings.shots,
     )
+
+
+def train_all(run: Run[ClassifyStage], data: StudyImages) -> Iterator[dict[str, Any]]:
+    """`train_and_test` of every training of the run, in their order; several at once where the
+    driver says so (cores.side_by_side), which changes no byte."""
+    todo = run.settings.trainings()
+    count = min(side_by_side(), len(todo))
+    if count > 1:
+        yield from distributed.each(_one, todo, count, run.device, run, data)
+        return
+    for recipe, seed in todo:
+        yield train_and_test(run, data, recipe, seed)
+
+
+def _one(training: tuple[str, int], run: Run[ClassifyStage], data: StudyImages) -> dict[str, Any]:
+    return train_and_test(run, data, *training)
 
 
 def train_and_test(

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import StudyConfig
+from ..core.cores import SIDE_BY_SIDE
 from . import chain, stages, time_limits
-from .gpus import Gpus
+from .gpus import MOST, Gpus
 from .invocation import configured, split_settings, thawed
 from .stages import Job
 
@@ -76,7 +77,8 @@ class Graph:
         self.last_of = {  # job -> the last one of the chain that makes it
             job.name: last for last, links in self.chains.items() for job in links
         }
-        self.threads = self.config.job_threads or int(settings.get("threads", JOB_THREADS))
+        self.cores = int(settings.get("threads", 0))  # of this machine; 0 where jobs run elsewhere
+        self.threads = self.config.job_threads or self.cores or JOB_THREADS
         self.gpus = Gpus.of(settings)
         self._inputs = {name: self._waits_for(job) for name, job in self.jobs.items()}
         self._minutes = time_limits.minutes(self.config)
@@ -117,6 +119,16 @@ class Graph:
             return self.threads
         return max(1, self.threads // self.gpus.side_by_side(job))
 
+    def side_by_side(self, name: str) -> int:
+        """Computations that a job runs at once on a CPU, each with the threads of a job: where all
+        jobs of its kind together would leave cores idle."""
+        job = self.jobs[name]
+        alike = sum(other.rule == job.rule for other in self.jobs.values())
+        if not self.config.job_threads or name in self.last_of or self.gpus.names:
+            return 1
+        idle = self.cores // (self.config.job_threads * alike)
+        return max(1, min(MOST, idle, job.stage.pieces(job.config, job.target)))
+
     def gpu_units(self, name: str) -> int:
         """What a job takes of the GPUs of this machine; 0 where there are none."""
         return self.gpus.units(self.jobs[name])
@@ -130,4 +142,6 @@ class Graph:
         words = self.jobs[name].command(self.params, self.overrides, self.notebooks, self.frozen)
         words += " --upstream" * (name in self.chains)
         words = " ".join([*map(shlex.quote, self.gpus.words(self.jobs[name])), words])
+        if (count := self.side_by_side(name)) > 1:
+            words = f"env {SIDE_BY_SIDE}={count} {words}"
         return f"{BEGIN} {shlex.quote(self.home)} {words}" if self.home else words

@@ -46,7 +46,8 @@ class Stage:
     target; parallel: whether a job takes all threads of a job; gpu: whether it computes on a GPU,
     where there is one, by the study's configuration; priority: begun first among equals;
     clears: a run begins with an empty folder, so that nothing of earlier settings stays in it;
-    whole: of the study, not of each of its replicates.
+    whole: of the study, not of each of its replicates; pieces: computations of a job of which
+    none needs another.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Stage:
     priority: int = 0
     clears: bool = False
     whole: bool = False
+    pieces: Callable[[StudyConfig, Target], int] = lambda config, target: 1
 
     def slice_class(self) -> type[StageSettings]:
         """The class of its slice, imported now."""
@@ -260,6 +262,14 @@ def _trainings(config: StudyConfig) -> list[dict[str, Any]]:
     ]
 
 
+def _trainings_of(config: StudyConfig, target: Target) -> int:
+    """Trainings of one job of 06_classify, at most: zero-shot is none."""
+    recipes, seeds = config.classify.recipes, config.classify.seeds
+    return (1 if target.get("recipe") else len(recipes)) * (
+        1 if target.get("seed", -1) >= 0 else len(seeds)
+    )
+
+
 def _generated(config: StudyConfig, dataset: str, recipe: str = "") -> list[tuple[str, dict]]:
     """The edited and generated images that a recipe, or the whole study, is trained on."""
     return [
@@ -375,6 +385,7 @@ STAGES = {
                 *_after_data(c, t),
                 *_generated(c, t["dataset"], t.get("recipe", "")),
             ],
+            pieces=_trainings_of,
             variant=lambda t: (
                 "_one" if t.get("recipe") else "_seed" if t.get("seed", -1) >= 0 else ""
             ),
