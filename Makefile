@@ -63,7 +63,8 @@ pack: $(STAMP)  ## a finished study as one archive with its cards: runs/<study>.
 	$(PY) -m varireal_utils pack --params $(PARAMS)
 
 figures: $(STAMP)  ## every figure again, from stored results, without any model
-	$(PY) -m varireal_utils run 08_figures --params params/$(SHOWN).yaml --set source=results/$(SHOWN) --set publish=true
+	@set -e; for study in $(SHOWN); do \
+	  $(PY) -m varireal_utils run 08_figures --params params/$$study.yaml --set source=results/$$study --set publish=true; done
 
 pretrain: $(STAMP)  ## trains the micro models again (hours); goes on from its checkpoints
 	$(PY) -m varireal_utils run micro_pretrain --set checkpoint_dir=checkpoints/micro --set output_dir=models/micro --set count=12000 --set minutes=150

@@ -127,7 +127,12 @@ def test_one_file_names_the_study_that_pages_show(tmp_path, text, wanted):
         storage.write_text(tmp_path / shown.FILE, text)
     with pytest.raises(ValueError, match=f"shown.txt: got {re.escape(wanted)}, wanted the name"):
         shown.name(tmp_path)
-    storage.write_text(tmp_path / shown.FILE, "drawn\n")
+    storage.write_text(tmp_path / shown.FILE, "drawn\n\n dreams \n")
     assert shown.folder(tmp_path) == tmp_path / "results" / "drawn"
+    assert shown.names(tmp_path) == ["drawn", "dreams"]
+    storage.write_text(tmp_path / shown.FILE, "drawn\ndrawn\n")
+    with pytest.raises(ValueError, match="drawn stands there twice"):
+        shown.name(tmp_path)
+    storage.write_text(tmp_path / shown.FILE, "drawn\n")
     with pytest.raises(FileNotFoundError, match="drawn/claims.csv"):
         result_blocks.load(tmp_path, "claims")

@@ -75,6 +75,18 @@ def test_a_publication_replaces_the_one_before(
     assert [p.name for p in (home / "notebooks").iterdir() if p.suffix == ".ipynb"] == [
         "07_claims.ipynb"
     ]
+    storage.write_text(shown.FILE, "another\nmine\n")  # a further study: a folder of its own
+    for old in ("a.png", "mine/old.png", "gone/b.png"):
+        storage.write_text(Path("figures") / old, "of before")
+    publishing.publish(StudyPaths(study), study / "results", [home / "pictures/a.png"])
+    figures = {p.relative_to("figures").as_posix() for p in Path("figures").rglob("*.png")}
+    assert figures == {"a.png", "gone/b.png", "mine/a.png"}
+    assert len(list((home / "notebooks").glob("*.ipynb"))) > 1
+    storage.write_text(shown.FILE, "mine\nanother\n")
+    storage.write_text(Path("figures/another/c.png"), "of the further study")
+    publishing.publish(StudyPaths(study), study / "results", [home / "pictures/a.png"])
+    figures = {p.relative_to("figures").as_posix() for p in Path("figures").rglob("*.png")}
+    assert figures == {"a.png", "another/c.png"}
 
 
 def test_what_is_gathered_is_read_again_whole(tmp_path: Path) -> None:

@@ -215,10 +215,76 @@ def test_a_section_says_what_came_out_and_how_sure_it_is():
     assert facts["verdict"] == "**not valid**" and facts["why"] == "x"
 
 
-def _shown(root: Path) -> Path:
-    """Folder of the published study of a root that holds nothing else."""
-    storage.write_text(root / shown.FILE, f"{SHOWN}\n")
+def _shown(root: Path, *further: str) -> Path:
+    """Folder of the published study of a root that holds nothing else. further: studies that are
+    shown beside it."""
+    storage.write_text(root / shown.FILE, "\n".join([SHOWN, *further, ""]))
     return shown.folder(root)
+
+
+def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path):
+    idle = {"verdict": "not run", "ours": float("nan"), "low": float("nan"), "family": "datadream"}
+    first = [ROW, ROW | {"claim": "D1"} | idle, ROW | {"claim": "D2"} | idle]
+    storage.write_table(_shown(tmp_path) / "claims.csv", pd.DataFrame(first))
+    assert "rarely draws a recognisable class" in first_page._datadream(tmp_path)
+    _shown(tmp_path, "dreams")
+    own = {"verdict": "reproduced", "ours": 4.0, "low": 3.0, "high": 5.0, "family": "datadream"}
+    second = [ROW | {"ours": -9.0}, ROW | {"claim": "D1"} | own, ROW | {"claim": "D2"} | idle]
+    folder = shown.folder(tmp_path, "dreams")
+    storage.write_table(folder / "claims.csv", pd.DataFrame(second))
+    rows = {r["claim"]: r for r in result_blocks.claims(tmp_path)}
+    assert [(c, r["study"], r["ours"] > 0) for c, r in rows.items()] == [
+        ("A1", SHOWN, True),  # what the first study ran, no other one answers
+        ("D1", "dreams", True),
+        ("D2", SHOWN, False),
+    ]
+    assert result_blocks.answered(tmp_path, "dreams") == ["D1"]
+    table = first_page.claims(tmp_path, "")
+    assert (
+        "+4.00" in table
+        and "-9.00" not in table
+        and table.endswith("Not run yet: [D2](docs/results.md#d2).")
+    )
+    assert "one holds (D1)" in answer.answer(tmp_path, "")
+    assert first_page._datadream(tmp_path) == ""
+    for study, count in ((SHOWN, 3), ("dreams", 5)):
+        home = shown.folder(tmp_path, study)
+        main = {
+            "dataset": "a",
+            "unit": "replicates",
+            "seeds": count,
+            "n": 9,
+            "low": 1.0,
+            "high": 2.0,
+        }
+        arms = pd.DataFrame(
+            [main | {"arm": a, "mean": m} for a, m in (("zero-shot", 50), ("real", 55))]
+        )
+        recipes = {"zero-shot": "zero_shot", "real": "real"}
+        storage.write_table(home / "main_table.csv", arms.assign(recipe=arms["arm"].map(recipes)))
+        book = {
+            "cells": [
+                {
+                    "cell_type": "code",
+                    "execution_count": count,
+                    "outputs": [
+                        {"data": {"text/html": ["<td>A1</td><td>D1</td><td>D2</td> verdict"]}}
+                    ],
+                }
+            ]
+        }
+        storage.write_json(home / result_blocks.NOTEBOOK, book)
+        storage.write_json(home / "run.json", {"parameter_file": f"params/{study}.yaml"})
+    sections = result_blocks.claim_sections(tmp_path, "../").split("### ")
+    assert "cell [5] of 07_claims](../results/dreams/notebooks" in sections[2]
+    assert "(../results/dreams/claims.csv)" in sections[2]
+    assert "cell [3] of 07_claims" in sections[1] and "cell [3] of 07_claims" in sections[3]
+    checks = result_blocks.validity(tmp_path, "")
+    assert f"| a ({SHOWN}) |" in checks and "| a (dreams) |" in checks
+    assert result_blocks.baselines(tmp_path, "").count("| a (") == 2
+    assert result_blocks.replicates(tmp_path, "dreams") == 5
+    assert "--params" not in result_blocks.command(tmp_path, "dreams")
+    assert "PARAMS=params/dreams.yaml" in result_blocks.command(tmp_path, "dreams")
 
 
 def test_what_is_not_valid_reads_not_valid(tmp_path):
@@ -352,11 +418,14 @@ def test_conditions_that_fail_are_named_by_data_set(tmp_path):
 
 
 def test_figures_that_are_not_there_are_not_listed(tmp_path):
-    for name in ("decomposition", "learning_curves_b", "learning_curves_a", "unknown"):
+    _shown(tmp_path, "dreams")
+    there = ["decomposition", "learning_curves_b", "learning_curves_a", "unknown"]
+    for name in [*there, "dreams/decomposition", "dreams/generated_grid", "other/acceptance"]:
         storage.write_text(tmp_path / f"figures/{name}.png", "")
     lines = figure_blocks.listed(tmp_path, "../").splitlines()[2:]
     assert [re.search(r"\((.*)\)", line)[1] for line in lines] == [
         "../figures/decomposition.png",
+        "../figures/dreams/generated_grid.png",
         "../figures/learning_curves_b.png",
     ]
 

@@ -63,7 +63,7 @@ PARTS = {  # of the first claim's effect; they add up to it
 
 def answer(root: Path, up: str) -> str:
     """The answer in three sentences."""
-    return " ".join(sentences(result_blocks.load(root, "claims").to_dict("records")))
+    return " ".join(sentences(result_blocks.claims(root)))
 
 
 def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core import shown
+
 QUESTIONS = {
     "qualitative_grid": "what do the edits look like?",
     "pipeline_strip": "how is an edit made?",
@@ -24,12 +26,13 @@ QUESTIONS = {
 
 
 def listed(root: Path, up: str) -> str:
-    """A row for each figure that figures/ holds; of the learning curves one data set's."""
+    """A row for each figure that figures/ holds, or else the folder of a further study there; of
+    the learning curves one data set's."""
     lines = ["| figure | answers |", "|---|---|"]
     for name, question in QUESTIONS.items():
-        found = sorted((root / "figures").glob(f"{name}*.png"))
+        homes = ["figures", *(f"figures/{study}" for study in shown.names(root)[1:])]
+        found = [max(p) for h in homes if (p := sorted((root / h).glob(f"{name}*.png")))]
         if found:
-            lines.append(
-                f"| [{name.replace('_', ' ')}]({up}figures/{found[-1].name}) | {question} |"
-            )
+            link = f"{up}{found[0].relative_to(root).as_posix()}"
+            lines.append(f"| [{name.replace('_', ' ')}]({link}) | {question} |")
     return "\n".join(lines)

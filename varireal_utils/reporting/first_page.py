@@ -26,15 +26,15 @@ def claims(root: Path, up: str) -> str:
     """Claim, effect with interval, verdict in plain words; each row leads to its section. Claims
     that were not run share a line."""
     lines = ["| claim | effect,&nbsp;pp&nbsp;[95&nbsp;%] | verdict |", "|---|---|---|"]
-    rows = result_blocks.load(root, "claims").to_dict("records")
+    rows = result_blocks.claims(root)
     for row in rows:
-        if row["verdict"] == "not run":
+        if row["verdict"] == result_blocks.NOT_RUN:
             continue
         size = verdict.interval_text(row).replace(" ", "&nbsp;")
         reason = f": {why(row)}" * (row["verdict"] == "no verdict")
         said = f"{PLAIN[row['verdict']]}{reason}".replace(" ", "&nbsp;")
         lines.append(f"| {_link(row, up)} {row['says']} | {size} | **{said}** |")
-    idle = [_link(r, up) for r in rows if r["verdict"] == "not run"]
+    idle = [_link(r, up) for r in rows if r["verdict"] == result_blocks.NOT_RUN]
     lines += ["", *_notes(rows, up)]
     if idle:
         lines.append(f"Not run yet: {', '.join(idle)}.")
@@ -72,22 +72,39 @@ def _link(row: dict[str, Any], up: str) -> str:
 
 
 def study(root: Path, up: str) -> str:
-    """Size, date, machine and cost of the published study."""
-    main, about = result_blocks.load(root, "main_table"), result_blocks.record(root)
-    of = result_blocks.replicates(root)
+    """Size, date, machine and cost of the published study; of each further one, too, with the
+    claims that it answers."""
+    return ". ".join(
+        _described(root, name) if number == 0 else f"{_asks(root, name)}: {_described(root, name)}"
+        for number, name in enumerate(shown.names(root))
+    )
+
+
+def _asks(root: Path, name: str) -> str:
+    """The claims that a further study answers, in words."""
+    return " and ".join(result_blocks.answered(root, name)) or f"No claim ({name})"
+
+
+def _described(root: Path, name: str) -> str:
+    main, about = (
+        result_blocks.load(root, "main_table", name),
+        result_blocks.record(root, name),
+    )
+    of = result_blocks.replicates(root, name)
     size = f"{of} replicates" if of else f"{main['seeds'].max()} seeds"
     how = "" if of else " of wall time"
     return (
         f"{main['dataset'].nunique()} rendered data sets, {size}, {main['n'].max()} test images a "
-        f"data set{' and replicate' * bool(of)}; `{result_blocks.command(root)}`, {_cost(root)}"
+        f"data set{' and replicate' * bool(of)}; `{result_blocks.command(root, name)}`, "
+        f"{_cost(root, name)}"
         f"{how} ({about['machine']}, {about['started'][:10]})"
     )
 
 
-def _cost(root: Path) -> str:
-    """Wall time of the published study; of one of replicates, hours of a core."""
-    runs = result_blocks.load(root, "runs")
-    if result_blocks.replicates(root):
+def _cost(root: Path, name: str = "") -> str:
+    """Wall time of a published study; of one of replicates, hours of a core."""
+    runs = result_blocks.load(root, "runs", name)
+    if result_blocks.replicates(root, name):
         return f"{result_blocks.core_hours(runs):.1f} core-hours"
     minutes = result_blocks.wall_minutes(runs)
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
@@ -103,7 +120,7 @@ def scope(root: Path, up: str) -> str:
             "dropout, not photographs, phrases, edits or test images. So it decides no claim; the "
             f"{design} draws everything anew in every replicate.\n"
             "* Infeasible also means unfamiliar here: no test photograph shows an infeasible "
-            "value. The study cannot separate the two; neither does the paper."
+            "value. The study cannot separate the two; neither does the paper." + _datadream(root)
         )
     return (
         f"* The published study draws photographs, phrases, edits, starts and test images anew in "
@@ -111,6 +128,19 @@ def scope(root: Path, up: str) -> str:
         "rendered data sets and sizes.\n"
         "* Infeasible also means unfamiliar in the paper: its data sets show no infeasible value. "
         "Here E1 and E2 separate the two, by perfect edits, which no photograph has."
+        + _datadream(root)
+    )
+
+
+def _datadream(root: Path) -> str:
+    """What keeps the pages from saying anything about DataDream, as an item of a list; "" where
+    they do."""
+    rows = [r for r in result_blocks.claims(root) if r["family"] == "datadream"]
+    if not rows or any(r["verdict"] not in (result_blocks.NOT_RUN, "not valid") for r in rows):
+        return ""
+    return (
+        "\n* The micro text-to-image model rarely draws a recognisable class, so nothing is said "
+        "about DataDream."
     )
 
 
@@ -128,8 +158,11 @@ def commands(root: Path, up: str) -> str:
         ("make lab", "JupyterLab; begin with `notebooks/00_overview.ipynb`", ""),
         ("make figures", "every published figure again, without a model", ""),
         ("make test", "the tests", ""),
-        (result_blocks.command(root), "the study above", _cost(root).replace("minutes", "min")),
     ]
+    for number, name in enumerate(shown.names(root)):
+        of = f"the study of {_asks(root, name)}" if number else "the study above"
+        cost = _cost(root, name).replace("minutes", "min")
+        rows.append((result_blocks.command(root, name), of, cost))
     cells = [f"| `{name}` | {text} | {cost} |" for name, text, cost in rows]
     return "\n".join(
         [

@@ -248,7 +248,7 @@ def executed(paths: StudyPaths) -> list[Path]:
     infeasible arms."""
     drawn = shown_paths(paths)
     first = min((p.parent.name for p in drawn.images_tables()), default="")
-    of_pages = paths.root.name == shown.name()
+    of_pages = paths.root.name in shown.names()
     found, stages = [], set()
     books = {p for place in (paths, drawn) for p in place.notebooks.glob("[0-9]*.ipynb")}
     for path in sorted(books):
@@ -277,11 +277,14 @@ def _only(folder: Path, kept: set[Path]) -> None:
 
 def publish(paths: StudyPaths, folder: Path, figures: list[Path]) -> list[Path]:
     """Copy tables, pictures and some executed notebooks to results/<study>/, and the figures of the
-    study that the README shows to figures/; nothing of an earlier publication stays in either."""
-    study = paths.root.name
-    out = [(p, Path("figures") / p.name) for p in figures if study == shown.name()]
+    study that the README shows to figures/, of a further one to figures/<study>/; nothing of an
+    earlier publication stays in either."""
+    study, further = paths.root.name, shown.names()[1:]
+    home = Path("figures") / study if study in further else Path("figures")
+    out = [(p, home / p.name) for p in figures if study in shown.names()]
     if out:
-        _only(Path("figures"), {place for _, place in out})
+        beside = {p for name in further for p in (home / name).rglob("*")}
+        _only(home, {place for _, place in out} | beside)
     if folder == paths.results:
         target = Path("results") / study
         out += [

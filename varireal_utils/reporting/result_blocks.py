@@ -1,7 +1,8 @@
 """Blocks of docs/results.md: each claim with its cell, accuracies, effects, checks of validity.
 
-Every function returns Markdown made from the tables of the study that pages show (core/shown.py);
-`up` is the prefix of links from the page to the repository's root.
+Every function returns Markdown made from the tables of the studies that pages show (core/shown.py):
+claims and their conditions of all of them, the rest of the first. `up` is the prefix of links from
+the page to the repository's root; `study` names one of the studies, "" the first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..analysis.gates import EQUAL, HEAD_ROOM, NAMED, Gates
 from ..core import shown, storage
 from . import marks
 
+NOT_RUN = "not run"  # a verdict
 PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
 NOTEBOOK = "notebooks/07_claims.ipynb"
 NEEDED = {"claim", "says", "estimand", "population", "family", "reported", "source", "ours"}
@@ -26,10 +28,10 @@ NEEDED |= {"cells", "share", "p_holm", "verdict", "because", "detail"}
 NAMES = {"background": "background", "color": "colour", "texture": "texture", "pooled": "pooled"}
 
 
-def load(root: Path, name: str) -> pd.DataFrame:
-    """A table of the published study as it is shown, without intervals of few units (few.py).
+def load(root: Path, name: str, study: str = "") -> pd.DataFrame:
+    """A table of a published study as it is shown, without intervals of few units (few.py).
     Raises ValueError where claims.csv lacks a column."""
-    path = shown.folder(root) / f"{name}.csv"
+    path = shown.folder(root, study) / f"{name}.csv"
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     missing = sorted(NEEDED - set(table)) if name == "claims" else []
     if missing:
@@ -40,9 +42,26 @@ def load(root: Path, name: str) -> pd.DataFrame:
     return without_few(table)
 
 
-def record(root: Path) -> dict[str, Any]:
-    """The run record of the published tables."""
-    return storage.read_json(shown.folder(root) / "run.json")
+def claims(root: Path) -> list[dict[str, Any]]:
+    """A row for each claim, in the order of the first study's claims.csv, with `study`, the name
+    of the first of the shown studies that ran it: no claim has two verdicts."""
+    out: dict[str, dict[str, Any]] = {}
+    for study in shown.names(root):
+        for row in load(root, "claims", study).to_dict("records"):
+            known_row = out.get(row["claim"])
+            if known_row is None or (known_row["verdict"] == NOT_RUN != row["verdict"]):
+                out[row["claim"]] = {**row, "study": study}
+    return list(out.values())
+
+
+def answered(root: Path, study: str) -> list[str]:
+    """The claims that a shown study answers on the pages."""
+    return [r["claim"] for r in claims(root) if r["study"] == study and r["verdict"] != NOT_RUN]
+
+
+def record(root: Path, study: str = "") -> dict[str, Any]:
+    """The run record of published tables."""
+    return storage.read_json(shown.folder(root, study) / "run.json")
 
 
 def known(row: dict[str, Any]) -> bool:
@@ -61,9 +80,9 @@ def units(row: dict[str, Any]) -> str:
     return " ".join([f"{row['units']:.0f}", head.removesuffix("s" * (row["units"] == 1)), *rest])
 
 
-def replicates(root: Path) -> int:
-    """Replicates of the published study; 0 for one draw."""
-    main = load(root, "main_table")
+def replicates(root: Path, study: str = "") -> int:
+    """Replicates of a published study; 0 for one draw."""
+    main = load(root, "main_table", study)
     return int(main["seeds"].max()) if (main["unit"] == "replicates").all() else 0
 
 
@@ -82,13 +101,13 @@ def drawn(root: Path, up: str) -> str:
     )
 
 
-def command(root: Path) -> str:
-    """The command that runs the published study again. A registered one runs in the state that was
+def command(root: Path, study: str = "") -> str:
+    """The command that runs a published study again. A registered one runs in the state that was
     registered alone, so later code runs it under another name."""
-    about = record(root)
+    about = record(root, study)
     file = about["parameter_file"]
     words = "make study" if file == "params/micro.yaml" else f"make study PARAMS={file}"
-    registered = (root / "registrations" / f"{shown.name(root)}.json").is_file()
+    registered = (root / "registrations" / f"{study or shown.name(root)}.json").is_file()
     again = f".venv/bin/python -m varireal_utils study --params {file} --set study=again"
     return again if registered else words
 
@@ -140,10 +159,10 @@ def replicate_cost(root: Path, up: str) -> str:
     return "\n".join([*lines, "", said])
 
 
-def cell_of(root: Path, *words: str) -> str:
+def cell_of(root: Path, *words: str, study: str = "") -> str:
     """Link text of the executed cell whose printed table holds all words: "cell [7] of 07_claims";
     the notebook's name alone where it holds none."""
-    path = shown.folder(root) / NOTEBOOK
+    path = shown.folder(root, study) / NOTEBOOK
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         text = "".join(
             "".join(out.get("data", {}).get("text/html", "")) for out in cell.get("outputs", [])
@@ -153,9 +172,10 @@ def cell_of(root: Path, *words: str) -> str:
     return "07_claims"
 
 
-def notebook(root: Path, up: str, *words: str) -> str:
+def notebook(root: Path, up: str, *words: str, study: str = "") -> str:
     """A link to the executed notebook, naming the cell whose table holds all words."""
-    return f"[{cell_of(root, *words)}]({up}results/{shown.name(root)}/{NOTEBOOK})"
+    link = f"{up}results/{study or shown.name(root)}/{NOTEBOOK}"
+    return f"[{cell_of(root, *words, study=study)}]({link})"
 
 
 def places(root: Path, up: str) -> str:
@@ -181,14 +201,14 @@ def places(root: Path, up: str) -> str:
 def claim_sections(root: Path, up: str) -> str:
     """A section for each claim: what was asked, what came out, and the cell behind it."""
     lines: list[str] = []
-    cell = notebook(root, up, "<td>A1</td>", "verdict")
-    for row in load(root, "claims").to_dict("records"):
+    for row in claims(root):
+        cell = notebook(root, up, f"<td>{row['claim']}</td>", "verdict", study=row["study"])
         lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
         first, *others = (f"| {key} | {value} |" for key, value in _facts(row))
         lines += [first, "|---|---|", *others, ""]
         lines += [
             f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
-            f"[claims.csv]({up}results/{shown.name(root)}/claims.csv); asked in "
+            f"[claims.csv]({up}results/{row['study']}/claims.csv); asked in "
             f"[claims.yaml]({up}claims.yaml).",
             "",
         ]
@@ -224,6 +244,11 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
+def _named(root: Path, dataset: str, study: str) -> str:
+    """A data set of a study, with the study where several are shown."""
+    return f"{dataset} ({study})" if len(shown.names(root)) > 1 else dataset
+
+
 def gates(folder: Path) -> Gates:
     """The conditions of a study's verdicts, as its tables measure them; without tables none."""
     main = folder / "main_table.csv"
@@ -251,17 +276,25 @@ def warnings(found: Gates) -> list[str]:
 
 def validity(root: Path, up: str) -> str:
     """What must hold before arms may be compared, and whether it does, by data set."""
-    found = gates(shown.folder(root))
     lines = ["| condition | data set | measured | needed | |", "|---|---|---|---|---|"]
+    for study in shown.names(root):
+        lines += _conditions(root, study)
+    return "\n".join(lines)
+
+
+def _conditions(root: Path, study: str) -> list[str]:
+    """The rows of `validity` of one study."""
+    found, lines = gates(shown.folder(root, study)), []
     for dataset, gain in sorted(found.gains.items()):
         lines.append(
-            f"| real gains over zero-shot | {dataset} | {gain:+.1f} pp | "
+            f"| real gains over zero-shot | {_named(root, dataset, study)} | {gain:+.1f} pp | "
             f"{HEAD_ROOM:g} pp | {_holds(gain >= HEAD_ROOM)} |"
         )
     for (dataset, _, pictures), (own, real) in sorted(found.named.items()):
         lines.append(
-            f"| CLIP names the class of DataDream's images ({pictures}) | {dataset} | "
-            f"{100 * own:.0f} % | {100 * NAMED * real:.0f} %, half of the photographs' | "
+            f"| CLIP names the class of DataDream's images ({pictures}) | "
+            f"{_named(root, dataset, study)} | {100 * own:.0f} % | "
+            f"{100 * NAMED * real:.0f} %, half of the photographs' | "
             f"{_holds(own >= NAMED * real)} |"
         )
     if gaps := found.cell_gaps().values():
@@ -270,7 +303,7 @@ def validity(root: Path, up: str) -> str:
             f"| CLIP distances of matched pairs differ, of their mean (E4) | {len(gaps)} cells | "
             f"{100 * mean:.0f} % | at most {100 * EQUAL:.0f} % | {_holds(mean <= EQUAL)} |"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _holds(held: bool) -> str:
@@ -279,18 +312,20 @@ def _holds(held: bool) -> str:
 
 def baselines(root: Path, up: str) -> str:
     """Zero-shot, real photographs alone and DataDream, top-1 by data set."""
-    main = load(root, "main_table")
-    picked = {
-        "zero-shot": (main["arm"] == "zero-shot"),
-        "real": (main["arm"] == "real"),
-        "DataDream (dset)": main["recipe"] == "datadream(dset)",
-        "real + DataDream (dset)": main["recipe"] == "real+datadream(dset)",
+    kinds = {
+        "zero-shot": lambda main: main["arm"] == "zero-shot",
+        "real": lambda main: main["arm"] == "real",
+        "DataDream (dset)": lambda main: main["recipe"] == "datadream(dset)",
+        "real + DataDream (dset)": lambda main: main["recipe"] == "real+datadream(dset)",
     }
-    picked = {name: rows for name, rows in picked.items() if rows.any()}
+    tables = {study: load(root, "main_table", study) for study in shown.names(root)}
+    picked = [name for name, of in kinds.items() if any(of(t).any() for t in tables.values())]
     lines = [f"| data set | {' | '.join(picked)} |", "|---|" + "---|" * len(picked)]
-    for dataset in sorted(main["dataset"].unique()):
-        cells = (_top1(main[rows & (main["dataset"] == dataset)]) for rows in picked.values())
-        lines.append(f"| {dataset} | {' | '.join(cells)} |")
+    for study, main in tables.items():
+        for dataset in sorted(main["dataset"].unique()):
+            own = main[main["dataset"] == dataset]
+            cells = (_top1(own[kinds[name](own)]) for name in picked)
+            lines.append(f"| {_named(root, dataset, study)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
