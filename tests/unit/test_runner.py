@@ -334,6 +334,11 @@ def test_snakemake_speaks_of_progress_and_faults_alone(capsys: pytest.CaptureFix
 
     assert not heard("Select jobs to execute...") and not heard("Execute 2 jobs...")
     assert heard("3 of 9 steps (33%) done") and heard("Error in rule edit:")
+    assert heard("Finished jobid: 3 (Rule: edit)")  # of a cluster nothing else says so
+    assert study._snakemake(["--profile", study.LOCAL, "--version"]) == 0
+    assert not heard("Finished jobid: 3 (Rule: edit)")
+    for old in logger.filters[-2:]:
+        logger.removeFilter(old)
 
 
 def test_recipe_without_its_edits_is_an_error_before_any_job(

@@ -9,7 +9,6 @@ has not changed and whose upstream jobs have not run again does not run again.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -41,6 +40,7 @@ SAID = (
     "Assuming unrestricted",
     "Rules claiming",
 )
+SAID_HERE = ("Finished jobid", "Using profiles")  # where each job has a line of its own
 TURNS = 3  # how often inputs may change before the driver gives up
 
 
@@ -178,21 +178,17 @@ def _forced(found: list[status.State], apart: bool) -> list[str]:
 
 
 def _snakemake(words: list[str]) -> int:
-    """Snakemake's exit code. Of what it says of its own doings, SAID is left out: each job has a
-    line of its own."""
+    """Snakemake's exit code. Of what it says of its own doings, SAID is left out."""
     from snakemake.cli import main
     from snakemake.logging import logger
 
-    logger.addFilter(_worth_reading)
+    said = SAID + SAID_HERE * (LOCAL in words)
+    logger.addFilter(lambda record: not str(record.msg).startswith(said))
     try:
         main(words)
     except SystemExit as end:
         return int(end.code or 0)
     return 0
-
-
-def _worth_reading(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(SAID)
 
 
 def plan(file: str, settings: list[str], notebooks: str = "notebooks") -> int:
