@@ -40,7 +40,7 @@ SAID = (
     "Assuming unrestricted",
     "Rules claiming",
 )
-SAID_HERE = ("Finished jobid", "Using profiles")  # where each job has a line of its own
+SAID_HERE = ("Finished jobid",)  # where each job has a line of its own
 TURNS = 3  # how often inputs may change before the driver gives up
 
 
