@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -483,6 +484,17 @@ def test_trainings_side_by_side_end_with_the_bytes_of_one_after_another(
     assert got[0] == got[1] and left[0] == left[1]
     again = list(stage.train_all(run, data))  # read, not made: what lies there is of these settings
     assert again == got[0]
+
+
+def test_trainings_share_no_device_but_a_cpu(clip_folder, study, tmp_path, monkeypatch):
+    """The driver counts CUDA devices alone: a Mac's GPU it does not know."""
+    run, data = run_of(study, tmp_path, spec(clip_folder), recipes=["real", "zero_shot"])
+    monkeypatch.setenv(cores.SIDE_BY_SIDE, "2")
+    monkeypatch.setattr(stage, "train_and_test", lambda run, data, recipe, seed: "here")
+    monkeypatch.setattr(stage.distributed, "each", lambda *_: ["elsewhere"] * 2)
+    assert list(stage.train_all(run, data)) == ["elsewhere"] * 2
+    mac = dataclasses.replace(run, device=torch.device("mps"))
+    assert list(stage.train_all(mac, data)) == ["here"] * 2
 
 
 def test_a_training_that_fails_beside_another_is_named(clip_folder, study, tmp_path, monkeypatch):

@@ -75,10 +75,10 @@ def training_set(settings: ClassifyStage, recipe: str, data: StudyImages) -> pd.
 
 
 def train_all(run: Run[ClassifyStage], data: StudyImages) -> Iterator[dict[str, Any]]:
-    """`train_and_test` of every training of the run, in their order; several at once where the
-    driver says so (cores.side_by_side), which changes no byte."""
+    """`train_and_test` of every training of the run, in their order; several at once on a
+    CPU where the driver says so (cores.side_by_side), which changes no byte."""
     todo = run.settings.trainings()
-    count = min(side_by_side(), len(todo))
+    count = min(side_by_side(), len(todo)) if run.device.type == "cpu" else 1
     if count > 1:
         yield from distributed.each(_one, todo, count, run.device, run, data)
         return
