@@ -10,7 +10,7 @@ from varireal_utils.analysis.verdict import ONE_DRAW, VERDICTS
 from varireal_utils.core import shown, storage
 from varireal_utils.reporting import answer, first_page, result_blocks
 
-FAMILIES = {"A": "paper", "E": "decomposition", "D": "datadream", "P": "placebo"}
+FAMILIES = {"A": "paper", "E": "decomposition", "F": "parts", "D": "datadream", "P": "placebo"}
 CLAIMS = ("A1", "A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "D1", "D2", "P0")
 NUMBERS = {"A1": 0.73, "E1": 0.06, "E2": 0.45, "E3": 0.22}
 
@@ -83,6 +83,20 @@ def test_parts_with_verdicts_of_their_own_say_them():
     assert "with a value (+0.15 to +0.75, beyond ±0.3 pp) and +0.22 pp of the diff" in said[1]
     assert said[1].endswith("(-0.08 to +0.52, undecided whether within ±0.3 pp).")
     assert said[2].startswith("Of the paper's four other claims, one holds (A2) and three stay")
+
+
+def test_parts_that_were_asked_again_stand_for_the_first_ones():
+    again = [r | {"claim": f"F{r['claim'][1]}", "units": 36.0} for r in rows()[5:8]]
+    said = answer.sentences(rows() + again)
+    assert len(said) == 3
+    assert said[1].startswith("A further study, of 36 replicates, takes it apart: +0.06 pp of fea")
+    assert "E1" not in said[2] and "F1" not in said[2]
+    missing = [r | {"ours": float("nan"), "verdict": "not run"} for r in again[:1]] + again[1:]
+    assert answer.sentences(rows() + missing)[1].startswith("It is the sum of")
+    idle = dict.fromkeys((c for c in CLAIMS if c != "P0"), "not run")
+    alone = answer.sentences(rows(**idle) + again)
+    assert alone[0].startswith("Training on feasible instead of infeasible edits changes accuracy")
+    assert "five claims, none was run" in alone[1] and "E4" in alone[2]
 
 
 def test_reasons_are_said_as_the_tables_give_them():

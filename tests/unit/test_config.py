@@ -156,7 +156,7 @@ def test_marked_fields_are_those_that_never_change_a_result() -> None:
 
 def test_every_field_of_every_section_is_in_the_content() -> None:
     told: set[str] = set()
-    for name in ("custom_llm", "micro_full", "datadream_dtd"):
+    for name in ("custom_llm", "micro_full", "datadream_dtd", "registered_parts"):
         for key in flattened(content(load_config(ROOT / f"params/{name}.yaml"))):
             told |= set(key.split("."))
     for kind in sections(StudyConfig):

@@ -48,6 +48,7 @@ ROW = {
     "verdict": "inconclusive",
     "because": "",
     "detail": "",
+    "again": "",
 }
 
 
@@ -285,6 +286,24 @@ def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path)
     assert result_blocks.replicates(tmp_path, "dreams") == 5
     assert "--params" not in result_blocks.command(tmp_path, "dreams")
     assert "PARAMS=params/dreams.yaml" in result_blocks.command(tmp_path, "dreams")
+
+
+def test_a_claim_that_was_asked_again_says_so(tmp_path):
+    idle = {"verdict": "not run", "ours": float("nan"), "low": float("nan"), "again": "E1"}
+    first = [ROW, ROW | {"claim": "E1", "family": "decomposition"}, ROW | {"claim": "F1"} | idle]
+    storage.write_table(_shown(tmp_path, "parts") / "claims.csv", pd.DataFrame(first))
+    second = [r | {"verdict": "not run", "ours": float("nan")} for r in first]
+    second[2] |= {"verdict": "different", "ours": 0.5, "low": 0.4, "high": 0.6, "family": "parts"}
+    path = shown.folder(tmp_path, "parts") / "claims.csv"
+    storage.write_table(path, pd.DataFrame(second))
+    table = first_page.claims(tmp_path, "")
+    assert "**undecided,&nbsp;asked&nbsp;again:&nbsp;F1**" in table
+    rows = {r["claim"]: r for r in result_blocks.claims(tmp_path)}
+    assert dict(result_blocks._facts(rows["E1"]))["asked again"] == "[F1](#f1)"
+    assert dict(result_blocks._facts(rows["F1"]))["asks again"] == "[E1](#e1)"
+    assert rows["F1"]["study"] == "parts" and not rows["A1"]["later"]
+    storage.write_table(path, pd.DataFrame([ROW]))
+    assert "asked" not in first_page.claims(tmp_path, "")
 
 
 def test_what_is_not_valid_reads_not_valid(tmp_path):

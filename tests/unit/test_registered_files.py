@@ -11,7 +11,7 @@ from varireal_utils.core.config import load_config
 from varireal_utils.training import recipes
 from varireal_utils.workflow import plan, registration, stages
 
-FILES = {"registered": "AEP", "registered_datadream": "DP"}
+FILES = {"registered": "AEP", "registered_parts": "FP", "registered_datadream": "DP"}
 GATED = {"zero_shot", "real"}  # of the gate head_room
 
 
@@ -31,7 +31,7 @@ def test_every_arm_of_a_claim_is_trained_and_every_training_is_of_a_claim(study)
     assert len(trained) == len(config.classify.recipes)
     assert claim_file.lacking(listed, trained) == {}
     asked = {n.replace(",feasible", ",familiar") for c in listed for n in c.recipe_names()}
-    if "A" not in {c.id[0] for c in listed}:
+    if "D" in {c.id[0] for c in listed}:
         asked = {n for n in asked if "unfamiliar" not in n}
     assert {canonical(n) for n in trained} == asked | GATED
 
@@ -76,7 +76,27 @@ def test_the_plan_names_the_arms_that_a_claim_lacks(monkeypatch):
     text = "\n".join(plan._claims(less))
     assert "E1: perfect(color,unfamiliar)" in text and "E2: perfect(color,unfamiliar)" in text
     assert "D1: datadream(dset)" in text and "A1:" not in text
-    assert "8 of 12 have all" in text
+    assert "8 of 12 have all" in text  # those that ask again are not asked
+
+
+def test_a_study_asks_what_it_was_made_for(study):
+    config, listed = study
+    every = claim_file.load(ROOT / "claims.yaml")
+    asked = {c.id for c in claim_file.chosen(every, config.claims.only)}
+    if config.study == "registered_parts":
+        assert asked == {c.id for c in listed} and all(c.again for c in listed if c.id != "P0")
+    else:
+        assert asked == {c.id for c in every if not c.again}
+
+
+def test_a_key_that_came_later_changes_no_registered_digest(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = load_config("params/registered.yaml")
+    assert "claims.only" not in registration._parameters(config)
+    kept = registration.read(registration.path_of(config))
+    assert kept["parameters"] == registration._parameters(config)
+    other = load_config("params/registered_parts.yaml")
+    assert registration._parameters(other)["claims.only"] == ["F1", "F2", "F3", "P0"]
 
 
 def test_infeasible_means_something_to_the_clip(study):

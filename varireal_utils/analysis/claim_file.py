@@ -23,7 +23,7 @@ from pydantic import AfterValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
 from ..core.config_base import Filled, Number, Positive, Settings, Share
-from ..core.config_errors import ParameterError, explained
+from ..core.config_errors import ParameterError, explained, nearest
 from ..training import recipes
 from .claim_rules import RULES, Prior
 from .contrasts import canonical
@@ -56,7 +56,8 @@ class Exclusions(Settings):
 
 class Claim(Settings):
     """One claim. between: "dataset" or names of `over`; margin: half width of equivalence in
-    points; reported: what the paper says; source: where."""
+    points; reported: what the paper says; source: where; again: the claim whose question it asks
+    again, in studies that name it under `claims.only` and nowhere else."""
 
     id: str
     says: str
@@ -74,6 +75,7 @@ class Claim(Settings):
     exclusions: Exclusions = Exclusions()
     reported: str
     source: str
+    again: str = ""
 
     def places(self) -> tuple[int, ...]:
         """Where in a cell's key (data set, values of `over`) the values of `between` stand."""
@@ -105,6 +107,18 @@ class Claim(Settings):
     def recipe_names(self) -> set[str]:
         """Every recipe that the claim compares, in its canonical spelling."""
         return {canonical(r) for _, weights in self.cells() for r in weights}
+
+
+def chosen(listed: Iterable[Claim], only: Iterable[str] = ()) -> list[Claim]:
+    """The claims that a study asks: those of `only` (`claims.only`), without it all but those that
+    ask another one again. Raises ParameterError for an id that is not there."""
+    listed, only = list(listed), list(only)
+    if unknown := sorted(set(only) - (known := {c.id for c in listed})):
+        raise ParameterError(
+            f"claims.only: {unknown[0]!r} is no claim of claims.yaml"
+            f"{nearest(unknown[0], known)}; it has {', '.join(sorted(known))}"
+        )
+    return [c for c in listed if (c.id in only if only else not c.again)]
 
 
 def lacking(listed: Iterable[Claim], trained: Iterable[str]) -> dict[str, list[str]]:
@@ -158,6 +172,11 @@ def load(path: str | Path = "claims.yaml") -> list[Claim]:
     ids = [c.id for c in claims]
     if len(set(ids)) < len(ids):
         raise ParameterError(f"{path}: an id stands twice: {sorted(ids)}")
+    for claim in claims:
+        if claim.again and (claim.again not in ids or claim.again == claim.id):
+            raise ParameterError(
+                f"{path}: claim {claim.id}: again: got {claim.again!r}, wanted another claim's id"
+            )
     return claims
 
 

@@ -11,13 +11,14 @@ shows is bootstrap.interval's, over seeds and test images, and its column `unit`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from . import inference
-from .claim_file import Claim, load
+from .claim_file import Claim, chosen, load
 from .claim_rules import RULES, Evidence, Outcome
 from .contrasts import REPLICATE, Cells, Members, canonical, cells_of, contrast, estimate, spelled
 from .gates import Gates
@@ -50,8 +51,10 @@ COLUMNS = [
     "verdict",
     "because",
     "detail",
+    "again",
 ]
-WORDS = ("says", "estimand", "population", "family", "reported", "source", "margin")
+WORDS = ("says", "estimand", "population", "family", "reported", "source", "margin", "again")
+NOT_ASKED = "not asked by this study"
 
 
 def evaluate(
@@ -60,6 +63,7 @@ def evaluate(
     trainings: pd.DataFrame | None = None,
     gates: Gates | None = None,
     planned: int | None = None,
+    only: Sequence[str] = (),
     **options,
 ) -> pd.DataFrame:
     """One row per claim, COLUMNS; ours and the bounds in points; confidence: level of low and high.
@@ -67,12 +71,18 @@ def evaluate(
     df: load.predictions, those of other studies with their recipes behind "name:"; listed: of
     claim_file.load, None for claims.yaml; trainings: of load.trainings, which claims with
     exclusions need; gates: None where none was measured; planned: replicates of the study's
-    parameters, without which no verdict is given; options: of contrasts.estimate.
+    parameters, without which no verdict is given; only: `claims.only`, claim_file.chosen; options:
+    of contrasts.estimate.
     """
     cells = cells_of(df)
     listed = load() if listed is None else listed
     rows, findings, whole = [], [], _complete(cells)
+    asked = {c.id for c in chosen(listed, only)}
     for claim in listed:
+        if claim.id not in asked:
+            rows.append(_words(claim) | {"detail": NOT_ASKED})
+            findings.append(Finding(claim.id, claim.family))
+            continue
         row, finding = _row(claim, _comparable(claim, cells, trainings), gates or Gates(), options)
         rows.append(row)
         if finding.get("replicates"):
@@ -110,11 +120,16 @@ def _comparable(claim: Claim, cells: Cells, trainings: pd.DataFrame | None) -> C
     return {key: table for key, table in cells.items() if key[0] not in unequal}
 
 
+def _words(claim: Claim) -> dict[str, Any]:
+    """What a row says of a claim, whatever came out."""
+    return {"claim": claim.id} | {k: getattr(claim, k) for k in WORDS}
+
+
 def _row(
     claim: Claim, cells: Cells, gates: Gates, options: dict
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(row without its verdict, what verdict.Finding takes) of one claim."""
-    row: dict[str, Any] = {"claim": claim.id} | {k: getattr(claim, k) for k in WORDS}
+    row = _words(claim)
     finding: dict[str, Any] = {"claim": claim.id, "family": claim.family, "margin": claim.margin}
     members, lacking, planned = _members(claim, cells)
     if not members:

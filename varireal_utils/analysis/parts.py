@@ -1,6 +1,6 @@
 """What the figures of a study of replicates show beside the claims: numbers without verdicts.
 
-    by_attribute   the claims of family "decomposition", by attribute, a row for each replicate too
+    by_attribute   the claims of FAMILIES, by attribute, a row for each replicate too
     true_effects   the cells of the claim "mostly within", and the true effects behind their noise
 
 Invariant (tests/unit/test_parts.py): means over attributes are the claims' own estimates.
@@ -18,7 +18,7 @@ from .claim_file import Claim
 from .claims import claim_training
 from .contrasts import REPLICATE, Cells, Members, by_dataset, by_replicate, cells_of, contrast
 
-FAMILY = "decomposition"
+FAMILIES = ("decomposition", "parts")
 BOUNDS = ("low", "high", "low90", "high90")
 
 
@@ -30,7 +30,7 @@ def by_attribute(df: pd.DataFrame, listed: list[Claim], confidence: float = 0.95
     """
     cells, rows = cells_of(df), []
     for claim in listed:
-        if claim.family != FAMILY or "attribute" not in claim.over:
+        if claim.family not in FAMILIES or "attribute" not in claim.over:
             continue
         place = 1 + list(claim.over).index("attribute")
         found = _members(claim, cells)

@@ -76,6 +76,7 @@ def of_replicates(
     df: pd.DataFrame, listed: list[claim_file.Claim], asked: ClaimsStage
 ) -> dict[str, pd.DataFrame]:
     """name -> table that only a study of replicates has; those without a row are left out."""
+    listed = claim_file.chosen(listed, asked.claims.only)
     found = {
         "decomposition": parts.by_attribute(df, listed, asked.claims.confidence),
         "true_effects": parts.true_effects(df, listed, asked.claims.confidence),
@@ -104,7 +105,13 @@ def statistics(kept: Kept, asked: ClaimsStage) -> dict[str, pd.DataFrame]:
         "effects": effect,
         "protocols": effects.by_protocol(everyone, asked.protocol_name, **options),
         "claims": claims.evaluate(
-            everyone, listed, kept.given["trainings"], gates, asked.planned, **options
+            everyone,
+            listed,
+            kept.given["trainings"],
+            gates,
+            asked.planned,
+            asked.claims.only,
+            **options,
         ),
         "mcnemar": robustness.mcnemar(df),
         "mixed_model": model,

@@ -47,6 +47,7 @@ class Mark:
 
 
 EXECUTION = Mark("EXECUTION")  # how a study runs: never changes a result
+LATER = Mark("LATER")  # came after a study was registered: no content while at its default
 INLINE = Mark("INLINE")  # a mapping whose keys stand beside the other fields in the file
 SOURCE_FILE = Mark("SOURCE_FILE")  # names a file whose bytes a result depends on
 
@@ -190,9 +191,18 @@ def _tree(settings: BaseModel, everything: bool) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         if everything or EXECUTION not in field.metadata:
+            if not everything and LATER in field.metadata and is_default(settings, name):
+                continue
             value = _plain(getattr(settings, name), everything)
             out |= value if INLINE in field.metadata else {name: value}
     return out
+
+
+def is_default(settings: BaseModel, name: str) -> bool:
+    """Whether a field has the value that it has in a file that does not name it."""
+    return getattr(settings, name) == type(settings).model_fields[name].get_default(
+        call_default_factory=True
+    )
 
 
 def digest(settings: BaseModel) -> str:

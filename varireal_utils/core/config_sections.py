@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from .config_base import (
     EXECUTION,
+    LATER,
     SOURCE_FILE,
     WEIGHTS,
     Count,
@@ -317,9 +318,11 @@ def _listed(value: Any) -> Any:
 
 class ClaimSettings(Settings):
     """Claims. margin: percentage points; bootstrap: resamples; against: name -> folders of another
-    study, of which the first that is there counts."""
+    study, of which the first that is there counts; only: ids of the claims that the study asks,
+    none for all but those that ask another one again (claim_file.chosen)."""
 
     margin: Number
     bootstrap: Count
     confidence: Share
     against: dict[str, Annotated[list[str], BeforeValidator(_listed)]] = {}
+    only: Annotated[list[str], Once, LATER] = []

@@ -1,7 +1,8 @@
 """The answer of README.md in three sentences, from the registered verdicts.
 
     the paper's first claim      the size of the effect, and what may be said of it
-    what the effect is made of   of a study that has the parts (E1 to E3); else the paper's claims
+    what the effect is made of   of a study that has the parts (F1 to F3, which asked again, before
+                                 E1 to E3); else the paper's claims
     the other claims             how many have each verdict, and which
 
 Each verdict has its words; no number is judged here. Invariant (tests/unit/test_answer.py): three
@@ -54,11 +55,9 @@ ALL = {
     "not run": "none was run",
 }
 COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-PARTS = {  # of the first claim's effect; they add up to it
-    "E1": "feasibility itself",
-    "E2": "familiarity with a value",
-    "E3": "the diffusion editor",
-}
+NAMES = ("feasibility itself", "familiarity with a value", "the diffusion editor")
+AGAIN, FIRST = ("F1", "F2", "F3"), ("E1", "E2", "E3")  # parts of the effect; they add up to it
+PARTS = dict(zip(AGAIN + FIRST, NAMES * 2, strict=True))
 
 
 def answer(root: Path, up: str) -> str:
@@ -72,12 +71,19 @@ def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
     rendered: whether the photographs are of the micro world. None of claims of one's own, which
     are not the paper's.
     """
-    parts = [r for r in rows if r["claim"] in PARTS and result_blocks.known(r)]
+    parts = parts_of(rows)
     paper = [r for r in rows if r["claim"].startswith("A")]
     own = [r for r in rows if not r["claim"].startswith("A")]
     if not paper:
         return []
-    if len(parts) < len(PARTS) or not result_blocks.known(paper[0]):
+    if parts and not result_blocks.known(paper[0]):
+        others = [r for r in own if r["claim"] not in PARTS]
+        return [
+            made_of(parts, "Training on feasible instead of infeasible edits changes accuracy by"),
+            f"Of the paper's {count(len(paper))} claims, {grouped(paper)}.",
+            f"Of the {count(len(others))} further claims, {grouped(others)}.",
+        ]
+    if not parts:
         return [
             effect(paper[0], rendered),
             f"Of the paper's {count(len(paper))} claims, {grouped(paper)}.",
@@ -91,7 +97,19 @@ def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
     said = [f"of the paper's {count(len(paper) - 1)} other claims, {grouped(paper[1:])}"]
     said += [f"of the {count(len(others))} further ones, {grouped(others)}"] if others else []
     last = "; ".join(said)
-    return [effect(paper[0], rendered), made_of(parts), f"{last[:1].upper()}{last[1:]}."]
+    lead = "It is the sum of"
+    if parts[0]["claim"] in AGAIN:
+        lead = f"A further study, of {result_blocks.units(parts[0])}, takes it apart:"
+    return [effect(paper[0], rendered), made_of(parts, lead), f"{last[:1].upper()}{last[1:]}."]
+
+
+def parts_of(rows: Sequence[Row]) -> list[Row]:
+    """The parts of the effect: those that were asked again, else the first ones, else none."""
+    known = {r["claim"]: r for r in rows if result_blocks.known(r)}
+    for names in (AGAIN, FIRST):
+        if all(name in known for name in names):
+            return [known[name] for name in names]
+    return []
 
 
 def effect(row: Row, rendered: bool = True) -> str:
@@ -120,8 +138,8 @@ def effect(row: Row, rendered: bool = True) -> str:
     return f"{size}: {said}."
 
 
-def made_of(rows: Sequence[Row]) -> str:
-    """What the first claim's effect is made of, part by part with its verdict."""
+def made_of(rows: Sequence[Row], lead: str) -> str:
+    """What the first claim's effect is made of, part by part with its verdict, after `lead`."""
     words = [_part(row) for row in rows]
     alike = len(set(words)) == 1
     parts = []
@@ -130,7 +148,7 @@ def made_of(rows: Sequence[Row]) -> str:
         between = f" ({held})" if held else ""
         parts.append(f"{row['ours']:+.2f} pp of {PARTS[row['claim']]}{between}")
     end = f", each {words[0]}" if alike else ""
-    return f"It is the sum of {', '.join(parts[:-1])} and {parts[-1]}{end}."
+    return f"{lead} {', '.join(parts[:-1])} and {parts[-1]}{end}."
 
 
 def _part(row: Row) -> str:

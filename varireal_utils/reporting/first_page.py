@@ -32,7 +32,8 @@ def claims(root: Path, up: str) -> str:
             continue
         size = verdict.interval_text(row).replace(" ", "&nbsp;")
         reason = f": {why(row)}" * (row["verdict"] == "no verdict")
-        said = f"{PLAIN[row['verdict']]}{reason}".replace(" ", "&nbsp;")
+        later = f", asked again: {row['later']}" * bool(row["later"])
+        said = f"{PLAIN[row['verdict']]}{reason}{later}".replace(" ", "&nbsp;")
         lines.append(f"| {_link(row, up)} {row['says']} | {size} | **{said}** |")
     idle = [_link(r, up) for r in rows if r["verdict"] == result_blocks.NOT_RUN]
     lines += ["", *_notes(rows, up)]
@@ -127,8 +128,8 @@ def scope(root: Path, up: str) -> str:
         f"each of {of} replicates ({design}). Its verdicts speak of such replicates, of these "
         "rendered data sets and sizes.\n"
         "* Infeasible also means unfamiliar in the paper: its data sets show no infeasible value. "
-        "Here E1 and E2 separate the two, by perfect edits, which no photograph has."
-        + _datadream(root)
+        "Here E1 and E2, and F1 and F2 again, separate the two, by perfect edits, which no photograph "
+        "has." + _datadream(root)
     )
 
 

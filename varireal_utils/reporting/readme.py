@@ -37,6 +37,7 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "figure_list": figure_blocks.listed,
     "models": result_blocks.models,
     "operating": result_blocks.operating_table,
+    "sizing": result_blocks.sizing_table,
     "first_run": benchmark_blocks.first_run,
     "speed": benchmark_blocks.speed,
     "gpu": benchmark_blocks.gpu,

@@ -1,6 +1,6 @@
 """Figures of a study of replicates: what its claims are made of, one dot a replicate.
 
-symbols   part   a claim of the family "decomposition", by attribute
+symbols   part   a claim of analysis.parts.FAMILIES, by attribute
           true   posterior mean of a cell's true effect, with its 95 % interval
 """
 
@@ -24,8 +24,11 @@ PARTS = {  # claim -> heading of its panel, and the two directions
     "E2": ("familiarity", "familiar − unfamiliar"),
     "E3": ("editor", "diffusion − perfect"),
     "E4": ("magnitude", "matched − unmatched"),
+    "F1": ("feasibility", "unfamiliar − infeasible"),
+    "F2": ("familiarity", "familiar − unfamiliar"),
+    "F3": ("editor", "diffusion − perfect"),
 }
-SUM = ("E1", "E2", "E3")  # add up to the effect
+SUM = ("E1", "E2", "E3", "F1", "F2", "F3")  # add up to the effect
 DOTS = "#0072B2"
 VALUES = ("unedited", *arms.THREE)
 TINTS = ("#4C78A8", "#B279A2", "#72853A")  # of data sets

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis import operating, printing, study_tables
+from ..analysis import operating, printing, sizing, study_tables
 from ..analysis.few import without_few
 from ..analysis.gates import EQUAL, HEAD_ROOM, NAMED, Gates
 from ..core import shown, storage
@@ -24,7 +24,7 @@ PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stoppe
 NOTEBOOK = "notebooks/07_claims.ipynb"
 NEEDED = {"claim", "says", "estimand", "population", "family", "reported", "source", "ours"}
 NEEDED |= {"low", "high", "low90", "high90", "confidence", "margin", "unit", "units", "datasets"}
-NEEDED |= {"cells", "share", "p_holm", "verdict", "because", "detail"}
+NEEDED |= {"cells", "share", "p_holm", "verdict", "because", "detail", "again"}
 NAMES = {"background": "background", "color": "colour", "texture": "texture", "pooled": "pooled"}
 
 
@@ -44,14 +44,23 @@ def load(root: Path, name: str, study: str = "") -> pd.DataFrame:
 
 def claims(root: Path) -> list[dict[str, Any]]:
     """A row for each claim, in the order of the first study's claims.csv, with `study`, the name
-    of the first of the shown studies that ran it: no claim has two verdicts."""
+    of the first of the shown studies that ran it: no claim has two verdicts. `later`: the claim
+    that asked the same again and was run, "" for none."""
     out: dict[str, dict[str, Any]] = {}
     for study in shown.names(root):
         for row in load(root, "claims", study).to_dict("records"):
             known_row = out.get(row["claim"])
             if known_row is None or (known_row["verdict"] == NOT_RUN != row["verdict"]):
-                out[row["claim"]] = {**row, "study": study}
+                out[row["claim"]] = {**row, "study": study, "later": ""}
+    for row in list(out.values()):
+        if known_text(row["again"]) and row["verdict"] != NOT_RUN and row["again"] in out:
+            out[row["again"]]["later"] = row["claim"]
     return list(out.values())
+
+
+def known_text(value: Any) -> bool:
+    """Whether a cell of a table that was read holds words."""
+    return isinstance(value, str) and bool(value)
 
 
 def answered(root: Path, study: str) -> list[str]:
@@ -238,6 +247,10 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     if not pd.isna(row["p_holm"]):
         facts.append((f"p, after Holm in the family {row['family']}", f"{row['p_holm']:.3f}"))
     facts.append(("verdict", f"**{row['verdict']}**"))
+    if row.get("later"):
+        facts.append(("asked again", f"[{row['later']}](#{row['later'].lower()})"))
+    if known_text(row.get("again")):
+        facts.append(("asks again", f"[{row['again']}](#{row['again'].lower()})"))
     for key, name in {"because": "why", "detail": "detail"}.items():
         if isinstance(row[key], str) and row[key]:
             facts.append((name, row[key]))
@@ -403,6 +416,23 @@ def operating_table(root: Path, up: str) -> str:
         lines.append(f"| {claim} | {truth:g} | {' | '.join(cells)} | {most} |")
     named = "reproduced / different, in percent of the studies; the rest is undecided"
     return "\n".join([*lines, "", f"Cells: {named}. From [operating.csv]({up}{operating.PATH})."])
+
+
+def sizing_table(root: Path, up: str) -> str:
+    """Half widths of intervals of a further study, a row for each claim that asks again."""
+    lines = [
+        "| claim | asks again | spread over replicates, pp | "
+        + " | ".join(f"90 % at R = {count}" for count in sizing.REPLICATES)
+        + f" | R for ±{sizing.WANTED:g} |",
+        "|---|---|---|" + "---|" * (len(sizing.REPLICATES) + 1),
+    ]
+    for row in sizing.kept(root).to_dict("records"):
+        widths = " | ".join(f"±{row[f'half_{count}']:.2f}" for count in sizing.REPLICATES)
+        lines.append(
+            f"| {row['claim']} | {row['again']} | {row['spread']:.2f} | {widths} | "
+            f"{row['needed']} |"
+        )
+    return "\n".join([*lines, "", f"From [sizing.csv]({up}{sizing.PATH})."])
 
 
 def _shares(row: dict[str, Any]) -> str:

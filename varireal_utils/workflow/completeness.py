@@ -58,6 +58,19 @@ def has_parts(config: StudyConfig) -> None:
         _check_model(config.file, role, spec, config.models)
     _check_inputs(config)
     _check_arms(config)
+    _check_claims(config)
+
+
+def _check_claims(config: StudyConfig) -> None:
+    """Claims that the study asks are there."""
+    if not config.claims.only:
+        return
+    from ..analysis import claim_file  # which loads scipy
+
+    try:
+        claim_file.chosen(claim_file.load(), config.claims.only)
+    except ParameterError as error:
+        raise ParameterError(f"{config.file}: {error}") from error
 
 
 def _check_recipes(config: StudyConfig) -> None:

@@ -47,7 +47,7 @@ def report(config: StudyConfig) -> str:
 
 def _claims(config: StudyConfig) -> list[str]:
     """The claims whose arms the study does not train, with those that each lacks."""
-    listed = claim_file.load()
+    listed = claim_file.chosen(claim_file.load(), config.claims.only)
     missing = claim_file.lacking(listed, config.classify.recipes)
     if not missing:
         return [f"claims: every arm of all {len(listed)} is trained", ""]
