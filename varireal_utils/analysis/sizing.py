@@ -2,8 +2,8 @@
 
     python -m varireal_utils.analysis.sizing      writes results/sizing.csv
 
-Reads spreads alone: no mean, no verdict. Of the claims of parts.FAMILIES, first asked or asked again,
-on the arms that the published study has.
+Reads spreads alone: no mean, no verdict. Of the claims of parts.FAMILIES, first asked or asked
+again, on the arms that the published study has.
 
 symbols   spread   standard deviation of a claim's number over replicates, points
           half     half width of its 90 % interval with R replicates, points

@@ -128,8 +128,8 @@ def scope(root: Path, up: str) -> str:
         f"each of {of} replicates ({design}). Its verdicts speak of such replicates, of these "
         "rendered data sets and sizes.\n"
         "* Infeasible also means unfamiliar in the paper: its data sets show no infeasible value. "
-        "Here E1 and E2, and F1 and F2 again, separate the two, by perfect edits, which no photograph "
-        "has." + _datadream(root)
+        "Here E1 and E2, and F1 and F2 again, separate the two, by perfect edits, which no "
+        "photograph has." + _datadream(root)
     )
 
 

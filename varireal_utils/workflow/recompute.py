@@ -99,14 +99,15 @@ def _with_study(folder: Path, record: dict[str, Any]) -> tuple[dict[str, pd.Data
     return now.given, wrong
 
 
-def rewrite(folder: Path) -> list[str]:
+def rewrite(folder: Path, state: dict[str, Any] | None = None) -> list[str]:
     """Write the tables of a published folder again, from what it keeps, and their digests into its
     record, with the commit and time of this; returns the names of the files that changed.
 
     Needed when a table gets another column or word: neither models nor trainings are needed.
+    state: run_record.git_state() before this call and others like it wrote anything.
     Raises ValueError where the answers are not those that the record names.
     """
-    folder = Path(folder)
+    folder, state = Path(folder), state or run_record.git_state()
     record = provenance.read(folder / "run.json")
     if not is_published(folder):
         raise ValueError(f"{folder}: no published folder; run 07_claims of the study instead")
@@ -132,7 +133,7 @@ def rewrite(folder: Path) -> list[str]:
     if changed:
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         names = sorted({*record.get("recomputed", {}).get("files", []), *changed})
-        record["recomputed"] = {**run_record.git_state(), "started": started, "files": names}
+        record["recomputed"] = {**state, "started": started, "files": names}
         storage.write_json(folder / "run.json", record)
         provenance.seal(folder / "run.json")
     if not publication.is_sealed(folder):
@@ -214,5 +215,6 @@ def verify(folder: Path) -> provenance.Check:
 
 
 if __name__ == "__main__":
+    before = run_record.git_state()
     for place in sys.argv[1:]:
-        print(place, *rewrite(Path(place)) or ["is as it should be"])
+        print(place, *rewrite(Path(place), before) or ["is as it should be"])
