@@ -211,10 +211,13 @@ def claim_sections(root: Path, up: str) -> str:
     """A section for each claim: what was asked, what came out, and the cell behind it."""
     lines: list[str] = []
     for row in claims(root):
-        cell = notebook(root, up, f"<td>{row['claim']}</td>", "verdict", study=row["study"])
         lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
         first, *others = (f"| {key} | {value} |" for key, value in _facts(row))
         lines += [first, "|---|---|", *others, ""]
+        if row["verdict"] == NOT_RUN:
+            lines += [f"Not computed yet; asked in [claims.yaml]({up}claims.yaml).", ""]
+            continue
+        cell = notebook(root, up, f"<td>{row['claim']}</td>", "verdict", study=row["study"])
         lines += [
             f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
             f"[claims.csv]({up}results/{row['study']}/claims.csv); asked in "
