@@ -171,9 +171,9 @@ def clip_figures(config: PretrainConfig) -> dict[str, float]:
 
 
 def drawn_figures(config: PretrainConfig, per_class: int = 6) -> dict[str, float]:
-    """What each text-to-image model draws from "a photo of a {class}", which is what DataDream asks
-    of it: the share of pictures of which zero-shot CLIP names the class, among those of its family,
-    and the share of which it names the kind (car, aircraft, dog, cat)."""
+    """What the text-to-image model draws from "a photo of a {class}": the share of pictures of
+    which zero-shot CLIP names the class, among those of its family, and the share of which it names
+    the kind (car, aircraft, dog, cat). It draws priors, which show no class."""
     asked = [(f, k, n) for f in FAMILIES for k, n in enumerate(class_names(f))] * per_class
     texts, seeds = (
         [sentence(n) for _, _, n in asked],
@@ -181,29 +181,25 @@ def drawn_figures(config: PretrainConfig, per_class: int = 6) -> dict[str, float
     )
     model, vocab = _clip(config)
     kinds = [(f, k) for f in FAMILIES for k in sorted({kind(f, n) for n in class_names(f)})]
-    out = {}
-    for folder in (f for f in ("text2image", "datadream") if (config.output_dir / f).exists()):
-        models = ModelRoles(datadream=ModelSpec(path=str(config.output_dir / folder)))
-        pipe = sampling.load(models, torch.device(config.device))
-        drawn: list[np.ndarray] = []
-        for i in range(0, len(asked), 16):
-            drawn += sampling.draw(
-                pipe, texts[i : i + 16], seeds[i : i + 16], DRAWING, dtype_of("auto")
-            )
-        features = contrastive.image_features(model, np.stack(drawn))
+    models = ModelRoles(datadream=ModelSpec(path=str(config.output_dir / "text2image")))
+    pipe = sampling.load(models, torch.device(config.device))
+    drawn: list[np.ndarray] = []
+    for i in range(0, len(asked), 16):
+        part = slice(i, i + 16)
+        drawn += sampling.draw(pipe, texts[part], seeds[part], DRAWING, dtype_of("auto"))
+    features = contrastive.image_features(model, np.stack(drawn))
 
-        def guess(words: list[str], features=features) -> np.ndarray:
-            return (features @ contrastive.text_features(model, vocab, words).T).argmax(1).numpy()
+    def guess(words: list[str]) -> np.ndarray:
+        return (features @ contrastive.text_features(model, vocab, words).T).argmax(1).numpy()
 
-        named = {f: guess([sentence(n) for n in class_names(f)]) for f in FAMILIES}
-        seen = guess([sentence(k) for _, k in kinds])
-        out[f"{folder}_class_named"] = float(
-            np.mean([named[f][i] == k for i, (f, k, _) in enumerate(asked)])
-        )
-        out[f"{folder}_kind_named"] = float(
-            np.mean([kinds[seen[i]] == (f, kind(f, n)) for i, (f, _, n) in enumerate(asked)])
-        )
-    return out
+    named = {f: guess([sentence(n) for n in class_names(f)]) for f in FAMILIES}
+    seen = guess([sentence(k) for _, k in kinds])
+    right = [named[f][i] == k for i, (f, k, _) in enumerate(asked)]
+    alike = [kinds[seen[i]] == (f, kind(f, n)) for i, (f, _, n) in enumerate(asked)]
+    return {
+        "text2image_class_named": float(np.mean(right)),
+        "text2image_kind_named": float(np.mean(alike)),
+    }
 
 
 def write(config: PretrainConfig, figures: dict, reports: dict) -> list[Path]:
@@ -258,12 +254,6 @@ ABOUT = {
         "`diffusers.StableDiffusionPipeline`; draws the priors",
         ("text2image", "text2image_more"),
         ("text2image_class_named", "text2image_kind_named"),
-    ),
-    "datadream": (
-        "Text-to-image pipeline of whole pictures",
-        "`diffusers.StableDiffusionPipeline`; what DataDream adapts",
-        ("datadream",),
-        ("datadream_class_named", "datadream_kind_named"),
     ),
     "controlnet": (
         "Canny ControlNet",

@@ -1,6 +1,8 @@
-"""Trains dream64, the text-to-image model of 64 x 64 pixels that DataDream adapts, in sittings.
+"""Trains the text-to-image model of 64 x 64 pixels that DataDream adapts, in sittings.
 
     python -m microworld.pretrain.dream --checkpoints DIR --output DIR [--minutes M]
+
+DIR/datadream is written; models/micro/datadream is what ships.
 
 Stages: pictures as the data sets have them, halved; an autoencoder with more channels, from the
 shipped one; a text encoder beside the image tower of models/micro/clip; latents; UNet and text
@@ -38,15 +40,16 @@ from .vocabulary import build_tokenizer
 
 STUDY = "params/registered_datadream.yaml"  # whose settings draw, adapt and measure
 SHIPPED = Path("models/micro")  # vae and clip, from which this begins
+FOLDER = "datadream"  # of the output
 FEATURES = 12000  # pictures beside which the text encoder learns
-STEPS = {"autoencoder": 4000, "text": 1500, "unet": 36000}
+STEPS = {"autoencoder": 4000, "text": 1500, "unet": 9000}
 BATCH = {"autoencoder": 48, "text": 192, "unet": 32}
 
 
 @dataclass(frozen=True)
 class DreamConfig:
-    """checkpoint_dir: checkpoints and caches; output_dir: gets dream64/; count: renderings; steps:
-    of each stage; until: time.time() at which the training of this call stops."""
+    """checkpoint_dir: checkpoints and caches; output_dir: gets datadream/; count: renderings;
+    steps: of each stage; until: time.time() at which the training of this call stops."""
 
     checkpoint_dir: Path
     output_dir: Path
@@ -90,7 +93,7 @@ class DreamConfig:
 
 def make(config: DreamConfig) -> dict[str, dict]:
     """Train the stages as far as this call's time reaches; the reports of those that were begun.
-    Writes dream64/ once the UNet has begun."""
+    Writes datadream/ once the UNet has begun."""
     folder = config.checkpoint_dir / "pictures"
     pixels, specs = data.renderings(config.count, folder, 0, "feasible")
     count = len(specs)
@@ -122,7 +125,7 @@ def make(config: DreamConfig) -> dict[str, dict]:
     settings = config.fit("unet", 8e-4, 100, seed=2, weight_decay=1e-3)
     reports["unet"] = dream_model.train_unet(net, text, examples, settings)
     parts = (vae, text, tokenizer, net, dream_model.scheduler())
-    stages.write_pipeline(StableDiffusionPipeline, config.output_dir / "dream64", *parts)
+    stages.write_pipeline(StableDiffusionPipeline, config.output_dir / FOLDER, *parts)
     return reports
 
 
@@ -142,7 +145,7 @@ def measure(
 ) -> dict[str, float]:
     """Figures of the pipeline that was written, its card beside it, and sheet.png in
     `checkpoint_dir`. guidance: scale in place of the study's."""
-    folder = config.output_dir / "dream64"
+    folder = config.output_dir / FOLDER
     changed = {} if guidance is None else {"datadream.guidance_scale": guidance}
     judge = Measure(folder, load_config(STUDY, changed), config.device, per_class)
     figures: dict[str, float] = {}
@@ -162,7 +165,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m microworld.pretrain.dream")
     add = parser.add_argument
     add("--checkpoints", type=Path, required=True, help="checkpoints, pictures, sheet.png")
-    add("--output", type=Path, required=True, help="gets dream64/ with its card")
+    add("--output", type=Path, required=True, help="gets datadream/ with its card")
     add("--minutes", type=float, default=math.inf, help="training of this call; then it measures")
     for name, said in (("unet", "steps"), ("autoencoder", None), ("text", None)):
         option = f"--{said or name + '-steps'}"

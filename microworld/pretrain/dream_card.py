@@ -1,4 +1,4 @@
-"""Measures dream64 as the gate of claims D1 and D2 does, and writes its card.
+"""Measures DataDream's model as the gate of claims D1 and D2 does, and writes its card.
 
 symbols   named       share, 0..1, of pictures drawn from "a photo of a {class}" of which the
                       study's zero-shot CLIP names the class among its family's eight: by chance 1/8

@@ -1,4 +1,4 @@
-"""The parts of dream64, a text-to-image model of 64 x 64 pixels whose classes can be told apart.
+"""The parts of DataDream's model: 64 x 64 pixels, on which classes can be told apart.
 
 symbols   half      (N, 64, 64, 4)  uint8  renderings at half their size: RGB, and the object's
                                            coverage 0..255

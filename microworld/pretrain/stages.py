@@ -1,11 +1,12 @@
 """The stages of micro pretraining, in order; each resumes from its checkpoint and writes its part.
 
-    pictures -> autoencoder -> inpaint -> text2image -> datadream
+    pictures -> autoencoder -> inpaint -> text2image
                                        -> controlnet
              -> teacher -> clip
              -> attribute classifier (measures the others; not shipped)
 
 Every stage takes the same `PretrainConfig`: where checkpoints and weights go, how large a batch is.
+DataDream's model is trained apart (dream.py).
 """
 
 from __future__ import annotations
@@ -143,30 +144,22 @@ def train_text2image(
     steps: int,
     seconds: float,
     lr: float = 5e-4,
-    folder: str = "text2image",
-    mixture: editor.Mixture | None = None,
 ) -> dict:
-    """Train a text-to-image UNet and write `folder`: text2image, which draws the priors, or
-    datadream, which DataDream adapts and which sees whole pictures more often.
-
-    Continues from what lies there; else datadream starts from text2image, and that from the
-    inpainting UNet.
-    """
+    """Train the text-to-image UNet that draws the priors, and write text2image/; it goes on from
+    what lies there, else from the inpainting UNet."""
     tokenizer, vocab = vocabulary(config)
     net, text = _parts(config, vocab)
-    there = [config.output_dir / f for f in dict.fromkeys((folder, "text2image"))]
-    start = next((f for f in there if (f / "model_index.json").exists()), None)
-    if start:
+    start = config.output_dir / "text2image"
+    if (start / "model_index.json").exists():
         plain = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
         text = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
         text = text.to(config.device)
     else:
         plain = editor.from_inpaint(net)
     plain = plain.to(config.device, memory_format=torch.channels_last)
-    settings = config.fit(folder, steps, seconds, lr, 32, seed=1)
-    examples, mixture = _examples(config, vocab), mixture or editor.Mixture()
-    report = editor.train_text2image(plain, text, examples, settings, mixture)
-    _write_pipeline(StableDiffusionPipeline, config, folder, plain, text, tokenizer)
+    settings = config.fit("text2image", steps, seconds, lr, 32, seed=1)
+    report = editor.train_text2image(plain, text, _examples(config, vocab), settings)
+    _write_pipeline(StableDiffusionPipeline, config, "text2image", plain, text, tokenizer)
     return report
 
 

@@ -1,5 +1,5 @@
-"""dream64: its autoencoder goes on from the shipped one, a stopped training ends as another, and
-what is written loads, draws and takes DataDream's adapter."""
+"""DataDream's model: its autoencoder goes on from the shipped one, a stopped training ends as
+another, and what is written loads, draws and takes an adapter."""
 
 import itertools
 
@@ -115,7 +115,7 @@ def test_the_command_resumes_measures_and_says_what_is_missed(small, tmp_path, m
     assert dream.main(words) == 1
     said = capsys.readouterr().out
     assert "unet: 2 of 2 steps" in said and "wanted at least" in said
-    folder = tmp_path / "o/dream64"
+    folder = tmp_path / "o/datadream"
     card = (folder / "README.md").read_text()
     assert "Not reached: named_cars is" in card and "unet: 2 of 2 steps" in card
     assert (tmp_path / "c/sheet.png").exists()

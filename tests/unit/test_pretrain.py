@@ -204,6 +204,6 @@ def test_the_classifier_reads_textures_off_the_object_alone():
     assert model.maps(image, torch.zeros(1, 64, 16)).shape == (1, 64, model.width)
 
 
-def test_what_ships_stays_under_90_megabytes():
+def test_what_ships_stays_under_100_megabytes():
     sizes = [f.stat().st_size for f in Path("models/micro").rglob("*") if f.is_file()]
-    assert 0 < sum(sizes) < 90e6
+    assert 0 < sum(sizes) < 100e6

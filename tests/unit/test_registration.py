@@ -117,6 +117,30 @@ def test_other_claims_weights_notebooks_or_code_are_refused(drawn, tmp_path, mon
         registration.hold(load_config(drawn), BOOKS)
 
 
+def test_reserved_replicates_are_drawn_by_no_other_study(drawn, tmp_path, monkeypatch):
+    """Until the registered study is published; then its own file runs again under another name."""
+    folder = tmp_path / "registrations"
+    monkeypatch.setattr(registration, "FOLDER", folder)
+    registration.register(load_config(drawn, {"registration": ""}), BOOKS)
+    trial = {"study": "trial", "registration": ""}
+    with pytest.raises(ParameterError, match="seed: got 991, whose indices 0 to 63 are reserved"):
+        registration.hold(load_config(drawn, trial), BOOKS)
+    assert registration.hold(load_config(drawn, trial | {"seed": 992}), BOOKS) == ""
+    assert registration.hold(load_config(drawn, trial | {"replicates": 0}), BOOKS) == ""
+    assert "as registered" in registration.hold(load_config(drawn, {"registration": ""}), BOOKS)
+    there = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: path == Path("results/drawn") or there(path))
+    assert registration.hold(load_config(drawn, trial), BOOKS) == ""
+
+
+def test_a_classifiers_start_is_not_taken_for_the_studys_seed(drawn, capsys):
+    words = ["run", "06_classify", "--params", str(drawn), "--set", "replicate=1"]
+    words += ["--set", "dataset=micro_cars"]
+    assert __main__.main([*words, "--set", "seed=77"]) != 0
+    said = capsys.readouterr().err
+    assert "wanted one of classify.seeds, [0]" in said and "overrides={seed: 77}" in said
+
+
 def test_what_has_begun_or_is_no_study_of_replicates_is_not_registered(drawn, tmp_path):
     for count in (0, 65):
         with pytest.raises(ParameterError, match="replicates: got"):

@@ -150,7 +150,8 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, int | float):
         return [value + 8, value / 2 + 0.13, value + 9]
     if isinstance(value, list):
-        return [value[:-1], ["other {class}"], [v for v in ("image", "text") if v not in value]]
+        less = [value[:-1]] if value else []
+        return [*less, ["other {class}"], [v for v in ("image", "text") if v not in value]]
     return [other for other in OTHER if other != value]
 
 

@@ -170,6 +170,7 @@ def prepare(
         config = thawed(frozen, params, overrides.get("replicate"))
     else:
         config = load_config(params, overrides)
+    _check_start(config, own, params)
     executed = config.paths.notebooks / executed_name(notebook.stem, own)
     return Job(
         notebook.stem,
@@ -179,6 +180,18 @@ def prepare(
         is_stage,
         config,
     )
+
+
+def _check_start(config: StudyConfig, own: Mapping[str, Any], params: str) -> None:
+    """In a study of replicates the notebook's `seed` is one of classify.seeds. Raises
+    ParameterError: another one is meant for the study, which would draw its own replicates."""
+    start, known = own.get("seed", -1), config.classify.seeds
+    if config.replicates and start >= 0 and start not in known:
+        raise ParameterError(
+            f"seed: got {start}, wanted one of classify.seeds, {known}: here it is a classifier's "
+            f"start; for another seed of the study write --set 'overrides={{seed: {start}}}', or a "
+            f"file that includes {params}"
+        )
 
 
 def freeze(config: StudyConfig, path: Path) -> Path:

@@ -3,7 +3,8 @@
     python -m varireal_utils register --params FILE
 
     register(config)   writes registrations/<study>.json, with its sum beside it; commit both
-    hold(config)       refuses to run a registered study in another state, naming what differs
+    hold(config)       refuses to run a registered study in another state, naming what differs,
+                       and any other study with its seed before it is published
     compared(...)      what records of the study and its registration do not agree on
 
 symbols   state     parameters (but for those marked EXECUTION), digests of sources (weights, phrase
@@ -133,6 +134,7 @@ def hold(config: StudyConfig, notebooks: str | Path = "notebooks", stage: str = 
     """
     path = path_of(config)
     registered = read(path)
+    _not_reserved(config)
     if registered is None:
         return ""
     since = f"registered {registered['registered']}, {registered['replicates']} replicates"
@@ -149,6 +151,22 @@ def hold(config: StudyConfig, notebooks: str | Path = "notebooks", stage: str = 
             "another `study`, another `seed`"
         )
     return f"{since}; as registered"
+
+
+def _not_reserved(config: StudyConfig) -> None:
+    """Raise ParameterError for a study whose replicates another registered one is to draw first."""
+    for path in sorted(FOLDER.glob("*.json")) if config.replicates else ():
+        other = read(path) or {}
+        name = str(other.get("study", config.study))
+        published = Path("results") / storage.slug(name)
+        if (name, other.get("seed")) == (config.study, config.seed) or published.is_dir():
+            continue
+        if other.get("seed") == config.seed:
+            raise ParameterError(
+                f"{config.file}: seed: got {config.seed}, whose indices 0 to {RESERVED - 1} are "
+                f"reserved for study {name} ({path}), which is not published yet; give study "
+                f"{config.study} another seed"
+            )
 
 
 def compared(path: Path, records: Iterable[Mapping[str, Any]]) -> tuple[list[str], str]:
