@@ -153,7 +153,9 @@ def measure(
         scratch = config.checkpoint_dir / "adapters" / f"{reports['unet']['step']}-{family}"
         figures |= judge.family(family, scratch)
     Image.fromarray(np.vstack(judge.sheet)).save(config.checkpoint_dir / "sheet.png")
-    storage.write_json(folder / "acceptance.json", {"figures": figures, "targets": TARGETS})
+    storage.write_json(
+        config.checkpoint_dir / "acceptance.json", {"figures": figures, "targets": TARGETS}
+    )
     drawn = f"{STUDY}, guidance {judge.settings.guidance_scale:g}"
     text = card(figures, config.progress(reports), config.count, drawn)
     storage.write_text(folder / "README.md", text)
