@@ -33,6 +33,7 @@ from varireal_utils.core.config import load_config
 
 from .. import captions
 from ..feasibility import FAMILIES
+from ..render import class_names
 from . import contrastive, data, dream_model, stages
 from .dream_card import TARGETS, Measure, card, faults
 from .trainer import FitSettings
@@ -157,7 +158,8 @@ def measure(
         config.checkpoint_dir / "acceptance.json", {"figures": figures, "targets": TARGETS}
     )
     drawn = f"{STUDY}, guidance {judge.settings.guidance_scale:g}"
-    text = card(figures, config.progress(reports), config.count, drawn)
+    pictures = per_class * len(class_names(FAMILIES[0]))
+    text = card(figures, config.progress(reports), config.count, drawn, pictures)
     storage.write_text(folder / "README.md", text)
     return figures
 

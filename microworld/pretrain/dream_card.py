@@ -115,9 +115,11 @@ def faults(figures: dict[str, float]) -> list[str]:
     ]
 
 
-def card(figures: dict[str, float], trained: list[str], count: int, study: str) -> str:
+def card(
+    figures: dict[str, float], trained: list[str], count: int, study: str, pictures: int
+) -> str:
     """The model card. trained: how far each stage came, in words; count: renderings; study: file
-    whose settings drew, adapted and measured."""
+    whose settings drew, adapted and measured; pictures: of each family that were measured."""
     lines = [
         "---",
         "license: apache-2.0",
@@ -131,7 +133,8 @@ def card(figures: dict[str, float], trained: list[str], count: int, study: str) 
         "shipped one. Its text encoder learned first beside the image tower of "
         "`models/micro/clip`, which is not the CLIP that names its pictures.",
         "",
-        "Share of pictures whose class zero-shot CLIP names, by chance 0.125: photographs; "
+        f"Share of {pictures} pictures of each family whose class zero-shot CLIP names, by chance "
+        "0.125: photographs; "
         "photographs halved and put through the autoencoder (ceiling); pictures drawn from "
         '"a photo of a {class}" (named); pictures drawn with an adapter of the shots (adapted). '
         f"Settings: {study}. Targets are halves of the photographs' share.",

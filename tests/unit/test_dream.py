@@ -142,8 +142,8 @@ def test_a_model_that_misses_the_gate_is_refused_by_name():
     found = dream_card.faults(_figures(named_pets=0.34, adapted_cars=0.2))
     assert [line.split()[0] for line in found] == ["named_pets", "adapted_cars"]
     assert "wanted at least 0.350" in found[0]
-    text = dream_card.card(_figures(), ["unet: 9 of 12 steps, 2 minutes"], 500, "params/x.yaml")
+    text = dream_card.card(_figures(), ["unet: 9 of 12 steps, 2 minutes"], 500, "params/x.yaml", 64)
     assert "Every target is reached." in text and "500 renderings" in text
     assert "| named cars | 0.400 | >= 0.350 |" in text and "unet: 9 of 12 steps" in text
-    text = dream_card.card(_figures(named_pets=0.34), [], 500, "params/x.yaml")
+    text = dream_card.card(_figures(named_pets=0.34), [], 500, "params/x.yaml", 64)
     assert "Not reached: named_pets is 0.340, wanted at least 0.350." in text

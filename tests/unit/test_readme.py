@@ -14,6 +14,7 @@ from varireal_utils.core import shown, storage
 from varireal_utils.reporting import (
     answer,
     benchmark_blocks,
+    design_blocks,
     figure_blocks,
     first_page,
     readme,
@@ -287,8 +288,30 @@ def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path)
     assert f"| a ({SHOWN}) |" in checks and "| a (dreams) |" in checks
     assert result_blocks.baselines(tmp_path, "").count("| a (") == 2
     assert result_blocks.replicates(tmp_path, "dreams") == 5
+    drawn = result_blocks.drawn(tmp_path, "../")
+    assert drawn.endswith(" D1 is from another one, [dreams](../results/dreams), of 5.")
     assert "--params" not in result_blocks.command(tmp_path, "dreams")
     assert "PARAMS=params/dreams.yaml" in result_blocks.command(tmp_path, "dreams")
+
+
+def test_what_adapters_change_is_shown_of_replicates(tmp_path):
+    folder = _shown(tmp_path)
+    assert design_blocks.adapters(tmp_path, "").startswith("Stands here once")
+    about = {"dataset": "a", "variant": "dset"}
+    rows = []
+    for replicate in range(4):
+        for model, named, distance in (
+            ("unadapted", 0.5, 300.0),
+            ("adapted", 0.6 + 0.01 * replicate, 200.0 - replicate),
+            ("photographs", 0.7, float("nan")),
+        ):
+            values = {"class_named": named, "kernel_distance_x1000": distance}
+            rows.append({**about, "replicate": replicate, "model": model, **values})
+    storage.write_table(folder / "learned.csv", pd.DataFrame(rows))
+    line = design_blocks.adapters(tmp_path, "").splitlines()[2]
+    assert line.startswith("| a | 70 % | 50 % | 62 % | +12 [+9, +14] | 300 | 198 | -102 [")
+    storage.write_table(folder / "learned.csv", pd.DataFrame(rows[:6]))
+    assert "| 50 % | 60 % | +10 | 300 | 200 | -100 |" in design_blocks.adapters(tmp_path, "")
 
 
 def test_a_claim_that_was_asked_again_says_so(tmp_path):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core import storage
-from . import answer, benchmark_blocks, figure_blocks, first_page, result_blocks
+from . import answer, benchmark_blocks, design_blocks, figure_blocks, first_page, result_blocks
 
 __all__ = ["BLOCKS", "PICTURE", "fill", "pages", "rewrite"]
 MARKED = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end (\w+) -->", re.DOTALL)
@@ -30,14 +30,15 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "drawn": result_blocks.drawn,
     "validity": result_blocks.validity,
     "baselines": result_blocks.baselines,
+    "adapters": design_blocks.adapters,
     "accuracies": result_blocks.accuracies,
     "effects": result_blocks.effects,
     "files": result_blocks.files,
     "replicate_cost": result_blocks.replicate_cost,
     "figure_list": figure_blocks.listed,
     "models": result_blocks.models,
-    "operating": result_blocks.operating_table,
-    "sizing": result_blocks.sizing_table,
+    "operating": design_blocks.operating_table,
+    "sizing": design_blocks.sizing_table,
     "first_run": benchmark_blocks.first_run,
     "speed": benchmark_blocks.speed,
     "gpu": benchmark_blocks.gpu,

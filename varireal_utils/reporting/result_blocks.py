@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis import operating, printing, sizing, study_tables
+from ..analysis import printing, study_tables
 from ..analysis.few import without_few
 from ..analysis.gates import EQUAL, HEAD_ROOM, NAMED, Gates
 from ..core import shown, storage
@@ -104,9 +104,16 @@ def drawn(root: Path, up: str) -> str:
             "photographs, phrases and edits. Its numbers stand, with intervals over seeds and test "
             "images of this draw, and decide nothing about another one."
         )
+    further = [
+        f" {' and '.join(answered(root, name)) or 'No claim'} "
+        f"{'are' if len(answered(root, name)) > 1 else 'is'} from another one, "
+        f"[{name}]({up}results/{name}), of {replicates(root, name)}."
+        for name in shown.names(root)[1:]
+    ]
     return (
         f"The study published here has **{of} replicates**. An interval is of the mean over them, "
         f"by a t distribution with {of - 1} degrees of freedom, and so is every verdict."
+        + "".join(further)
     )
 
 
@@ -260,7 +267,7 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _named(root: Path, dataset: str, study: str) -> str:
+def named(root: Path, dataset: str, study: str) -> str:
     """A data set of a study, with the study where several are shown."""
     return f"{dataset} ({study})" if len(shown.names(root)) > 1 else dataset
 
@@ -303,13 +310,13 @@ def _conditions(root: Path, study: str) -> list[str]:
     found, lines = gates(shown.folder(root, study)), []
     for dataset, gain in sorted(found.gains.items()):
         lines.append(
-            f"| real gains over zero-shot | {_named(root, dataset, study)} | {gain:+.1f} pp | "
+            f"| real gains over zero-shot | {named(root, dataset, study)} | {gain:+.1f} pp | "
             f"{HEAD_ROOM:g} pp | {_holds(gain >= HEAD_ROOM)} |"
         )
     for (dataset, _, pictures), (own, real) in sorted(found.named.items()):
         lines.append(
             f"| CLIP names the class of DataDream's images ({pictures}) | "
-            f"{_named(root, dataset, study)} | {100 * own:.0f} % | "
+            f"{named(root, dataset, study)} | {100 * own:.0f} % | "
             f"{100 * NAMED * real:.0f} %, half of the photographs' | "
             f"{_holds(own >= NAMED * real)} |"
         )
@@ -341,7 +348,7 @@ def baselines(root: Path, up: str) -> str:
         for dataset in sorted(main["dataset"].unique()):
             own = main[main["dataset"] == dataset]
             cells = (_top1(own[kinds[name](own)]) for name in picked)
-            lines.append(f"| {_named(root, dataset, study)} | {' | '.join(cells)} |")
+            lines.append(f"| {named(root, dataset, study)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -403,42 +410,3 @@ def models(root: Path, up: str) -> str:
         mark = "reached" if value >= target else "**not reached**"
         lines.append(f"| {key.replace('_', ' ')} | {value:.3g} | {target:g} | {mark} |")
     return "\n".join(lines)
-
-
-def operating_table(root: Path, up: str) -> str:
-    """How often each rule gives which verdict, a row for each claim and truth."""
-    kept = operating.kept(root)
-    counts = sorted(kept["replicates"].unique())
-    lines = [
-        f"| claim | truth, pp | {' | '.join(f'R = {n}' for n in counts)} | most false |",
-        "|---|---|" + "---|" * (len(counts) + 1),
-    ]
-    for (claim, truth), rows in kept.groupby(["claim", "truth"]):
-        cells = [_shares(row) for row in rows.sort_values("replicates").to_dict("records")]
-        most = f"{100 * rows['false'].max():.0f} %"
-        lines.append(f"| {claim} | {truth:g} | {' | '.join(cells)} | {most} |")
-    named = "reproduced / different, in percent of the studies; the rest is undecided"
-    return "\n".join([*lines, "", f"Cells: {named}. From [operating.csv]({up}{operating.PATH})."])
-
-
-def sizing_table(root: Path, up: str) -> str:
-    """Half widths of intervals of a further study, a row for each claim that asks again."""
-    lines = [
-        "| claim | asks again | spread over replicates, pp | "
-        + " | ".join(f"90 % at R = {count}" for count in sizing.REPLICATES)
-        + f" | R for ±{sizing.WANTED:g} |",
-        "|---|---|---|" + "---|" * (len(sizing.REPLICATES) + 1),
-    ]
-    for row in sizing.kept(root).to_dict("records"):
-        widths = " | ".join(f"±{row[f'half_{count}']:.2f}" for count in sizing.REPLICATES)
-        lines.append(
-            f"| {row['claim']} | {row['again']} | {row['spread']:.2f} | {widths} | "
-            f"{row['needed']} |"
-        )
-    return "\n".join([*lines, "", f"From [sizing.csv]({up}{sizing.PATH})."])
-
-
-def _shares(row: dict[str, Any]) -> str:
-    if row["no verdict"] == 1:
-        return "no verdict"
-    return f"{100 * row['reproduced']:.0f} / {100 * row['different']:.0f}"
