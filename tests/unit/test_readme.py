@@ -231,7 +231,7 @@ def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path)
     idle = {"verdict": "not run", "ours": float("nan"), "low": float("nan"), "family": "datadream"}
     first = [ROW, ROW | {"claim": "D1"} | idle, ROW | {"claim": "D2"} | idle]
     storage.write_table(_shown(tmp_path) / "claims.csv", pd.DataFrame(first))
-    assert "rarely draws a recognisable class" in first_page._datadream(tmp_path)
+    assert "D1 and D2 have a study of their own" in first_page._datadream(tmp_path)
     _shown(tmp_path, "dreams")
     own = {"verdict": "reproduced", "ours": 4.0, "low": 3.0, "high": 5.0, "family": "datadream"}
     second = [ROW | {"ours": -9.0}, ROW | {"claim": "D1"} | own, ROW | {"claim": "D2"} | idle]
@@ -252,6 +252,10 @@ def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path)
     )
     assert "one holds (D1)" in answer.answer(tmp_path, "")
     assert first_page._datadream(tmp_path) == ""
+    poor = [r | {"verdict": "not valid"} if r["claim"][0] == "D" else r for r in second]
+    storage.write_table(folder / "claims.csv", pd.DataFrame(poor))
+    assert "rarely draws a recognisable class" in first_page._datadream(tmp_path)
+    storage.write_table(folder / "claims.csv", pd.DataFrame(second))
     for study, count in ((SHOWN, 3), ("dreams", 5)):
         home = shown.folder(tmp_path, study)
         main = {

@@ -136,9 +136,11 @@ def scope(root: Path, up: str) -> str:
 def _datadream(root: Path) -> str:
     """What keeps the pages from saying anything about DataDream, as an item of a list; "" where
     they do."""
-    rows = [r for r in result_blocks.claims(root) if r["family"] == "datadream"]
-    if not rows or any(r["verdict"] not in (result_blocks.NOT_RUN, "not valid") for r in rows):
+    words = {r["verdict"] for r in result_blocks.claims(root) if r["family"] == "datadream"}
+    if not words or words - {result_blocks.NOT_RUN, "not valid"}:
         return ""
+    if words == {result_blocks.NOT_RUN}:
+        return "\n* Nothing is said about DataDream yet: D1 and D2 have a study of their own."
     return (
         "\n* The micro text-to-image model rarely draws a recognisable class, so nothing is said "
         "about DataDream."
