@@ -385,7 +385,7 @@ def test_no_number_but_a_claims_has_a_verdict():
 
 def test_the_registered_claims_are_read_and_decompose_the_papers_contrast():
     found = {c.id: c for c in claim_file.load()}
-    assert " ".join(found) == "A1 A2 A3 A4 A5 E1 E2 E3 E4 F1 F2 F3 D1 D2 P0"
+    assert " ".join(found) == "A1 A2 A3 A4 A5 E1 E2 E3 E4 F1 F2 F3 F4 D1 D2 P0"
     gain = {"zero_shot": -20.0, "real": 0.0, "datadream(dset)": -5.0, "real+datadream(dset)": 1.0}
     rng = np.random.default_rng(0)
     for a in ATTRIBUTES:
@@ -402,7 +402,7 @@ def test_the_registered_claims_are_read_and_decompose_the_papers_contrast():
     assert set(first["verdict"]) <= {"reproduced", "different", "inconclusive", "withheld"}
     parts = got.loc[["E1", "E2", "E3"], "ours"].sum()
     assert got.loc["A1", "ours"] == pytest.approx(parts, abs=1e-6)
-    assert (got.loc[["F1", "F2", "F3"], "detail"] == claims.NOT_ASKED).all()
+    assert (got.loc[["F1", "F2", "F3", "F4"], "detail"] == claims.NOT_ASKED).all()
     own = claims.evaluate(df, trainings=sizes, only=["F1", "F2", "F3", "P0"]).set_index("claim")
     again = own.loc[["F1", "F2", "F3"]]
     assert again["ours"].sum() == pytest.approx(parts, abs=1e-6)

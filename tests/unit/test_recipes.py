@@ -72,6 +72,8 @@ def slots(rows):
         "perfect(all,infeasible)",
         "real+matched(color,infeasible)",
         "unmatched(color,familiar)",
+        "nearest(color,infeasible)",
+        "real+wide(texture,infeasible)",
     ],
 )
 def test_names_are_read_and_written(text):
@@ -124,6 +126,9 @@ def test_recipes_are_read_without_torch():
         ("edit(color,familiar,half=3)", "half is 'half=3'"),
         ("edit(color,infeasible,half=1)", "half= is of feasible or familiar"),
         ("matched(color,familiar,half=1)", "half= is of feasible or familiar"),
+        ("nearest(color,familiar)", "nearest takes one attribute's infeasible values"),
+        ("wide(all,infeasible)", "wide takes one attribute's infeasible values"),
+        ("wide(color,infeasible,half=1)", "half= is of feasible or familiar"),
         ("perfect(color,maybe)", "feasibility is 'maybe'"),
         ("datadream(both)", "variant"),
         ("edit(color,feasible)x", "not known"),

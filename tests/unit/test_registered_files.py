@@ -96,7 +96,7 @@ def test_a_key_that_came_later_changes_no_registered_digest(monkeypatch):
     kept = registration.read(registration.path_of(config))
     assert kept["parameters"] == registration._parameters(config)
     other = load_config("params/registered_parts.yaml")
-    assert registration._parameters(other)["claims.only"] == ["F1", "F2", "F3", "P0"]
+    assert registration._parameters(other)["claims.only"] == ["F1", "F2", "F3", "F4", "P0"]
 
 
 def test_infeasible_means_something_to_the_clip(study):

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from microworld.feasibility import ATTRIBUTES, split
+from microworld.feasibility import ATTRIBUTES, INFEASIBLE, split
 from tests.conftest import ROOT
 from varireal_utils.analysis import load
 from varireal_utils.analysis.stage import ClaimsStage
@@ -145,7 +145,7 @@ def test_wrong_replicates_are_refused_by_name(tmp_path):
     [
         ({}, ""),
         ({"replicates": 0}, "three values need source: world and replicates"),
-        ({"edit": {"distances": False}}, r"need edit\.distances: true"),
+        ({"edit": {"distances": False}}, r"needs edit\.distances: true"),
         (
             {"classify": PARAMS["classify"] | {"recipes": ["real", "edit(color,feasible)"]}},
             "ask for feasible values, which micro_pets has not got",
@@ -191,7 +191,8 @@ def test_each_arm_asks_for_the_values_of_its_replicate(family):
             wanted = split(family, attribute, BASE, replicate)
             for arm, phrases in phrase_bank.lists(bank, attribute, "akora").items():
                 found = [world.value_of(attribute, phrase) for phrase in phrases]
-                assert tuple(found) == getattr(wanted, arm)
+                every = INFEASIBLE[family][attribute]
+                assert tuple(found) == (every if arm == arms.WIDE else getattr(wanted, arm))
 
 
 def test_a_photograph_takes_the_same_rank_in_every_arm_and_never_its_own_value():
@@ -199,15 +200,31 @@ def test_a_photograph_takes_the_same_rank_in_every_arm_and_never_its_own_value()
     lists = phrase_bank.lists(bank, "color", "akora")
     for own in lists["familiar"] + lists["placebo"]:
         rank = next(ranks.index(own) for ranks in lists.values() if own in ranks)
-        for arm in lists:
+        for arm in lists.keys() - {arms.WIDE}:
             drawn = phrase_bank.draw(bank, "color", arm, "akora", "p1", 1, 5, own)
             assert drawn == [lists[arm][1 - rank]] != [own]
+    assert phrase_bank.draw(bank, "color", arms.WIDE, "akora", "p1", 1, 5) == lists[arms.WIDE]
     short = {"color": {"familiar": ["gold"]}}
     with pytest.raises(phrase_bank.PhraseError, match="no phrase names 'gold'"):
         phrase_bank.by_value(bank, short)
 
 
+def test_the_wide_arm_has_a_bank_of_its_own():
+    """Its verifier chooses among all infeasible phrases; that of another arm sees no new one."""
+    bank = _bank(0)
+    plain, wide = (phrase_bank.of_arm(bank, arm) for arm in ("familiar", arms.WIDE))
+    assert arms.WIDE not in phrase_bank.lists(plain, "color", "akora")
+    options = phrase_bank.alternatives(wide, "color", "akora")
+    assert set(phrase_bank.lists(bank, "color", "akora")[arms.WIDE]) < set(options)
+    assert len(set(options)) == len(options) == 6 + len(INFEASIBLE["pets"]["color"])
+    assert phrase_bank.alternatives(plain, "color", "akora") == (
+        phrase_bank.alternatives(bank, "color", "akora")
+    )
+
+
 def test_arms_have_sides_values_and_neighbours():
+    assert arms.side("wide-perfect") == "infeasible"
+    assert arms.beside("wide-perfect") == ("wide-perfect",)
     assert [arms.side(a) for a in ("placebo", "unfamiliar-perfect", "infeasible-perfect")] == [
         "feasible",
         "feasible",
@@ -280,6 +297,67 @@ def _edits(names: tuple[str, ...], photographs: int = 8) -> tuple[pd.DataFrame, 
         for image in images.itertuples()
     ]
     return images, pd.DataFrame(rows)
+
+
+def _every_value(photographs: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Photographs, a familiar edit of each and three infeasible ones, as perfect edits."""
+    images, familiar = _edits(("familiar-perfect",), photographs)
+    rng = np.random.default_rng(0)
+    wide = pd.concat(
+        familiar.assign(
+            feasibility="wide-perfect",
+            k=k,
+            path=[f"{i}-wide-{k}.png" for i in familiar["image_id"]],
+        )
+        for k in (0, 1, 2)
+    )
+    both = pd.concat([wide, familiar], ignore_index=True)
+    return images, both.assign(distance=rng.random(len(both)))
+
+
+@pytest.mark.parametrize("real", ["", "real+"])
+def test_one_infeasible_edit_of_each_slot_is_as_far_as_the_familiar_one(real):
+    images, edits = _every_value()
+    distance = edits.set_index("path")["distance"]
+    found = {
+        maker: training_rows.training_set(f"{real}{maker}(color,infeasible)", images, edits, 3)
+        for maker in ("nearest", "wide")
+    }
+    gaps = {}
+    for maker, rows in found.items():
+        own = rows[~rows["is_real"]]
+        assert own["image_id"].tolist() == images["image_id"].tolist()  # equal n, labels, sources
+        assert set(own["feasibility"]) == {"wide-perfect"} and len(rows) == 8 * (1 + bool(real))
+        to = [distance[f"{i}-familiar-perfect.png"] for i in own["image_id"]]
+        gaps[maker] = np.abs(distance[own["path"]].to_numpy() - to)
+        assert rows.attrs["gap"] == pytest.approx(gaps[maker].mean())
+        assert rows.attrs["gap_of_all"] > found["nearest"].attrs["gap"]
+    for image, gap in zip(images["image_id"], gaps["nearest"], strict=True):
+        all_of = [
+            abs(distance[f"{image}-wide-{k}.png"] - distance[f"{image}-familiar-perfect.png"])
+            for k in (0, 1, 2)
+        ]
+        assert gap == min(all_of)
+    shuffled = edits.sample(frac=1, random_state=1)
+    again = training_rows.training_set(f"{real}wide(color,infeasible)", images, shuffled, 3)
+    assert again["path"].tolist() == found["wide"]["path"].tolist()
+    other = training_rows.training_set(f"{real}wide(color,infeasible)", images, edits, 4)
+    assert other["path"].tolist() != found["wide"]["path"].tolist()
+    assert len(set(found["wide"].loc[~found["wide"]["is_real"], "k"])) > 1
+
+
+def test_one_of_each_says_what_it_lacks():
+    images, edits = _every_value()
+    recipe = "nearest(color,infeasible)"
+    with pytest.raises(ValueError, match="set edit.distances to true"):
+        training_rows.training_set(recipe, images, edits.drop(columns="distance"), 3)
+    with pytest.raises(ValueError, match="familiar-perfect and wide-perfect edits of 'color'"):
+        training_rows.training_set(recipe, images, edits[edits["k"] > 0], 3)
+    rejected = edits.assign(accepted=edits["k"] < 2)
+    rows = training_rows.training_set(recipe, images, rejected, 3)
+    assert set(rows["k"]) <= {0, 1}
+    without = edits[(edits["feasibility"] == "wide-perfect") | (edits["image_id"] != "p0")]
+    assert len(training_rows.training_set(recipe, images, without, 3)) == 7
 
 
 ALL = ("familiar", "unfamiliar", "infeasible", "placebo", "familiar-perfect", "infeasible-perfect")

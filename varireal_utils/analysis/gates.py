@@ -28,6 +28,7 @@ from .contrasts import canonical
 HEAD_ROOM = 10.0  # points of top-1
 NAMED = 0.5
 EQUAL = 0.2
+PAIRED = ("matched", "nearest")  # makers whose edits are paired by distance
 UNADAPTED, ADAPTED, SHOTS = "unadapted", "adapted", "photographs"  # of quality.stage.learned
 
 
@@ -137,7 +138,7 @@ def _gaps(trainings: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Relative gap of each matched arm, of load.trainings."""
     if "gap" not in trainings:
         return {}
-    rows = trainings[trainings["recipe"].map(lambda r: recipes.parse(r).maker == "matched")]
+    rows = trainings[trainings["recipe"].map(lambda r: recipes.parse(r).maker in PAIRED)]
     mean = rows.groupby(["dataset", "recipe"])[["gap", "distance"]].mean()
     return {
         (str(d), str(r)): float(row["gap"] / row["distance"])

@@ -3,6 +3,7 @@
     feasible, infeasible                 a study of two values
     familiar, unfamiliar, infeasible     a study of three (microworld/feasibility.py)
     placebo                              the second half of the familiar values
+    wide                                 every infeasible value of the world, an edit each
     familiar-perfect, ...                the same slots and values, edited by the world itself
 
 Invariant (tests/unit/test_arm_names.py): every arm is on one side, feasible or infeasible.
@@ -13,7 +14,8 @@ from __future__ import annotations
 SIDES = ("feasible", "infeasible")
 THREE = ("familiar", "unfamiliar", "infeasible")
 PLACEBO = "placebo"
-VALUES = ("feasible", *THREE, PLACEBO)
+WIDE = "wide"
+VALUES = ("feasible", *THREE, PLACEBO, WIDE)
 PERFECT = "-perfect"  # end of the name of an arm that the world edits itself
 
 
@@ -34,12 +36,15 @@ def perfect(arm: str) -> bool:
 
 def side(arm: str) -> str:
     """feasible or infeasible."""
-    return SIDES[value(arm) == "infeasible"]
+    return SIDES[value(arm) in ("infeasible", WIDE)]
 
 
 def beside(arm: str) -> tuple[str, ...]:
-    """The arms that an arm is compared with, itself included, feasible ones first."""
+    """The arms that an arm is compared with, itself included, feasible ones first. WIDE, of several
+    edits a photograph, is compared with none slot by slot."""
     end = PERFECT if perfect(arm) else ""
+    if value(arm) == WIDE:
+        return (arm,)
     if arm.removesuffix(PERFECT) == "feasible":
         return tuple(name + end for name in SIDES)
     return tuple(name + end for name in ("feasible", *THREE, PLACEBO))

@@ -58,7 +58,9 @@ def prepare(run: Run[EditStage], table: pd.DataFrame, part: tuple[int, int] | No
     edit, attribute = settings.edit, settings.attribute
     if part is None and edit.processes > 1:
         distributed.share(_share, edit.processes, run.device, run)
-    bank = storage.read_json(run.paths.phrase_bank(dataset))
+    bank = phrase_bank.of_arm(
+        storage.read_json(run.paths.phrase_bank(dataset)), arms.value(settings.feasibility)
+    )
     train = table[table["split"] == "train"]
     rows = pipeline.plan(train, bank, settings)
     home = Residence()

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from ..core.arms import PLACEBO, SIDES, THREE
+from ..core.arms import PLACEBO, SIDES, THREE, WIDE
 from ..core.attributes import ATTRIBUTES
 from ..core.config_file import Loader
 from ..core.seeds import numpy_rng
@@ -276,6 +276,20 @@ def lists(bank: Bank, attribute: str, class_name: str) -> dict[str, list[str]]:
     return classes.get(class_name) or classes["*"]
 
 
+def of_arm(bank: Bank, arm: str) -> Bank:
+    """The bank as an arm is edited and verified by: for WIDE its phrases are the infeasible ones,
+    among which the verifier chooses; other arms know nothing of them."""
+    phrases: dict[str, dict] = {}
+    for attribute, classes in bank["phrases"].items():
+        phrases[attribute] = {}
+        for name, arms in classes.items():
+            kept = {key: list(found) for key, found in arms.items() if key != WIDE}
+            if arm == WIDE:
+                kept |= {key: list(arms[WIDE]) for key in ("infeasible", WIDE)}
+            phrases[attribute][name] = kept
+    return bank | {"phrases": phrases}
+
+
 def draw(
     bank: Bank,
     attribute: str,
@@ -290,9 +304,11 @@ def draw(
 
     feasibility: the arm; own: the photograph's own phrase, where the data set has it. It is left
     out, for an edit that asks for what is there is no edit; its rank is left out of the other arms
-    too.
+    too. Of the arm WIDE all, whatever `count` is.
     """
     arms = lists(bank, attribute, class_name)
+    if feasibility == WIDE:
+        return list(arms[WIDE])
     size = min(len(a) for a in arms.values())
     skip = {a.index(own) for a in arms.values() if own in a}
     ranks = [r for r in range(size) if r not in skip]

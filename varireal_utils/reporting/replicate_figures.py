@@ -27,6 +27,7 @@ PARTS = {  # claim -> heading of its panel, and the two directions
     "F1": ("feasibility", "unfamiliar − infeasible"),
     "F2": ("familiarity", "familiar − unfamiliar"),
     "F3": ("editor", "diffusion − perfect"),
+    "F4": ("magnitude", "matched − unmatched"),
 }
 SUM = ("E1", "E2", "E3", "F1", "F2", "F3")  # add up to the effect
 DOTS = "#0072B2"

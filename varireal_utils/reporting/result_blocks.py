@@ -323,7 +323,7 @@ def _conditions(root: Path, study: str) -> list[str]:
     if gaps := found.cell_gaps().values():
         mean = sum(gaps) / len(gaps)
         lines.append(
-            f"| CLIP distances of matched pairs differ, of their mean (E4) | {len(gaps)} cells | "
+            f"| CLIP distances of matched pairs differ, of their mean | {len(gaps)} cells | "
             f"{100 * mean:.0f} % | at most {100 * EQUAL:.0f} % | {_holds(mean <= EQUAL)} |"
         )
     return lines

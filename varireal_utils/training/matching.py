@@ -6,6 +6,8 @@ symbols   slot       (photograph, attribute, k) with a familiar (or feasible) an
 
 matched     in each class SHARE of the slots, those with the smallest gap in size
 unmatched   as many slots of each class, hash-sampled, whatever their gap
+nearest     of each slot's edits to every infeasible value, the one with the smallest gap in size
+wide        one of them, hash-sampled, whatever its gap
 
 Features of training images decide, nothing else: no label of a test image, no accuracy. A share of
 each class, and no fixed bound, so that every replicate trains on equally many images; how far the
@@ -60,3 +62,45 @@ def chosen(
     taken = (rank < np.maximum(1, np.floor(SHARE * size))).to_numpy()
     found = (gap[taken].mean(), gap.mean(), pair[taken].mean())
     return index[taken], dict(zip(MEASURES, map(float, found), strict=True))
+
+
+def one_of_each(
+    maker: str, candidates: pd.DataFrame, familiar: pd.DataFrame, seed: int
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """One of the candidates of each photograph, in their order, and MEASURES: the mean size of the
+    gap of those chosen and of all, and the mean distance of those chosen and their familiar edits.
+
+    maker: nearest or wide; candidates: edits of one attribute to every infeasible value; familiar:
+    of the same photographs and attribute, one each; both with `distance`. Raises ValueError without
+    distances, or for a photograph without a familiar edit.
+    """
+    for edits in (candidates, familiar):
+        if "distance" not in edits or edits["distance"].isna().any():
+            raise ValueError(
+                f"{maker}(...) needs the distance of each edit: set edit.distances to true and run "
+                "04_edit again"
+            )
+    to = familiar.set_index("image_id")["distance"]
+    if not to.index.is_unique or (lacking := set(candidates["image_id"]) - set(to.index)):
+        raise ValueError(
+            f"{maker}(...) needs one familiar edit of each photograph; "
+            f"{'some have several' if not to.index.is_unique else f'{len(lacking)} have none'}"
+        )
+    aim = candidates["image_id"].map(to)
+    frame = pd.DataFrame(
+        {
+            "image_id": candidates["image_id"],
+            "gap": (candidates["distance"] - aim).abs(),
+            "lot": [
+                seed_for(seed, "wide", i, a, int(k))
+                for i, a, k in candidates[KEY].itertuples(index=False)
+            ],
+        }
+    )
+    order = frame.sort_values(["gap", "lot"] if maker == "nearest" else ["lot"])
+    taken = candidates.loc[order.drop_duplicates("image_id").index.sort_values()]
+    gap = frame.loc[taken.index, "gap"]
+    pair = (taken["distance"] + aim[taken.index]) / 2
+    return taken, dict(
+        zip(MEASURES, map(float, (gap.mean(), frame["gap"].mean(), pair.mean())), strict=True)
+    )

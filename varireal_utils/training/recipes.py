@@ -13,6 +13,10 @@
     matched(attribute,value)            slots whose familiar and infeasible edits are
                                         equally far from the source (CLIP features)      as edit
     unmatched(attribute,value)          as many slots a class, whatever their distance   as edit
+    nearest(attribute,infeasible)       of the world's edits of each slot to every infeasible
+                                        value, the one as far from the source as the slot's
+                                        familiar edit (CLIP features)                       1
+    wide(attribute,infeasible)          one of them by a hash, whatever its distance        1
     mix(attribute,fraction)             one or the other for each slot, `fraction` of them
                                         infeasible (the paper's mixed arm: 0.5)           fraction
     real+edit(...), real+mix(...), ...  the photographs as well
@@ -45,8 +49,9 @@ from ..core.config_sections import ADAPTED, BASELINES
 ATTRIBUTES = (*attributes.ATTRIBUTES, "all")
 ARMS = arms.SIDES
 VALUES = ("feasible", *arms.THREE)  # two of them in a study, or three
-MAKERS = ("edit", "perfect", "matched", "unmatched")
 MATCHED = ("matched", "unmatched")  # makers that choose slots
+LEVEL = ("nearest", "wide")  # makers that choose an edit of each slot
+MAKERS = ("edit", "perfect", *MATCHED, *LEVEL)
 HALVED = ("edit", "perfect")  # makers that take half=
 EXAMPLES = (
     "zero_shot, real, edit(color,feasible), real+edit(color,infeasible), mix(color,0.5), "
@@ -86,6 +91,8 @@ class Recipe:
         if self.kind == "mix" or self.maker in MATCHED:
             both = [feasible, ARMS[1]]
             return both + [v for v in (self.value,) if v and v not in both]
+        if self.maker in LEVEL:
+            return [arms.THREE[0] + arms.PERFECT, arms.WIDE + arms.PERFECT]
         name = arms.PLACEBO if self.half == 2 else str(self.value)
         return [name + arms.PERFECT * (self.maker == "perfect")]
 
@@ -155,6 +162,8 @@ def _edit(recipe, maker: str, inner: list[str], real: bool) -> Recipe:
     head, halves = inner[:2], inner[2:]
     _choice(recipe, "attribute", head[0], ATTRIBUTES, len(head) == 2 and len(halves) < 2)
     _choice(recipe, "feasibility", head[1], VALUES)
+    if maker in LEVEL and (head[1] != "infeasible" or head[0] == "all"):
+        raise ValueError(f"recipe {recipe!r}: {maker} takes one attribute's infeasible values.")
     half = None
     if halves:
         if maker not in HALVED or head[1] not in ("feasible", "familiar"):
@@ -196,7 +205,10 @@ def three_values(names: Iterable[str]) -> bool:
     them name feasible ones."""
     found: dict[str, str] = {}
     for name in names:
-        found.setdefault(parse(name).value or "", str(name))
+        recipe = parse(name)
+        found.setdefault(recipe.value or "", str(name))
+        if recipe.maker in LEVEL:  # read the familiar edits
+            found.setdefault(arms.THREE[0], str(name))
     new = next((found[v] for v in arms.THREE[:2] if v in found), "")
     if new and ARMS[0] in found:
         raise ValueError(
@@ -216,7 +228,8 @@ def arms_read(names: Iterable[str], attribute: str, keep: str, three: bool) -> l
     found = {a for r in parsed if r.attribute in (attribute, "all") for a in r.reads(three)}
     if not three:
         return [*ARMS, *sorted(found - set(ARMS))]
-    order = [v + end for end in ("", arms.PERFECT) for v in (*arms.THREE, arms.PLACEBO)]
+    every = (*arms.THREE, arms.PLACEBO, arms.WIDE)
+    order = [v + end for end in ("", arms.PERFECT) for v in every]
     if keep == "paired":
         found |= {a for a in order if a in {b for f in found for b in arms.beside(f)}}
     return [a for a in order if a in found]

@@ -18,7 +18,7 @@ import pandas as pd
 from ..core import arms, seeds
 from ..data.shots import few_shot
 from . import matching
-from .recipes import ARMS, ATTRIBUTES, MATCHED, Recipe, parse
+from .recipes import ARMS, ATTRIBUTES, LEVEL, MATCHED, Recipe, parse
 
 KEEP = ("paired", "accepted", "all")  # verify.keep
 COLUMNS = [
@@ -136,6 +136,8 @@ def _edited(
         names = [a for a in ATTRIBUTES if a in set(edits["attribute"])]
     else:
         names = [str(recipe.attribute)]
+    if recipe.maker in LEVEL:
+        return _of_every_value(recipe, edits, seed, keep)
     fraction = float(recipe.fraction or 0)
     gap: dict[str, float] = {}
     edits = edits[edits["attribute"].isin(names)]
@@ -180,6 +182,28 @@ def _edited(
         raise ValueError(f"{int(absent.sum())} slots of {str(recipe)!r} have no image.")
     kept = ~absent if keep == "all" else ~absent & (rows["accepted"] == True)  # noqa: E712
     rows = rows[kept].astype({"label": int, "is_real": bool})
+    return rows, {"slots": slots, "dropped": slots - len(rows), **gap}
+
+
+def _of_every_value(
+    recipe: Recipe, edits: pd.DataFrame, seed: int, keep: str
+) -> tuple[pd.DataFrame, dict]:
+    """One infeasible edit of each photograph, of those to every value (matching.one_of_each)."""
+    own = edits[edits["attribute"] == recipe.attribute]
+    if keep != "all":
+        own = own[own["accepted"].astype(bool)]
+    familiar, wide = (own[own["feasibility"] == arm] for arm in recipe.reads(True))
+    if familiar.empty or wide.empty:
+        raise ValueError(
+            f"recipe {str(recipe)!r} needs the {' and '.join(recipe.reads(True))} edits of "
+            f"{recipe.attribute!r}, which are missing: run 04_edit for them"
+        )
+    familiar = familiar.sort_values("k").drop_duplicates("image_id")
+    wide = wide[wide["image_id"].isin(familiar["image_id"])]
+    wide = wide.sort_values(["place", "k"], ignore_index=True)
+    rows, gap = matching.one_of_each(recipe.maker, wide, familiar, seed)
+    slots = int(edits.loc[edits["attribute"] == recipe.attribute, "image_id"].nunique())
+    rows = rows.astype({"label": int, "is_real": bool})
     return rows, {"slots": slots, "dropped": slots - len(rows), **gap}
 
 

@@ -107,14 +107,15 @@ def _check_arms(config: StudyConfig) -> None:
                 f"{where}: {str(edited[0])!r} and others ask for {asked} values, which {dataset} "
                 f"has not got; {remedy}"
             )
-        if any(r.maker == "perfect" for r in parsed) and not registry.draws(
-            config.datasets[dataset]
-        ):
+        drawn_by_world = {r.maker for r in parsed} & {"perfect", *recipes.LEVEL}
+        if drawn_by_world and not registry.draws(config.datasets[dataset]):
             raise ParameterError(
-                f"{where}: perfect(...) needs a data set of source world, and {dataset} is none"
+                f"{where}: {min(drawn_by_world)}(...) needs a data set of source world, and "
+                f"{dataset} is none"
             )
-    if any(r.maker in recipes.MATCHED for r in parsed) and not config.edit.distances:
-        raise ParameterError(f"{where}: matched(...) and unmatched(...) need edit.distances: true")
+    chosen = {r.maker for r in parsed} & {*recipes.MATCHED, *recipes.LEVEL}
+    if chosen and not config.edit.distances:
+        raise ParameterError(f"{where}: {min(chosen)}(...) needs edit.distances: true")
 
 
 def _needed(config: StudyConfig, models: dict[str, ModelSpec]) -> dict[str, str]:

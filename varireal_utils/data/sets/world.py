@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import AfterValidator
 
 from microworld import render
-from microworld.feasibility import ALL, ATTRIBUTES, FAMILIES, SIZE, split
+from microworld.feasibility import ALL, ATTRIBUTES, FAMILIES, INFEASIBLE, SIZE, split
 
-from ...core.arms import PLACEBO, THREE
+from ...core.arms import PLACEBO, THREE, WIDE
 from ...core.config_base import Whole, wanted
 from ..data_set import DataSet, DataSetSpec, Drawing, PerClass, Sizes
 from ..image_record import SPLITS
@@ -51,7 +51,11 @@ class WorldSpec(DataSetSpec):
         base = self.base or 0
         found = {a: split(self.family, a, base, self.replicate) for a in ATTRIBUTES}
         arms = (*THREE, PLACEBO)
-        return {a: {arm: list(getattr(s, arm)) for arm in arms} for a, s in found.items()}
+        return {
+            a: {arm: list(getattr(s, arm)) for arm in arms}
+            | {WIDE: list(INFEASIBLE[self.family][a])}
+            for a, s in found.items()
+        }
 
     def photograph(self, image_split: str, index: int) -> render.Picture:
         """The index-th photograph of a split."""
