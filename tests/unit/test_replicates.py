@@ -146,6 +146,7 @@ def test_wrong_replicates_are_refused_by_name(tmp_path):
         ({}, ""),
         ({"replicates": 0}, "three values need source: world and replicates"),
         ({"edit": {"distances": False}}, r"needs edit\.distances: true"),
+        ({"claims": {"only": ["Z9"]}}, "claims.only: 'Z9' is no claim of claims.yaml"),
         (
             {"classify": PARAMS["classify"] | {"recipes": ["real", "edit(color,feasible)"]}},
             "ask for feasible values, which micro_pets has not got",

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from ..core import storage
-from . import claim_file, contrasts
+from . import claim_file, parts
 from .claim_file import Claim
-from .contrasts import by_dataset, by_replicate
-from .parts import FAMILIES
 
 REPLICATES = (27, 36, 48)
 WANTED = 0.2  # points
@@ -42,31 +39,20 @@ def needed(spread: float, wanted: float = WANTED) -> int:
     return count
 
 
-def spread(claim: Claim, cells: contrasts.Cells) -> float:
-    """Standard deviation over replicates of a claim's number, the mean of its cells, points; NaN
-    where an arm is lacking."""
-    members = {}
-    for dataset in sorted({d for d, _ in cells}):
-        for values, weights in claim.cells():
-            table = contrasts.contrast(cells, dataset, weights)
-            if table is None:
-                return float("nan")
-            members[dataset, *values] = table
-    return float(np.std(by_replicate(by_dataset(members)), ddof=1))
-
-
 def table(answers: pd.DataFrame, listed: list[Claim]) -> pd.DataFrame:
     """claim, again, spread (points), half_27, half_36, half_48 (points), needed (replicates).
 
-    answers: of a published study, load.predictions; listed: of claim_file.load.
+    answers: of a published study, load.predictions; listed: of claim_file.load; a claim of
+    which an attribute has no arm is left out.
     """
-    cells, rows = contrasts.cells_of(answers), []
+    each = parts.by_attribute(answers, listed).dropna(subset=["replicate"])
+    values = each.pivot_table("difference", ["claim", "replicate"], "attribute").dropna()
+    spreads = values.mean(axis=1).groupby(level="claim").std()
+    rows = []
     for claim in listed:
-        if claim.family not in FAMILIES:
+        if claim.id not in spreads:
             continue
-        found = spread(claim, cells)
-        if np.isnan(found):
-            continue
+        found = float(spreads[claim.id])
         half = {f"half_{count}": half_width(found, count) for count in REPLICATES}
         row = {"claim": claim.id, "again": claim.again, "spread": found}
         rows.append({**row, **half, "needed": needed(found)})

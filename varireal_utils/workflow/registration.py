@@ -159,9 +159,8 @@ def _not_reserved(config: StudyConfig) -> None:
         other = read(path) or {}
         name = str(other.get("study", config.study))
         published = Path("results") / storage.slug(name)
-        if (name, other.get("seed")) == (config.study, config.seed) or published.is_dir():
-            continue
-        if other.get("seed") == config.seed:
+        clash = name != config.study and other.get("seed") == config.seed
+        if clash and not published.is_dir():
             raise ParameterError(
                 f"{config.file}: seed: got {config.seed}, whose indices 0 to {RESERVED - 1} are "
                 f"reserved for study {name} ({path}), which is not published yet; give study "
