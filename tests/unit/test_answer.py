@@ -40,6 +40,14 @@ def rows(**words: str) -> list[dict]:
     return out
 
 
+def test_a_claim_that_was_asked_again_is_counted_as_it_was_asked_last():
+    found = rows(D1="withheld", D2="withheld")
+    again = {"claim": "D3", "verdict": "reproduced", "again": "D1", "later": ""}
+    found = [r | {"later": "D3" if r["claim"] == "D1" else ""} for r in found]
+    last = answer.sentences([*found, found[0] | again])[2]
+    assert "one holds (D3)" in last and "one is withheld (D2)" in last and "D1" not in last
+
+
 @pytest.mark.parametrize("word", VERDICTS)
 def test_three_sentences_name_every_claim_once_with_its_verdict(word):
     found = answer.sentences(rows(**dict.fromkeys(CLAIMS, word)))
@@ -126,11 +134,13 @@ def test_few_replicates_have_no_interval_and_a_study_of_photographs_no_micro_wor
 
 
 def test_each_verdict_that_needs_it_has_a_note_of_its_own():
-    notes = "\n".join(first_page._notes(rows(A1="withheld", D1="not valid", A2="no verdict"), ""))
+    notes = "\n".join(
+        first_page._notes(rows(A1="withheld", D1="not valid", A2="no verdict"), "", "")
+    )
     assert "*Withheld*" in notes and "docs/results.md#validity" in notes and "*Undecided*" in notes
     assert "*One draw*" not in notes  # the replicates were too few
     one = [r | {"because": ONE_DRAW} for r in rows(A1="no verdict")]
-    assert "*One draw*" in "\n".join(first_page._notes(one, ""))
+    assert "*One draw*" in "\n".join(first_page._notes(one, "", ""))
 
 
 @pytest.mark.parametrize(

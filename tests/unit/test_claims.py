@@ -385,7 +385,7 @@ def test_no_number_but_a_claims_has_a_verdict():
 
 def test_the_registered_claims_are_read_and_decompose_the_papers_contrast():
     found = {c.id: c for c in claim_file.load()}
-    assert " ".join(found) == "A1 A2 A3 A4 A5 E1 E2 E3 E4 F1 F2 F3 F4 D1 D2 P0"
+    assert " ".join(found) == "A1 A2 A3 A4 A5 E1 E2 E3 E4 F1 F2 F3 F4 D1 D2 D3 D4 D5 P0"
     gain = {"zero_shot": -20.0, "real": 0.0, "datadream(dset)": -5.0, "real+datadream(dset)": 1.0}
     rng = np.random.default_rng(0)
     for a in ATTRIBUTES:
@@ -398,11 +398,13 @@ def test_the_registered_claims_are_read_and_decompose_the_papers_contrast():
     df = study(gain, replicates=8, images=1000, datasets=("cars",))
     sizes = df[["dataset", "recipe"]].drop_duplicates().assign(n_train_images=16, steps=60)
     got = claims.evaluate(df, trainings=sizes).set_index("claim")
-    first = got[got["again"] == ""]
+    by_name = {c.id for c in found.values() if c.again or c.by_name}
+    assert by_name == {"F1", "F2", "F3", "F4", "D3", "D4", "D5"}
+    first = got.drop(index=list(by_name))
     assert set(first["verdict"]) <= {"reproduced", "different", "inconclusive", "withheld"}
     parts = got.loc[["E1", "E2", "E3"], "ours"].sum()
     assert got.loc["A1", "ours"] == pytest.approx(parts, abs=1e-6)
-    assert (got.loc[["F1", "F2", "F3", "F4"], "detail"] == claims.NOT_ASKED).all()
+    assert (got.loc[list(by_name), "detail"] == claims.NOT_ASKED).all()
     own = claims.evaluate(df, trainings=sizes, only=["F1", "F2", "F3", "P0"]).set_index("claim")
     again = own.loc[["F1", "F2", "F3"]]
     assert again["ours"].sum() == pytest.approx(parts, abs=1e-6)
@@ -416,6 +418,9 @@ def test_a_claim_that_asks_again_is_asked_where_a_study_names_it_alone():
     """Nothing that was registered later is decided by a study that was seen before."""
     first, again = listed({"id": "X"}, {"id": "Y", "again": "X"}, placebo=False)
     assert claim_file.chosen([first, again]) == [first]
+    late = first.model_copy(update={"id": "W", "by_name": True})
+    assert claim_file.chosen([first, late]) == [first]
+    assert claim_file.chosen([first, late], ["W"]) == [late]
     assert claim_file.chosen([first, again], ["Y"]) == [again]
     with pytest.raises(ParameterError, match="claims.only: 'Z' is no claim .*it has X, Y"):
         claim_file.chosen([first, again], ["Z"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from tests.unit.test_claims import ATTRIBUTES, VALUES, study
-from varireal_utils.analysis import claim_file, claims, parts, sizing
+from varireal_utils.analysis import claim_file, claims, inference, parts, sizing
+from varireal_utils.core import shown
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +40,10 @@ def test_means_over_attributes_are_the_claims_own_estimates(answers):
 
 def test_a_width_follows_from_the_spread_over_replicates(answers):
     listed = claim_file.load()
-    table = sizing.table(answers, listed).set_index("claim")
-    assert list(table.index) == ["E1", "E2", "E3", "F1", "F2", "F3"]
+    table = sizing.table([answers], listed).set_index("claim")
+    assert list(table.index) == ["E1", "E2", "E3", "F1", "F2", "F3", "P0"]
     whole = claims.evaluate(answers, listed).set_index("claim")
-    for claim in ("E1", "E2", "E3"):  # of five replicates, the claim's own interval
+    for claim in ("E1", "E2", "E3", "P0"):  # of five replicates, the claim's own interval
         half = sizing.half_width(table.loc[claim, "spread"], 5)
         found = whole.loc[claim]
         assert half == pytest.approx((found["high90"] - found["low90"]) / 2, abs=1e-9)
@@ -55,9 +58,33 @@ def test_a_width_follows_from_the_spread_over_replicates(answers):
         )
 
 
-def test_the_table_that_is_shown_is_that_of_the_published_study():
+def test_the_placebos_spread_is_pooled_over_studies(answers):
+    """Each with its degrees of freedom; the arms of the others come from the first alone."""
+    listed = claim_file.load()
+    few = answers[answers["replicate"] < 3]
+    table = sizing.table([answers, few], listed).set_index("claim")
+    alone = sizing.table([answers], listed).set_index("claim")
+    less = sizing.table([few], listed).set_index("claim")
+    squares = 4 * alone.loc["P0", "spread"] ** 2 + 2 * less.loc["P0", "spread"] ** 2
+    assert table.loc["P0", "spread"] == pytest.approx(np.sqrt(squares / 6))
+    assert table.drop("P0").equals(alone.drop("P0"))
+    assert table["passes_27"].notna().sum() == 1
+
+
+@pytest.mark.parametrize(("replicates", "spread"), [(12, 0.65), (27, 0.65), (4, 0.4), (12, 2.0)])
+def test_how_many_null_studies_pass_the_placebo(replicates, spread):
+    """By the rule itself, in 20,000 simulated studies."""
+    drawn = np.random.default_rng(1).normal(0, spread, (20_000, replicates))
+    found = inference.estimate(drawn, 0.5)
+    passed = ((found.low90 > -0.5) & (found.high90 < 0.5)).mean()
+    assert sizing.passing(spread, replicates, 0.5) == pytest.approx(passed, abs=0.012)
+
+
+def test_the_table_that_is_shown_is_that_of_the_published_studies():
     kept = sizing.kept()
-    published = pd.read_parquet("results/registered/answers.parquet")
+    published = [
+        pd.read_parquet(f"results/{name}/answers.parquet") for name in shown.names(Path("."))
+    ]
     again = sizing.table(published, claim_file.load())
     assert list(kept["claim"]) == list(again["claim"])
     assert np.allclose(kept["spread"], again["spread"])

@@ -106,7 +106,7 @@ def test_verdicts_of_both_pages_are_explained():
 
 
 def test_three_clicks_lead_from_a_claim_to_its_cell():
-    rows = result_blocks.load(ROOT, "claims").to_dict("records")
+    rows = result_blocks.claims(ROOT)
     first, second = (ROOT / "README.md").read_text(), (ROOT / "docs/results.md").read_text()
     for row in rows:
         assert f"[{row['claim']}](docs/results.md#{row['claim'].lower()})" in first
@@ -334,6 +334,34 @@ def test_a_claim_that_was_asked_again_says_so(tmp_path):
     assert rows["F1"]["study"] == "parts" and not rows["A1"]["later"]
     storage.write_table(path, pd.DataFrame([ROW]))
     assert "asked" not in first_page.claims(tmp_path, "")
+
+
+def test_a_withheld_verdict_names_the_placebo_of_its_own_study(tmp_path):
+    """Not that of the first study, which held."""
+    guard = {"claim": "P0", "family": "placebo", "margin": 0.5, "ours": 0.0, "low": -0.2}
+    holds = ROW | guard | {"high": 0.2, "low90": -0.1, "high90": 0.1, "verdict": "reproduced"}
+    idle = {"verdict": "not run", "ours": float("nan"), "low": float("nan"), "family": "datadream"}
+    first = [ROW, ROW | {"claim": "D1"} | idle, holds]
+    storage.write_table(_shown(tmp_path, "dreams") / "claims.csv", pd.DataFrame(first))
+    unsure = holds | {"verdict": "inconclusive", "ours": -0.23, "low": -0.74, "high": 0.28}
+    unsure |= {"low90": -0.64, "high90": 0.18}
+    held = ROW | {"claim": "D1", "verdict": "withheld", "because": "the placebo fails"}
+    path = shown.folder(tmp_path, "dreams") / "claims.csv"
+    storage.write_table(path, pd.DataFrame([held, unsure]))
+    table = first_page.claims(tmp_path, "")
+    said = f"in the study of D1 (-0.23 [-0.74, +0.28] pp, {result_blocks.units(ROW)}, margin ±0.5)"
+    assert f"the placebo is not shown to be null {said}, so no" in table
+    assert "**holds&nbsp;here**" in table  # the first study's, in its own row
+    assert list(result_blocks.placebos(tmp_path)) == [SHOWN, "dreams"]
+    conditions = [result_blocks._conditions(tmp_path, study) for study in (SHOWN, "dreams")]
+    (first_row,), (second_row,) = conditions
+    assert first_row.endswith("| holds |") and second_row.endswith("| **fails** |")
+    assert "| -0.23 pp, 90 % -0.64 to +0.18 pp" in second_row and "±0.5 pp" in second_row
+    storage.write_table(path, pd.DataFrame([held | {"verdict": "different"}, unsure]))
+    assert "Withheld" not in first_page.claims(tmp_path, "")
+    own = [holds | {"verdict": "inconclusive"}, ROW | {"verdict": "withheld"}]
+    storage.write_table(shown.folder(tmp_path) / "claims.csv", pd.DataFrame(own))
+    assert "shown to be null (+0.00 [-0.20, +0.20] pp" in first_page.claims(tmp_path, "")
 
 
 def test_what_is_not_valid_reads_not_valid(tmp_path):

@@ -11,12 +11,17 @@ from varireal_utils.core.config import load_config
 from varireal_utils.training import recipes
 from varireal_utils.workflow import plan, registration, stages
 
-FILES = {"registered": "AEP", "registered_parts": "FP", "registered_datadream": "DP"}
+FILES = {
+    "registered": "A1 A2 A3 A4 A5 E1 E2 E3 E4 P0",
+    "registered_parts": "F1 F2 F3 F4 P0",
+    "registered_datadream": "D1 D2 P0",
+    "registered_datadream_again": "D3 D4 D5 P0",
+}
 GATED = {"zero_shot", "real"}  # of the gate head_room
 
 
-def _claims(kinds: str) -> list[claim_file.Claim]:
-    return [c for c in claim_file.load(ROOT / "claims.yaml") if c.id[0] in kinds]
+def _claims(names: str) -> list[claim_file.Claim]:
+    return [c for c in claim_file.load(ROOT / "claims.yaml") if c.id in names.split()]
 
 
 @pytest.fixture(params=FILES)
@@ -66,7 +71,7 @@ def test_arms_that_are_compared_are_of_equal_size(study):
 
 def test_the_plan_names_the_arms_that_a_claim_lacks(monkeypatch):
     monkeypatch.chdir(ROOT)
-    listed = _claims("E")
+    listed = _claims("E1 E2 E3 E4")
     assert claim_file.lacking(listed, ["edit(color,familiar)"])["E4"][0].startswith("matched(")
     config = load_config("params/registered.yaml")
     names = [n for n in config.classify.recipes if n != "perfect(color,unfamiliar)"]
@@ -83,10 +88,25 @@ def test_a_study_asks_what_it_was_made_for(study):
     config, listed = study
     every = claim_file.load(ROOT / "claims.yaml")
     asked = {c.id for c in claim_file.chosen(every, config.claims.only)}
-    if config.study == "registered_parts":
-        assert asked == {c.id for c in listed} and all(c.again for c in listed if c.id != "P0")
+    later = {c.id for c in every if c.again or c.by_name}
+    if config.claims.only:
+        assert asked == {c.id for c in listed} and asked - later == {"P0"}
     else:
-        assert asked == {c.id for c in every if not c.again}
+        assert asked == {c.id for c in every} - later
+
+
+def test_a_claim_that_asks_again_asks_the_same_of_the_same_arms(monkeypatch):
+    """F2 to F4 take other arms, as docs/registration.md says; the rest is equal word for word."""
+    monkeypatch.chdir(ROOT)
+    every = {c.id: c for c in claim_file.load()}
+    for name in ("F1", "D3", "D4"):
+        asked, first = every[name], every[every[name].again]
+        for key in ("estimand", "contrast", "over", "between", "test", "margin", "gates"):
+            assert getattr(asked, key) == getattr(first, key), (name, key)
+        assert asked.exclusions == first.exclusions
+    first, again = (load_config(f"params/registered_datadream{e}.yaml") for e in ("", "_again"))
+    same = {"study", "seed", "replicates", "claims", "file"}
+    assert first.model_dump(exclude=same) == again.model_dump(exclude=same)
 
 
 def test_a_key_that_came_later_changes_no_registered_digest(monkeypatch):

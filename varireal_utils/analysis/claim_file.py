@@ -57,7 +57,8 @@ class Exclusions(Settings):
 class Claim(Settings):
     """One claim. between: "dataset" or names of `over`; margin: half width of equivalence in
     points; reported: what the paper says; source: where; again: the claim whose question it asks
-    again, in studies that name it under `claims.only` and nowhere else."""
+    again; by_name: whether it was written after studies were read. A claim that is either is asked
+    by studies that name it under `claims.only` and nowhere else."""
 
     id: str
     says: str
@@ -76,6 +77,7 @@ class Claim(Settings):
     reported: str
     source: str
     again: str = ""
+    by_name: bool = False
 
     def places(self) -> tuple[int, ...]:
         """Where in a cell's key (data set, values of `over`) the values of `between` stand."""
@@ -111,14 +113,14 @@ class Claim(Settings):
 
 def chosen(listed: Iterable[Claim], only: Iterable[str] = ()) -> list[Claim]:
     """The claims that a study asks: those of `only` (`claims.only`), without it all but those that
-    ask another one again. Raises ParameterError for an id that is not there."""
+    are asked by name. Raises ParameterError for an id that is not there."""
     listed, only = list(listed), list(only)
     if unknown := sorted(set(only) - (known := {c.id for c in listed})):
         raise ParameterError(
             f"claims.only: {unknown[0]!r} is no claim of claims.yaml"
             f"{nearest(unknown[0], known)}; it has {', '.join(sorted(known))}"
         )
-    return [c for c in listed if (c.id in only if only else not c.again)]
+    return [c for c in listed if (c.id in only if only else not (c.again or c.by_name))]
 
 
 def lacking(listed: Iterable[Claim], trained: Iterable[str]) -> dict[str, list[str]]:

@@ -22,7 +22,12 @@ FAMILIES = ("decomposition", "parts")
 BOUNDS = ("low", "high", "low90", "high90")
 
 
-def by_attribute(df: pd.DataFrame, listed: list[Claim], confidence: float = 0.95) -> pd.DataFrame:
+def by_attribute(
+    df: pd.DataFrame,
+    listed: list[Claim],
+    confidence: float = 0.95,
+    families: tuple[str, ...] = FAMILIES,
+) -> pd.DataFrame:
     """claim, estimand, attribute, replicate (<NA> for the mean), difference and bounds in points,
     units; empty for a study of one draw.
 
@@ -30,7 +35,7 @@ def by_attribute(df: pd.DataFrame, listed: list[Claim], confidence: float = 0.95
     """
     cells, rows = cells_of(df), []
     for claim in listed:
-        if claim.family not in FAMILIES or "attribute" not in claim.over:
+        if claim.family not in families or "attribute" not in claim.over:
             continue
         place = 1 + list(claim.over).index("attribute")
         found = _members(claim, cells)

@@ -69,11 +69,11 @@ def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
     """Three sentences of rows of claims.csv, the first of them the paper's first claim.
 
     rendered: whether the photographs are of the micro world. None of claims of one's own, which
-    are not the paper's.
+    are not the paper's. A claim that was asked again is counted once, as it was asked last.
     """
     parts = parts_of(rows)
     paper = [r for r in rows if r["claim"].startswith("A")]
-    own = [r for r in rows if not r["claim"].startswith("A")]
+    own = [r for r in rows if not r["claim"].startswith("A") and not r.get("later")]
     if not paper:
         return []
     if parts and not result_blocks.known(paper[0]):

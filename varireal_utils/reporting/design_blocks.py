@@ -45,16 +45,24 @@ def sizing_table(root: Path, up: str) -> str:
     lines = [
         "| claim | asks again | spread over replicates, pp | "
         + " | ".join(f"90 % at R = {count}" for count in sizing.REPLICATES)
-        + f" | R for ±{sizing.WANTED:g} |",
-        "|---|---|---|" + "---|" * (len(sizing.REPLICATES) + 1),
+        + f" | R for ±{sizing.WANTED:g} | shown to be null at R = "
+        + ", ".join(map(str, sizing.REPLICATES))
+        + " |",
+        "|---|---|---|" + "---|" * (len(sizing.REPLICATES) + 2),
     ]
     for row in sizing.kept(root).to_dict("records"):
         widths = " | ".join(f"±{row[f'half_{count}']:.2f}" for count in sizing.REPLICATES)
         lines.append(
             f"| {row['claim']} | {row['again']} | {row['spread']:.2f} | {widths} | "
-            f"{row['needed']} |"
+            f"{row['needed']} | {_passes(row)} |"
         )
     return "\n".join([*lines, "", f"From [sizing.csv]({up}{sizing.PATH})."])
+
+
+def _passes(row: dict[str, Any]) -> str:
+    """Percent of null studies, of the placebo alone."""
+    shares = [row[f"passes_{count}"] for count in sizing.REPLICATES]
+    return "" if "" in shares else ", ".join(f"{100 * float(s):.0f} %" for s in shares)
 
 
 def adapters(root: Path, up: str) -> str:

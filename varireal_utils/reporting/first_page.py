@@ -36,7 +36,7 @@ def claims(root: Path, up: str) -> str:
         said = f"{PLAIN[row['verdict']]}{reason}{later}".replace(" ", "&nbsp;")
         lines.append(f"| {_link(row, up)} {row['says']} | {size} | **{said}** |")
     idle = [_link(r, up) for r in rows if r["verdict"] == result_blocks.NOT_RUN]
-    lines += ["", *_notes(rows, up)]
+    lines += ["", *_notes(rows, _placebo(root, rows), up)]
     if idle:
         lines.append(f"Not run yet: {', '.join(idle)}.")
     return "\n".join(lines)
@@ -47,7 +47,8 @@ NOTES = {
     "effect.",
     "not valid": "*Not valid*: a [condition]({up}docs/results.md#validity) of the claim does not "
     "hold, so its number says nothing about it.",
-    "withheld": "*Withheld*: the placebo is not shown to be null, so no difference is trusted.",
+    "withheld": "*Withheld*: the placebo is not shown to be null{placebo}, so no difference is "
+    "trusted.",
     "one draw": "*One draw*: photographs, phrases and edits were drawn once, so the intervals "
     "(over seeds and test images) say nothing of another draw, and no claim is decided.",
 }
@@ -59,13 +60,25 @@ WIDEST = (
 )
 
 
-def _notes(rows: list[dict[str, Any]], up: str) -> list[str]:
-    """A line for each verdict that needs one."""
+def _notes(rows: list[dict[str, Any]], placebo: str, up: str) -> list[str]:
+    """A line for each verdict that needs one. placebo: of _placebo."""
     found = {r["verdict"] for r in rows} | {why(r) for r in rows if r["verdict"] == "no verdict"}
-    notes = [text.format(up=up) for word, text in NOTES.items() if word in found]
+    notes = [text.format(up=up, placebo=placebo) for word, text in NOTES.items() if word in found]
     if wide := [_link(r, up) for r in rows if "the widest of" in str(r.get("detail"))]:
         notes.append(WIDEST.format(claims=" and ".join(wide)))
     return notes
+
+
+def _placebo(root: Path, rows: list[dict[str, Any]]) -> str:
+    """What the placebo of each study with a withheld verdict measured, after a space."""
+    studies = sorted({r["study"] for r in rows if r["verdict"] == "withheld"})
+    measured = result_blocks.placebos(root)
+    return "".join(
+        f"{f' in the study of {_asks(root, study)}' * (study != shown.name(root))} "
+        f"({verdict.interval_text(row)} pp, {result_blocks.units(row)}, margin ±{row['margin']:g})"
+        for study in studies
+        if (row := measured.get(study))
+    )
 
 
 def _link(row: dict[str, Any], up: str) -> str:

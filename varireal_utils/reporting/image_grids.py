@@ -180,7 +180,7 @@ def generated_grid(rows: list[dict]) -> tuple[Figure, pd.DataFrame]:
     left = {k: margin + head + i * (each * (size + near) - near + far) for i, k in enumerate(kinds)}
     for kind, x in left.items():
         middle = x + (each * (size + near) - near) / 2
-        words = {"photographs": "photographs"}.get(kind, f"{kind} adaptation")
+        words = {"before": "not adapted", "after": "adapted"}.get(kind, kind)
         sheet.text(middle, top - 0.07, words, 6.5, weight="bold")
     table = []
     for number, row in enumerate(rows):

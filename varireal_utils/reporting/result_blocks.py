@@ -20,6 +20,7 @@ from ..core import shown, storage
 from . import marks
 
 NOT_RUN = "not run"  # a verdict
+PLACEBO = "placebo"  # the family of the claim that guards all others
 PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
 NOTEBOOK = "notebooks/07_claims.ipynb"
 NEEDED = {"claim", "says", "estimand", "population", "family", "reported", "source", "ours"}
@@ -56,6 +57,19 @@ def claims(root: Path) -> list[dict[str, Any]]:
         if known_text(row["again"]) and row["verdict"] != NOT_RUN and row["again"] in out:
             out[row["again"]]["later"] = row["claim"]
     return list(out.values())
+
+
+def placebos(root: Path) -> dict[str, dict[str, Any]]:
+    """Study -> its placebo's row of claims.csv, of the shown studies that ran one."""
+    out = {}
+    for study in shown.names(root):
+        if not (shown.folder(root, study) / "claims.csv").is_file():
+            continue
+        rows = load(root, "claims", study)
+        for row in rows[rows["family"] == PLACEBO].to_dict("records"):
+            if row["verdict"] != NOT_RUN:
+                out[study] = row
+    return out
 
 
 def known_text(value: Any) -> bool:
@@ -325,6 +339,14 @@ def _conditions(root: Path, study: str) -> list[str]:
         lines.append(
             f"| CLIP distances of matched pairs differ, of their mean | {len(gaps)} cells | "
             f"{100 * mean:.0f} % | at most {100 * EQUAL:.0f} % | {_holds(mean <= EQUAL)} |"
+        )
+    if row := placebos(root).get(study):
+        where = study if len(shown.names(root)) > 1 else "all"
+        between = f", 90 % {interval(row, 'low90', 'high90')} pp" * (not pd.isna(row["low90"]))
+        lines.append(
+            f"| {row['claim']}: {row['says']} | {where} | {row['ours']:+.2f} pp{between}, "
+            f"{units(row)} | within ±{row['margin']:g} pp | "
+            f"{_holds(row['verdict'] == 'reproduced')} |"
         )
     return lines
 
