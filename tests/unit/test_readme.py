@@ -437,7 +437,17 @@ def test_a_study_of_replicates_costs_its_median_job(tmp_path):
     storage.write_table(_shown(tmp_path) / "main_table.csv", main)
     table = result_blocks.replicate_cost(tmp_path, "../")
     assert "| 01_data | 1 | 200 |" in table and "| all | 2 | **300** |" in table
-    assert "Medians over 4 data sets of replicates, so 0.3 core-hours in all" in table
+    assert f"of {SHOWN}: 4 data sets of replicates, so 0.3 core-hours in all" in table
+    further = runs.assign(stage=runs["stage"].replace("06_classify", "05_datadream"))
+    assert set(further["stage"]) != set(runs["stage"])
+    further["seconds"] *= 10
+    storage.write_table(shown.folder(tmp_path, "dreams") / "runs.csv", further)
+    storage.write_table(shown.folder(tmp_path, "dreams") / "main_table.csv", main)
+    _shown(tmp_path, "dreams")
+    table = result_blocks.replicate_cost(tmp_path, "../")
+    assert "| 01_data | 1 | 200 | 1 | 2000 |" in table
+    assert "| 05_datadream |  |  | 1 | 71900 |" in table and "| **3000** |" in table
+    assert "results/dreams/runs.csv) of dreams: 4 data sets" in table
     storage.write_table(_shown(tmp_path) / "main_table.csv", main.assign(unit="seeds of one draw"))
     assert "once a study of replicates" in result_blocks.replicate_cost(tmp_path, "../")
     about = {"parameter_file": "params/drawn.yaml", "commit": "0123456789abcdef"}

@@ -170,23 +170,39 @@ def core_hours(runs: pd.DataFrame) -> float:
 
 
 def replicate_cost(root: Path, up: str) -> str:
-    """Seconds of each stage in a replicate of a data set, where the published study has them."""
-    if not replicates(root):
+    """Seconds of each stage in a replicate of a data set, of the shown studies that have them."""
+    studies = [name for name in shown.names(root) if replicates(root, name)]
+    if not studies:
         return "Stands here once a study of replicates is published."
-    jobs = jobs_of_replicates(load(root, "runs"))
-    unit = jobs.groupby(["replicate", "dataset"])
+    heads, columns, said = [], [], []
+    for name in studies:
+        jobs = jobs_of_replicates(load(root, "runs", name))
+        columns.append(_stage_costs(jobs))
+        heads += [f"{name}: runs", "seconds of one core"]
+        whole = jobs.groupby(["replicate", "dataset"])["seconds"].sum()
+        table = f"[runs.csv]({up}results/{name}/runs.csv)"
+        said.append(
+            f"{table} of {name}: {len(whole)} data sets of replicates, so {core_hours(jobs):.1f} "
+            f"core-hours in all; the quickest took {whole.min():.0f} s, the slowest, beside other "
+            f"work, {whole.max():.0f} s."
+        )
+    lines = [f"| stage | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    stages = sorted({stage for column in columns for stage in column} - {"all"})
+    for stage in [*stages, "all"]:
+        cells = (" | ".join(column.get(stage, ("", ""))) for column in columns)
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Medians. {' '.join(said)}"])
+
+
+def _stage_costs(jobs: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Stage, or "all" -> runs and seconds in a replicate of a data set, medians as words."""
     each = jobs.groupby(["stage", "replicate", "dataset"])["seconds"].agg(["size", "sum"])
-    lines = ["| stage | runs | seconds of one core |", "|---|---|---|"]
-    for stage, rows in each.groupby(level="stage"):
-        lines.append(f"| {stage} | {rows['size'].median():.0f} | {rows['sum'].median():.0f} |")
-    whole = unit["seconds"].sum()
-    lines.append(f"| all | {unit.size().median():.0f} | **{whole.median():.0f}** |")
-    said = (
-        f"Medians over {len(whole)} data sets of replicates, so {core_hours(jobs):.1f} core-hours "
-        f"in all; the quickest took {whole.min():.0f} s, the slowest, beside other work, "
-        f"{whole.max():.0f} s. From [runs.csv]({up}results/{shown.name(root)}/runs.csv)."
-    )
-    return "\n".join([*lines, "", said])
+    out = {
+        str(stage): (f"{rows['size'].median():.0f}", f"{rows['sum'].median():.0f}")
+        for stage, rows in each.groupby(level="stage")
+    }
+    unit = jobs.groupby(["replicate", "dataset"])["seconds"].agg(["size", "sum"])
+    return out | {"all": (f"{unit['size'].median():.0f}", f"**{unit['sum'].median():.0f}**")}
 
 
 def cell_of(root: Path, *words: str, study: str = "") -> str:
