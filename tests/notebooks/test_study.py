@@ -157,6 +157,7 @@ def test_a_killed_arm_resumes_to_the_same_bytes(study):
     assert (arm / "edits.parquet").read_bytes() == table
 
 
+@pytest.mark.slow
 def test_shards_make_the_arm_that_one_job_makes(study):
     folder, params = study
     arm = folder / "edits/micro_pets/color/feasible"
@@ -186,6 +187,7 @@ def test_shards_make_the_arm_that_one_job_makes(study):
     assert (arm / "edits.parquet").read_bytes() == table
 
 
+@pytest.mark.slow
 def test_processes_make_the_arm_that_one_makes(study, tmp_path):
     """As several GPUs would, each with its share of the batches (`accelerate`)."""
     folder, params = study

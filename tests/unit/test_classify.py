@@ -469,6 +469,7 @@ def test_processes_end_with_the_bytes_of_one(clip_folder, study, tmp_path, one_t
     assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_end_with_the_bytes_of_one_after_another(
     clip_folder, study, tmp_path, one_thread, monkeypatch
 ):

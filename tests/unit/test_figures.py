@@ -306,6 +306,7 @@ for name, draw in DRAW.items():
 """
 
 
+@pytest.mark.slow
 def test_no_setting_of_a_users_matplotlibrc_changes_a_byte(tmp_path):
     (tmp_path / "matplotlibrc").write_text(HOSTILE_STYLE)
     own = os.environ | {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}

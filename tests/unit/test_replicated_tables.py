@@ -167,8 +167,9 @@ def study(tmp_path_factory):
 def test_every_claim_is_decided_or_says_why_not(study):
     _, _, tables = study
     claims = tables["claims"].set_index("claim")
-    assert (claims.loc[claims["again"] != "", "verdict"] == "not run").all()
-    claims = claims[claims["again"] == ""]
+    later = [c.id for c in claim_file.load() if c.again or c.by_name]
+    assert (claims.loc[later, "verdict"] == "not run").all()
+    claims = claims.drop(index=later)
     assert set(claims["verdict"]) <= {"inconclusive", "no verdict", "not valid", "withheld"}
     assert (claims["units"] == R).all() and claims["detail"].str.len().gt(0).any()
     assert claims.loc["A1", "verdict"] == "no verdict"  # needs eight replicates

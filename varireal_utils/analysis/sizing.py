@@ -78,10 +78,10 @@ def table(studies: list[pd.DataFrame], listed: list[Claim]) -> pd.DataFrame:
     listed: of claim_file.load.
     """
     own, _ = spreads(studies[0], listed)
-    guards = [(c, [spreads(s, [c], PLACEBO) for s in studies]) for c in listed]
-    for claim, each in guards:
-        if claim.family in PLACEBO:
-            own[claim.id] = pooled([(one[claim.id], count) for one, count in each if count])
+    guards = [claim for claim in listed if claim.family in PLACEBO]
+    each = [spreads(study, guards, PLACEBO) for study in studies]
+    for claim in guards:
+        own[claim.id] = pooled([(one[claim.id], count) for one, count in each if claim.id in one])
     rows = []
     for claim in (c for c in listed if c.id in own):
         found = float(own[claim.id])
