@@ -194,10 +194,16 @@ def test_parts_are_the_claims_own_estimates(study):
     assert true["true"].std() < true["difference"].std()  # drawn towards their mean
 
 
-def test_every_figure_of_the_stage_is_drawn(study):
-    config, _, tables = study
+@pytest.fixture(scope="module")
+def gathered(study):
+    """Settings of 08_figures, and the folder of the pictures that it gathered."""
+    config, _, _ = study
     settings = FiguresStage.of(config)
-    folder = publishing.gather(config.whole, settings, overview.runs(config.whole.root))
+    return settings, publishing.gather(config.whole, settings, overview.runs(config.whole.root))
+
+
+def test_every_figure_of_the_stage_is_drawn(study, gathered):
+    (config, _, tables), (settings, folder) = study, gathered
     grid, strips = publishing.gathered(folder)
     drawn = {
         "grid": image_grids.qualitative_grid(grid),
@@ -230,7 +236,7 @@ def test_every_figure_of_the_stage_is_drawn(study):
     assert set(overview.runs(config.whole.root)["replicate"]) == set(range(R))
 
 
-def test_readme_and_warnings_read_a_study_of_replicates(study, tmp_path):
+def test_readme_and_warnings_read_a_study_of_replicates(study, gathered, tmp_path):
     config, _, tables = study
     storage.write_text(tmp_path / shown.FILE, "drawn\n")
     (tmp_path / "results" / "drawn").symlink_to(config.whole.results)
