@@ -350,6 +350,39 @@ def unpack(
 
 
 @app.command()
+def save(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where to write")],
+    params: Params = MICRO,
+    settings: Sets = [],  # noqa: B006
+    notebooks: Notebooks = "notebooks",
+) -> None:
+    """Keep what is done of a study of replicates, without pictures, for another machine."""
+    from .workflow import saved
+
+    config = _config(params, settings)
+    written = saved.save(config, folder, notebooks)
+    done, size = saved.kept(config, folder)
+    print(
+        f"{folder}: {done} of {len(saved.units(config))} data sets of replicates 1 and on "
+        f"({size / 1e6:.1f} MB), {len(written)} of them new"
+    )
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="what `save` wrote")],
+    params: Params = MICRO,
+    settings: Sets = [],  # noqa: B006
+) -> None:
+    """Bring what `save` kept into a study here; `study` then makes the rest."""
+    from .workflow import saved
+
+    brought, others = saved.restore(_config(params, settings), folder)
+    print("\n".join([*others, f"{len(brought)} data sets of replicates brought; now run `study`"]))
+    raise typer.Exit(1 if others and not brought else 0)
+
+
+@app.command()
 def export(
     kind: Annotated[Format, typer.Argument(metavar="FORMAT", help=", ".join(Format))],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="where to write")],

@@ -159,6 +159,32 @@ def test_every_view_knows_replicates(finished):
     assert (each == 6).all()
 
 
+def test_it_ends_on_another_machine_with_the_same_tables(finished, tmp_path):
+    study, file, _ = finished
+    code, text = call("save", str(tmp_path / "kept"), "--params", str(file))
+    assert code == 0 and "3 of 3 data sets of replicates 1 and on" in text
+    assert sum(p.stat().st_size for p in (tmp_path / "kept").iterdir()) < 3e6
+    there = ["--params", str(file), "--set", f"runs_dir={tmp_path / 'runs'}"]
+    code, text = call("restore", str(tmp_path / "kept"), *there)
+    assert code == 0, text
+    code, text = call("study", *there, "--cores", "1")
+    assert code == 0, text[-4000:]
+    other = tmp_path / "runs/drawn"
+    tables = [p.name for p in (study / "results").glob("*.parquet")]
+    tables += [p.name for p in (study / "results").glob("*.csv") if p.name != "runs.csv"]
+    assert "answers.parquet" in tables and "claims.csv" in tables and "learned.csv" in tables
+    for name in tables:
+        assert (other / "results" / name).read_bytes() == (study / "results" / name).read_bytes()
+    assert {p.name for p in (other / "figures").glob("*.png")} == {
+        p.name for p in (study / "figures").glob("*.png")
+    }
+    code, text = call("verify", str(other))
+    assert code == 0 and "files that are not on this machine, as replicates/01" in text
+    assert "as registered" in call("status", *there)[1]
+    code, text = call("report", *there)
+    assert code == 0, text
+
+
 def test_it_can_be_published_in_the_place_of_an_older_one(finished, tmp_path):
     """As docs/registration.md says, in a copy of the repository that shows another study."""
     _, file, _ = finished

@@ -35,10 +35,12 @@ Digest = Callable[[Path], str]
 Records = dict[str, dict[str, Any]]
 
 
-def hold(folder: Path, records: Records, digest: Digest, check: Check) -> None:
-    """Add each contradiction to `check.wrong`, and what was compared to `check.checked`."""
+def hold(folder: Path, records: Records, digest: Digest, away: set[Path], check: Check) -> None:
+    """Add each contradiction to `check.wrong`, and what was compared to `check.checked`.
+
+    away: files that lie on another machine (elsewhere.files)."""
     study = StudyPaths(folder)
-    pictures = _each("pictures", study, check, lambda root: _pictures(root, digest, check))
+    pictures = _each("pictures", study, check, lambda root: _pictures(root, digest, away, check))
     trainings = _each("predictions", study, check, lambda root: _predictions(root, check))
     jobs = _guarded("settings", study, check, lambda: _settings(study, records, check))
     check.checked += [f"{pictures} pictures against their tables"] * bool(pictures)
@@ -64,8 +66,8 @@ def _tables(paths: StudyPaths) -> Iterator[Path]:
     yield from (*paths.images_tables(), *paths.edits_tables(), *paths.samples_tables())
 
 
-def _pictures(paths: StudyPaths, digest: Digest, check: Check) -> int:
-    """Every picture that a table names has the sha256 that the table says; how many there are."""
+def _pictures(paths: StudyPaths, digest: Digest, away: set[Path], check: Check) -> int:
+    """Every picture that a table names has the sha256 that the table says; how many are here."""
     count = 0
     for file in _tables(paths):
         table = storage.read_table(file)
@@ -73,6 +75,8 @@ def _pictures(paths: StudyPaths, digest: Digest, check: Check) -> int:
             continue
         for name, wanted in zip(table["path"], table["sha256"], strict=True):
             picture = paths.root / str(name)
+            if picture in away:
+                continue
             count += 1
             if not picture.is_file():
                 check.wrong.append(f"{picture}: missing; {file} names it")

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from ..core import storage
 from ..core.config import StudyConfig
 from ..core.stage import Key, SourceDigests
-from . import code_changes, provenance, stages
+from . import code_changes, elsewhere, provenance, stages
 from .invocation import find_notebook
 from .stages import Job
 
@@ -34,12 +34,14 @@ NO_KEY = "recorded by an earlier version, without a key"
 
 @dataclass(frozen=True)
 class State:
-    """A job and how it stands. reasons: what changed, a line each; none where it is current."""
+    """A job and how it stands. reasons: what changed, a line each; none where it is current; away:
+    whether some of its files lie on the machine that made them (elsewhere.py)."""
 
     job: Job
     word: Literal["current", "stale", "missing", "never run"]
     reasons: list[str] = field(default_factory=list)
     record: Path | None = None  # where its record lies: in its place, or set aside
+    away: bool = False
 
 
 def set_aside(record: Path) -> Path:
@@ -65,23 +67,47 @@ def states(
     """
     digests = SourceDigests(Path(config.runs_dir) / DIGESTS)
     found: dict[str, State] = {}
-    look = _Look(Path(notebooks), digests, here, code_changes.read(config.paths.root))
+    root = config.whole.root
+    accepted, restored = code_changes.read(root), elsewhere.read(root)
+    look = _Look(Path(notebooks), digests, here, accepted, restored)
     for job in stages.jobs(config):
         found[job.name] = _state(job, found, look)
     for state in list(found.values()):
         for part in state.job.parts() if state.word == "current" else ():
             found[part.name] = State(part, "current")  # what it was needed for is there
+    return _with_pictures(found) if restored else list(found.values())
+
+
+def _with_pictures(found: dict[str, State]) -> list[State]:
+    """The same, but for restored jobs whose pictures a job must read that is to run here: all jobs
+    of that data set and replicate run again."""
+    needs = {_unit(s.job): s.job.name for s in found.values() if s.word != "current"}
+    for name, state in found.items():
+        if state.word == "current" and state.away and (job := needs.get(_unit(state.job))):
+            reason = f"its pictures lie on another machine, and {job} is to run here"
+            found[name] = replace(state, word="missing", reasons=[reason])
+        elif state.word == "current":
+            above = [found[up.name] for up in state.job.upstream()]
+            reasons = [f"upstream {s.job.name}: {s.word}" for s in above if s.word != "current"]
+            found[name] = replace(state, word="stale", reasons=reasons) if reasons else state
     return list(found.values())
+
+
+def _unit(job: Job) -> tuple[int | None, str | None]:
+    """The replicate and the data set of a job; (None, None) for one of the whole study."""
+    return job.config.replicate, job.target.get("dataset")
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What a state is judged by. accepted: changes of code (code_changes.read)."""
+    """What a state is judged by. accepted: changes of code (code_changes.read); restored: jobs
+    whose pictures lie on another machine (elsewhere.read)."""
 
     notebooks: Path
     digests: SourceDigests
     here: bool
     accepted: list[dict[str, Any]]
+    restored: dict[str, str]
 
 
 def _state(job: Job, before: dict[str, State], look: _Look) -> State:
@@ -91,7 +117,7 @@ def _state(job: Job, before: dict[str, State], look: _Look) -> State:
     state = State(job, "stale", [], places[0])
     try:
         record = provenance.read(places[0])
-        lost = _lost(record, job, places[0], look.digests)
+        lost, away = _lost(record, job, places[0], look)
     except (ValueError, KeyError, TypeError, OSError) as error:
         return replace(
             state, word="missing", reasons=[f"its record cannot be read ({type(error).__name__})"]
@@ -107,26 +133,30 @@ def _state(job: Job, before: dict[str, State], look: _Look) -> State:
     if not look.here:
         key = _elsewhere(key, old, job.config)
     reasons = [*key.changes(old), *_upstream_changes(job, record.get("upstream"), before)]
-    return replace(state, word="stale" if reasons else "current", reasons=reasons)
+    return replace(state, word="stale" if reasons else "current", reasons=reasons, away=away)
 
 
-def _lost(record: dict[str, Any], job: Job, place: Path, digests: SourceDigests) -> list[str]:
+def _lost(record: dict[str, Any], job: Job, place: Path, look: _Look) -> tuple[list[str], bool]:
     """The outputs of a record that are not there, are empty, or have been written since it was and
-    hold something else."""
-    root, out, newer = job.config.paths.root, [], {}
+    hold something else; and whether others lie on another machine."""
+    root, out, newer, away = job.config.paths.root, [], {}, False
+    restored = look.restored.get(job.name) == storage.sha256_file(place)
     written = place.stat().st_mtime_ns
     for name, wanted in record["outputs"].items():
         path = root / name if (root / name).exists() else Path(name)
         stat = path.stat() if path.is_file() else None
+        if stat is None and restored and elsewhere.is_left(name):
+            away = True
+            continue
         if stat is None or (stat.st_size == 0 and wanted != EMPTY):
             out.append(name)
         elif stat.st_mtime_ns > written:
             newer[path.as_posix()] = (name, wanted)
-    for path_name, digest in digests.of(map(Path, newer)).items():
+    for path_name, digest in look.digests.of(map(Path, newer)).items():
         name, wanted = newer[path_name]
         if digest != wanted:
             out.append(name)
-    return sorted(out)
+    return sorted(out), away
 
 
 def _elsewhere(key: Key, old: Key, config: StudyConfig) -> Key:

@@ -25,7 +25,7 @@ from ..core import storage, walk
 from ..core.code import CodeDigests
 from ..core.stage import CODE_CACHE
 from ..core.study_paths import StudyPaths
-from . import code_changes, consistency, expected, provenance, registration, seal
+from . import code_changes, consistency, elsewhere, expected, provenance, registration, seal
 from .provenance import SUMS, Check
 
 ARCHIVE_SUMS = "SHA256SUMS"  # beside the study in an unpacked archive
@@ -35,8 +35,9 @@ VOTES = "votes"
 @dataclass
 class Look:
     """A study being checked. digests: of the files looked at; named: those that something vouches
-    for; records: job -> record; made: places of all outputs; archived: it lies in an unpacked
-    archive, whose folder `sources` stands for the repository's root."""
+    for; records: job -> record; made: places of all outputs; away: those that lie on another
+    machine; archived: it lies in an unpacked archive, whose folder `sources` stands for the
+    repository's root."""
 
     folder: Path
     check: Check
@@ -44,6 +45,7 @@ class Look:
     named: set[Path] = field(default_factory=set)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     made: set[Path] = field(default_factory=set)
+    away: set[Path] = field(default_factory=set)
     archived: bool = False
 
     def digest(self, file: Path) -> str:
@@ -92,6 +94,7 @@ def verify(folder: Path) -> Check:
         look.fault(str(error))
         return check
     _read_records(look, [p for p in found if p.name == "run.json"])
+    _find_away(look)
     _hold_list(look)
     for job, record in look.records.items():
         _hold_record(look, job, record)
@@ -99,7 +102,7 @@ def verify(folder: Path) -> Check:
         if path.suffix == SUMS:
             against_sum(look, path)
     _hold_notebooks(look, found)
-    consistency.hold(folder, look.records, look.digest, check)
+    consistency.hold(folder, look.records, look.digest, look.away, check)
     hold_registration(look, list(look.records.values()))
     _say_code(look)
     check.files = len(look.digests)
@@ -126,6 +129,16 @@ def _read_records(look: Look, paths: list[Path]) -> None:
         job = path.parent.relative_to(look.folder).as_posix()
         look.records[job] = record
         look.made |= {look.root(job) / str(name) for name in record.get("outputs", {})}
+
+
+def _find_away(look: Look) -> None:
+    """Say which files lie on the machine that made them; they are not looked for here."""
+    look.named.add((look.folder / elsewhere.LIST).resolve())
+    try:
+        look.away = elsewhere.files(look.folder, look.records)
+    except ValueError as error:
+        look.fault(str(error))
+    look.check.absent += sorted(p.relative_to(look.folder).as_posix() for p in look.away)
 
 
 def _hold_list(look: Look) -> None:
@@ -226,6 +239,8 @@ def _hold_sources(look: Look, root: Path, path: Path, record: dict[str, Any]) ->
 
 
 def _hold_file(look: Look, file: Path, wanted: Any, missing: str, record: Path) -> None:
+    if file in look.away:
+        return
     if not is_file(file):
         look.fault(missing)
         return
