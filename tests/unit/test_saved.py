@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from varireal_utils.__main__ import app
 from varireal_utils.core import storage
 from varireal_utils.core.config import ParameterError, StudyConfig, load_config, written
-from varireal_utils.core.stage import SourceDigests
+from varireal_utils.core.stage import CODE_CACHE, SourceDigests
 from varireal_utils.workflow import elsewhere, provenance, saved, stages, status, verify
 from varireal_utils.workflow.lock import StudyBusy, lock
 
@@ -35,10 +35,13 @@ PARAMS = {
 ARM = "replicates/01/edits/micro_pets/color/familiar"
 TABLE, PICTURE = f"{ARM}/table.csv", f"{ARM}/images/a.png"
 ONE = "01_micro_pets.tar.xz"
+CACHES: dict[str, bytes] = {}
 
 
 def study(folder: Path, **changed) -> StudyConfig:
     """A study of three replicates whose folder lies below `folder`."""
+    for name, content in CACHES.items():  # the code is read once, not in each test
+        storage.write_bytes(folder / "runs" / name, content)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "drawn.yaml"
     file.write_text(yaml.safe_dump(PARAMS | {"runs_dir": str(folder / "runs")} | changed))
@@ -47,7 +50,7 @@ def study(folder: Path, **changed) -> StudyConfig:
 
 def make(job: stages.Job) -> None:
     """What a run leaves: a picture, a table and the record."""
-    root, outputs = job.config.paths.root, {}
+    root, outputs, runs = job.config.paths.root, {}, Path(job.config.runs_dir)
     for name, text in (("images/a.png", f"pixels of {job.name}"), ("table.csv", job.name)):
         storage.write_text(job.folder / name, text)
         place = job.folder / name
@@ -56,7 +59,7 @@ def make(job: stages.Job) -> None:
         "stage": job.stage.name,
         "outputs": outputs,
         "key": job.key(
-            Path("notebooks", f"{job.stage.name}.ipynb"), SourceDigests(root.parent / "d.json")
+            Path("notebooks", f"{job.stage.name}.ipynb"), SourceDigests(runs / status.DIGESTS)
         ).record(),
         "upstream": status.upstream_digests(job),
         "parameters": written(job.config),
@@ -87,6 +90,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
 def kept(here: StudyConfig, tmp_path: Path) -> Path:
     """What `save` writes of it."""
     saved.save(here, tmp_path / "kept")
+    for name in (status.DIGESTS, CODE_CACHE):
+        CACHES[name] = (tmp_path / "here/runs" / name).read_bytes()
     return tmp_path / "kept"
 
 
