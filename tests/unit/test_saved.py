@@ -254,7 +254,7 @@ FAULTS = {
         "outside the study",
     ),
     "a name from the root": (
-        lambda m: forged(m, **{"/tmp/x.csv": SHA}) | {"/tmp/x.csv": b"x"},
+        lambda m: forged(m, **{"/x.csv": SHA}) | {"/x.csv": b"x"},
         "outside the study",
     ),
 }

@@ -38,7 +38,8 @@ Records = dict[str, dict[str, Any]]
 def hold(folder: Path, records: Records, digest: Digest, away: set[Path], check: Check) -> None:
     """Add each contradiction to `check.wrong`, and what was compared to `check.checked`.
 
-    away: files that lie on another machine (elsewhere.files)."""
+    away: files that lie on another machine (elsewhere.files).
+    """
     study = StudyPaths(folder)
     pictures = _each("pictures", study, check, lambda root: _pictures(root, digest, away, check))
     trainings = _each("predictions", study, check, lambda root: _predictions(root, check))

@@ -54,12 +54,16 @@ def read(study: Path) -> dict[str, str]:
         ) from error
 
 
+def is_listed(listed: Mapping[str, str], job: str, record: Path) -> bool:
+    """Whether the record of a job is the one that was restored. listed: what `read` returns."""
+    return job in listed and record.is_file() and storage.sha256_file(record) == listed[job]
+
+
 def files(study: Path, records: Mapping[str, dict[str, Any]]) -> set[Path]:
     """Places of the files that restored jobs made on another machine. records: job -> record."""
-    paths, out = StudyPaths(study), set()
-    for job, digest in read(study).items():
-        path = paths.root / job / "run.json"
-        if job in records and path.is_file() and storage.sha256_file(path) == digest:
+    paths, listed, out = StudyPaths(study), read(study), set()
+    for job, record in records.items():
+        if is_listed(listed, job, paths.root / job / "run.json"):
             root = paths.replicate_of(job).root
-            out |= {root / str(n) for n in records[job].get("outputs", {}) if is_left(str(n))}
+            out |= {root / str(n) for n in record.get("outputs", {}) if is_left(str(n))}
     return {path for path in out if not path.exists()}

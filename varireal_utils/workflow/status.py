@@ -140,7 +140,7 @@ def _lost(record: dict[str, Any], job: Job, place: Path, look: _Look) -> tuple[l
     """The outputs of a record that are not there, are empty, or have been written since it was and
     hold something else; and whether others lie on another machine."""
     root, out, newer, away = job.config.paths.root, [], {}, False
-    restored = look.restored.get(job.name) == storage.sha256_file(place)
+    restored = elsewhere.is_listed(look.restored, job.name, place)
     written = place.stat().st_mtime_ns
     for name, wanted in record["outputs"].items():
         path = root / name if (root / name).exists() else Path(name)
