@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from varireal_utils.core.code import CodeDigests
 from varireal_utils.core.config import StudyConfig, checked
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_once() -> Iterator[None]:
+    """Each module of the repository is parsed once in a process, not in each temporary study.
+
+    A study keeps the digests of its code in its own folder; that of most tests is new. Copies of
+    the code, as tests/unit/test_code.py changes them, are read as ever.
+    """
+    read, known = CodeDigests._of_file, {}
+
+    def once(self: CodeDigests, name: str, path: Path) -> tuple[str, list[str]]:
+        if self.root != ROOT:
+            return read(self, name, path)
+        stat = path.stat()
+        state = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        if state not in known:
+            known[state] = read(self, name, path)
+        return known[state]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CodeDigests, "_of_file", once)
+        yield
 
 
 def tiny_params(runs_dir: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from varireal_utils.__main__ import app
 from varireal_utils.core import storage
 from varireal_utils.core.config import ParameterError, StudyConfig, load_config, written
-from varireal_utils.core.stage import CODE_CACHE, SourceDigests
+from varireal_utils.core.stage import SourceDigests
 from varireal_utils.workflow import elsewhere, provenance, saved, stages, status, verify
 from varireal_utils.workflow.lock import StudyBusy, lock
 
@@ -35,13 +35,10 @@ PARAMS = {
 ARM = "replicates/01/edits/micro_pets/color/familiar"
 TABLE, PICTURE = f"{ARM}/table.csv", f"{ARM}/images/a.png"
 ONE = "01_micro_pets.tar.xz"
-CACHES: dict[str, bytes] = {}
 
 
 def study(folder: Path, **changed) -> StudyConfig:
     """A study of three replicates whose folder lies below `folder`."""
-    for name, content in CACHES.items():  # the code is read once, not in each test
-        storage.write_bytes(folder / "runs" / name, content)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "drawn.yaml"
     file.write_text(yaml.safe_dump(PARAMS | {"runs_dir": str(folder / "runs")} | changed))
@@ -90,8 +87,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
 def kept(here: StudyConfig, tmp_path: Path) -> Path:
     """What `save` writes of it."""
     saved.save(here, tmp_path / "kept")
-    for name in (status.DIGESTS, CODE_CACHE):
-        CACHES[name] = (tmp_path / "here/runs" / name).read_bytes()
     return tmp_path / "kept"
 
 
