@@ -285,7 +285,8 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
             ),
         ]
     if not pd.isna(row["p_holm"]):
-        facts.append((f"p, after Holm in the family {row['family']}", f"{row['p_holm']:.3f}"))
+        p = "below 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+        facts.append((f"p, after Holm in the family {row['family']}", p))
     facts.append(("verdict", f"**{row['verdict']}**"))
     if row.get("later"):
         facts.append(("asked again", f"[{row['later']}](#{row['later'].lower()})"))
