@@ -27,10 +27,13 @@ def call(*words: str, **kwargs) -> subprocess.CompletedProcess:
     )
 
 
-def tiny(folder: Path, name: str) -> Path:
-    """tests/tiny.yaml with its runs in a temporary folder."""
+def tiny(folder: Path, name: str, chain: bool = True) -> Path:
+    """tests/tiny.yaml with its runs in a temporary folder; chain: one kernel makes the edits."""
     path = folder / f"{name}.yaml"
-    path.write_text(f"include: {ROOT}/tests/tiny.yaml\nstudy: {name}\nruns_dir: {folder}/runs\n")
+    path.write_text(
+        f"include: {ROOT}/tests/tiny.yaml\nstudy: {name}\nruns_dir: {folder}/runs\n"
+        f"chain: {str(chain).lower()}\n"
+    )
     return path
 
 
@@ -78,6 +81,23 @@ def test_the_whole_graph(study):
     cells = json.loads((folder / "notebooks/08_figures.ipynb").read_text())["cells"]
     shown = [o for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(shown) == len(list((folder / "figures").glob("*.png")))
+
+
+@pytest.mark.slow
+def test_a_kernel_for_each_job_makes_the_same_results(study, tmp_path):
+    """As `make study` runs: the fixture's chain starts fewer kernels, so it is quicker to test."""
+    params = tiny(tmp_path, "whole", chain=False)
+    done = call("study", "--params", str(params), "--cores", "2")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    apart, chained = tmp_path / "runs/whole", study[0]
+    for folder in ("edits", "classify", "results"):
+        tables = sorted(p.relative_to(chained) for p in (chained / folder).rglob("*.parquet"))
+        tables += sorted(p.relative_to(chained) for p in (chained / folder).rglob("*.png"))
+        assert tables or folder == "results"
+        for path in tables:
+            assert (apart / path).read_bytes() == (chained / path).read_bytes(), path
+    claims = "results/claims.csv"
+    assert (apart / claims).read_bytes() == (chained / claims).read_bytes()
 
 
 def test_a_second_call_does_nothing(study):
