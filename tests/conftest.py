@@ -20,7 +20,8 @@ def _read_once() -> Iterator[None]:
     """Each module of the repository is parsed once in a process, not in each temporary study.
 
     A study keeps the digests of its code in its own folder; that of most tests is new. Copies of
-    the code, as tests/unit/test_code.py changes them, are read as ever.
+    the code, as tests/unit/test_code.py changes them, are read as ever. The memory is here, not in
+    core/code.py, which is in the code of every stage: a change there would end the registered runs.
     """
     read, known = CodeDigests._of_file, {}
 

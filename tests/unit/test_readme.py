@@ -207,7 +207,9 @@ def test_a_section_says_what_came_out_and_how_sure_it_is():
     assert facts["this study"] == "+0.50 pp, 95 % interval -0.10 to +1.10"
     assert facts["the paper"] == "below 0.3 (abstract [V])"
     assert facts["verdict"] == "**inconclusive**" and facts["from"].startswith("20 replicates")
-    assert facts["p, after Holm in the family paper"] == "0.200"
+    for p, words in {0.2: "0.200", 0.0004: "below 0.001", 0.001: "0.001"}.items():
+        facts = dict(result_blocks._facts(ROW | {"p_holm": p}))
+        assert facts["p, after Holm in the family paper"] == words
     assert (
         "98.3 % interval"
         in dict(result_blocks._facts(ROW | {"confidence": 1 - 0.05 / 3}))["this study"]
