@@ -33,6 +33,8 @@ def rows(**words: str) -> list[dict]:
                 "margin": 0.3,
                 "unit": "replicates",
                 "units": 27.0,
+                "p": 0.1,
+                "p_holm": 0.2,
                 "verdict": word,
                 "because": "",
             }
@@ -46,6 +48,24 @@ def test_a_claim_that_was_asked_again_is_counted_as_it_was_asked_last():
     found = [r | {"later": "D3" if r["claim"] == "D1" else ""} for r in found]
     last = answer.sentences([*found, found[0] | again])[2]
     assert "one holds (D3)" in last and "one is withheld (D2)" in last and "D1" not in last
+
+
+def test_an_undecided_part_says_on_which_side_of_0_it_lies():
+    assert "(+0.15 to +0.75, above 0) and" in answer.sentences(rows())[1]  # E2
+    assert "above 0" not in answer.sentences(rows(E1="different", E2="different"))[1]
+    below = [r | {"low": -0.9, "high": -0.1} if r["claim"] == "E3" else r for r in rows()]
+    assert "(-0.90 to -0.10, below 0), each undecided" in answer.sentences(below)[1]
+
+
+def test_a_part_that_was_asked_again_is_told_with_its_own_sum():
+    first = {r["claim"]: r for r in rows()}
+    again = [
+        first[f"E{n}"] | {"claim": f"F{n}", "family": "parts", "ours": n / 10} for n in (1, 2, 3)
+    ]
+    said = answer.sentences([*first.values(), *again])[1]
+    assert said.startswith(
+        "A further study, of 27 replicates, takes its own +0.60 pp apart: +0.10 pp"
+    )
 
 
 @pytest.mark.parametrize("word", VERDICTS)
@@ -97,7 +117,9 @@ def test_parts_that_were_asked_again_stand_for_the_first_ones():
     again = [r | {"claim": f"F{r['claim'][1]}", "units": 36.0} for r in rows()[5:8]]
     said = answer.sentences(rows() + again)
     assert len(said) == 3
-    assert said[1].startswith("A further study, of 36 replicates, takes it apart: +0.06 pp of fea")
+    assert said[1].startswith(
+        "A further study, of 36 replicates, takes its own +0.73 pp apart: +0.06 pp"
+    )
     assert "E1" not in said[2] and "F1" not in said[2]
     missing = [r | {"ours": float("nan"), "verdict": "not run"} for r in again[:1]] + again[1:]
     assert answer.sentences(rows() + missing)[1].startswith("It is the sum of")

@@ -9,7 +9,7 @@ import pytest
 
 from varireal_utils.analysis import few, printing, verdict
 from varireal_utils.core import storage
-from varireal_utils.reporting import report, result_blocks
+from varireal_utils.reporting import claim_blocks, report
 from varireal_utils.workflow.summary import summary
 
 ROW = {"difference": 1.0, "low": -1.0, "high": 3.0, "low90": -0.5, "high90": 2.5}
@@ -32,8 +32,15 @@ def test_a_row_of_few_units_loses_its_bounds_and_nothing_else(units, shown):
 
 def _claims(units: int) -> pd.DataFrame:
     row = {"claim": "A1", "says": "s", "estimand": "q", "reported": "r", "ours": 1.0, **ROW}
-    row |= {"unit": "replicates", "units": units, "p_holm": 0.2, "verdict": "inconclusive"}
-    row |= {"because": "", "confidence": 0.95, "margin": 0.3, "datasets": 1, "cells": 1}
+    row |= {"unit": "replicates", "units": units, "p": 0.1, "p_holm": 0.2}
+    row |= {
+        "verdict": "inconclusive",
+        "because": "",
+        "confidence": 0.95,
+        "margin": 0.3,
+        "datasets": 1,
+        "cells": 1,
+    }
     row |= {"source": "", "family": "paper", "detail": ""}
     return pd.DataFrame([row])
 
@@ -80,7 +87,7 @@ def test_pages_and_report_obey(tmp_path, units, shown):
     row = few.without_few(_claims(units)).iloc[0].to_dict()
     assert ("interval" in report._claim(row)["interval"]) == shown
     assert ("[" in verdict.interval_text(row)) == shown
-    facts = dict(result_blocks._facts(row))
+    facts = dict(claim_blocks._facts(row))
     assert ("90 % interval" in facts) == ("interval" in facts["this study"]) == shown
 
 

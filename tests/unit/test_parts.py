@@ -67,7 +67,10 @@ def test_the_placebos_spread_is_pooled_over_studies(answers):
     less = sizing.table([few], listed).set_index("claim")
     squares = 4 * alone.loc["P0", "spread"] ** 2 + 2 * less.loc["P0", "spread"] ** 2
     assert table.loc["P0", "spread"] == pytest.approx(np.sqrt(squares / 6))
-    assert table.drop("P0").equals(alone.drop("P0"))
+    assert table.drop("P0").drop(columns="came").equals(alone.drop("P0").drop(columns="came"))
+    asked = ["F1", "F2", "F3"]
+    assert list(table.index[table["came"].notna()]) == asked and alone["came"].isna().all()
+    assert table.loc[asked, "came"].to_numpy() == pytest.approx(less.loc[asked, "spread"])
     assert table["passes_27"].notna().sum() == 1
 
 

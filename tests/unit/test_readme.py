@@ -14,6 +14,7 @@ from varireal_utils.core import shown, storage
 from varireal_utils.reporting import (
     answer,
     benchmark_blocks,
+    claim_blocks,
     design_blocks,
     figure_blocks,
     first_page,
@@ -41,6 +42,7 @@ ROW = {
     "population": "replicates of the study",
     "unit": "replicates",
     "units": 20.0,
+    "p": 0.1,
     "p_holm": 0.2,
     "share": 0.5,
     "family": "paper",
@@ -203,22 +205,22 @@ def test_blocks_fill_lines_and_parts_of_lines(tmp_path, monkeypatch):
 
 
 def test_a_section_says_what_came_out_and_how_sure_it_is():
-    facts = dict(result_blocks._facts(ROW))
+    facts = dict(claim_blocks._facts(ROW))
     assert facts["this study"] == "+0.50 pp, 95 % interval -0.10 to +1.10"
     assert facts["the paper"] == "below 0.3 (abstract [V])"
     assert facts["verdict"] == "**inconclusive**" and facts["from"].startswith("20 replicates")
     for p, words in {0.2: "0.200", 0.0004: "below 0.001", 0.001: "0.001"}.items():
-        facts = dict(result_blocks._facts(ROW | {"p_holm": p}))
+        facts = dict(claim_blocks._facts(ROW | {"p_holm": p}))
         assert facts["p, after Holm in the family paper"] == words
     assert (
         "98.3 % interval"
-        in dict(result_blocks._facts(ROW | {"confidence": 1 - 0.05 / 3}))["this study"]
+        in dict(claim_blocks._facts(ROW | {"confidence": 1 - 0.05 / 3}))["this study"]
     )
     nothing = {"ours": float("nan"), "p_holm": float("nan"), "source": ""}
     empty = ROW | nothing | {"verdict": "not run"}
-    facts = dict(result_blocks._facts(empty))
+    facts = dict(claim_blocks._facts(empty))
     assert "this study" not in facts and facts["verdict"] == "**not run**"
-    facts = dict(result_blocks._facts(ROW | {"verdict": "not valid", "because": "x"}))
+    facts = dict(claim_blocks._facts(ROW | {"verdict": "not valid", "because": "x"}))
     assert facts["verdict"] == "**not valid**" and facts["why"] == "x"
 
 
@@ -286,7 +288,7 @@ def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path)
         }
         storage.write_json(home / result_blocks.NOTEBOOK, book)
         storage.write_json(home / "run.json", {"parameter_file": f"params/{study}.yaml"})
-    sections = result_blocks.claim_sections(tmp_path, "../").split("### ")
+    sections = claim_blocks.claim_sections(tmp_path, "../").split("### ")
     assert "cell [5] of 07_claims](../results/dreams/notebooks" in sections[2]
     assert "(../results/dreams/claims.csv)" in sections[2]
     assert "cell [3] of 07_claims" in sections[1] and "Not computed yet" in sections[3]
@@ -298,6 +300,42 @@ def test_a_further_study_answers_the_claims_that_the_first_did_not_run(tmp_path)
     assert drawn.endswith(" D1 is from another one, [dreams](../results/dreams), of 5.")
     assert "--params" not in result_blocks.command(tmp_path, "dreams")
     assert "PARAMS=params/dreams.yaml" in result_blocks.command(tmp_path, "dreams")
+
+
+def test_claims_in_words():
+    words = {
+        (): "",
+        ("D1",): "D1",
+        ("A2", "A5"): "A2 and A5",
+        ("F1", "F2", "F3", "F4"): "F1 to F4",
+        ("D3", "D5", "D6"): "D3, D5 and D6",
+        ("E4", "F1", "F2"): "E4, F1 and F2",
+        ("[E3](a)", "[F1](b)", "[F3](c)"): "[E3](a), [F1](b) and [F3](c)",
+    }
+    assert {names: result_blocks.in_words(names) for names in words} == words
+
+
+def test_a_verdict_that_the_family_alone_prevents_is_explained(tmp_path):
+    """Its interval looks decided, and the page says why it is not."""
+    near, far = {"p": 0.04, "p_holm": 0.08}, {"p": 0.2, "p_holm": 0.4}
+    table = _shown(tmp_path) / "claims.csv"
+    for numbers, found in ((near, True), (far, False), (near | {"verdict": "withheld"}, False)):
+        row = ROW | numbers
+        storage.write_table(table, pd.DataFrame([row]))
+        assert ("each of [A1]" in first_page.claims(tmp_path, "")) == found
+        assert ("p of this claim alone" in dict(claim_blocks._facts(row))) == found
+
+
+def test_two_studies_of_one_quantity_make_an_estimate_without_a_verdict(tmp_path):
+    assert claim_blocks.both_studies(ROOT, "").count("replicates |") == 3  # E4 and F4 differ
+    rows = [ROW | {"claim": c, "low90": 0.1, "high90": 0.9, "units": 20} for c in ("E1", "F1")]
+    rows[1] |= {"again": "E1", "ours": 0.7}
+    table = _shown(tmp_path) / "claims.csv"
+    storage.write_table(table, pd.DataFrame(rows))
+    said = claim_blocks.both_studies(tmp_path, "")
+    assert "| +0.60 | " in said and "| 40 replicates |" in said and "inconclusive" not in said
+    storage.write_table(table, pd.DataFrame([rows[0], rows[1] | {"verdict": "withheld"}]))
+    assert claim_blocks.both_studies(tmp_path, "").startswith("No claim was asked twice")
 
 
 def test_what_adapters_change_is_shown_of_replicates(tmp_path):
@@ -331,11 +369,12 @@ def test_a_claim_that_was_asked_again_says_so(tmp_path):
     table = first_page.claims(tmp_path, "")
     assert "**undecided,&nbsp;asked&nbsp;again:&nbsp;F1**" in table
     rows = {r["claim"]: r for r in result_blocks.claims(tmp_path)}
-    assert dict(result_blocks._facts(rows["E1"]))["asked again"] == "[F1](#f1)"
-    assert dict(result_blocks._facts(rows["F1"]))["asks again"] == "[E1](#e1)"
+    assert dict(claim_blocks._facts(rows["E1"]))["asked again"] == "[F1](#f1)"
+    assert dict(claim_blocks._facts(rows["F1"]))["asks again"] == "[E1](#e1)"
     assert rows["F1"]["study"] == "parts" and not rows["A1"]["later"]
+    assert "[together](docs/results.md#both-studies-together)" in table
     storage.write_table(path, pd.DataFrame([ROW]))
-    assert "asked" not in first_page.claims(tmp_path, "")
+    assert "sked again" not in first_page.claims(tmp_path, "")
 
 
 def test_a_withheld_verdict_names_the_placebo_of_its_own_study(tmp_path):
@@ -512,11 +551,12 @@ def test_figures_that_are_not_there_are_not_listed(tmp_path):
     for name in [*there, "dreams/decomposition", "dreams/generated_grid", "other/acceptance"]:
         storage.write_text(tmp_path / f"figures/{name}.png", "")
     lines = figure_blocks.listed(tmp_path, "../").splitlines()[2:]
-    assert [re.search(r"\((.*)\)", line)[1] for line in lines] == [
-        "../figures/decomposition.png",
-        "../figures/dreams/generated_grid.png",
-        "../figures/learning_curves_b.png",
+    assert [re.findall(r"\((\S+)\)", line) for line in lines] == [
+        ["../figures/decomposition.png", "../figures/dreams/decomposition.png"],
+        ["../figures/dreams/generated_grid.png"],
+        ["../figures/learning_curves_b.png"],
     ]
+    assert "| [dreams](../figures/dreams/decomposition.png) |" in lines[0]
 
 
 def test_costs_stand_there_once_they_were_measured(tmp_path):

@@ -4,6 +4,7 @@
 
 Reads spreads alone: no mean, no verdict. Of the claims of parts.FAMILIES, first asked or asked
 again, on the arms that the first published study has; of the placebo over all published studies.
+`came` is what a claim that asks again measured in its own study, for comparison.
 
 symbols   spread   standard deviation of a claim's number over replicates, points
           half     half width of its 90 % interval with R replicates, points
@@ -72,7 +73,8 @@ def pooled(found: list[tuple[float, int]]) -> float:
 
 def table(studies: list[pd.DataFrame], listed: list[Claim]) -> pd.DataFrame:
     """claim, again, spread (points), half_27, half_36, half_48 (points), needed (replicates),
-    passes_27, passes_36, passes_48 (0..1, of the placebo).
+    came (points; NaN where no later study asked), passes_27, passes_36, passes_48 (0..1, of the
+    placebo).
 
     studies: answers of published studies, load.predictions; the first has the claims' arms.
     listed: of claim_file.load.
@@ -82,12 +84,15 @@ def table(studies: list[pd.DataFrame], listed: list[Claim]) -> pd.DataFrame:
     each = [spreads(study, guards, PLACEBO) for study in studies]
     for claim in guards:
         own[claim.id] = pooled([(one[claim.id], count) for one, count in each if claim.id in one])
+    later = [spreads(study, listed)[0] for study in studies[1:]]
+    came = {claim: spread for one in later for claim, spread in one.items()}
     rows = []
     for claim in (c for c in listed if c.id in own):
         found = float(own[claim.id])
         row = {"claim": claim.id, "again": claim.again, "spread": found}
         row |= {f"half_{count}": half_width(found, count) for count in REPLICATES}
         row["needed"] = needed(found)
+        row["came"] = came.get(claim.id, float("nan")) if claim.again else float("nan")
         if claim.family in PLACEBO:
             shares = {f"passes_{n}": passing(found, n, claim.margin) for n in REPLICATES}
             row |= shares

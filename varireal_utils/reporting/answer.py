@@ -99,7 +99,11 @@ def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
     last = "; ".join(said)
     lead = "It is the sum of"
     if parts[0]["claim"] in AGAIN:
-        lead = f"A further study, of {result_blocks.units(parts[0])}, takes it apart:"
+        whole = sum(row["ours"] for row in parts)
+        lead = (
+            f"A further study, of {result_blocks.units(parts[0])}, takes its own {whole:+.2f} pp "
+            "apart:"
+        )
     return [effect(paper[0], rendered), made_of(parts, lead), f"{last[:1].upper()}{last[1:]}."]
 
 
@@ -144,7 +148,8 @@ def made_of(rows: Sequence[Row], lead: str) -> str:
     alike = len(set(words)) == 1
     parts = []
     for row, word in zip(rows, words, strict=True):
-        held = ", ".join(filter(None, [result_blocks.interval(row), "" if alike else word]))
+        said = [result_blocks.interval(row), _side(row), "" if alike else word]
+        held = ", ".join(filter(None, said))
         between = f" ({held})" if held else ""
         parts.append(f"{row['ours']:+.2f} pp of {PARTS[row['claim']]}{between}")
     end = f", each {words[0]}" if alike else ""
@@ -161,6 +166,13 @@ def _part(row: Row) -> str:
         "no verdict": "without a verdict",
     }
     return words.get(row["verdict"], PLAIN[row["verdict"]])
+
+
+def _side(row: Row) -> str:
+    """On which side of 0 the interval of an undecided part lies, "" where it holds 0."""
+    if row["verdict"] != "inconclusive":
+        return ""
+    return "above 0" * bool(row["low"] > 0) + "below 0" * bool(row["high"] < 0)
 
 
 def why(row: Row) -> str:

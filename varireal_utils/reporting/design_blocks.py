@@ -45,18 +45,23 @@ def sizing_table(root: Path, up: str) -> str:
     lines = [
         "| claim | asks again | spread over replicates, pp | "
         + " | ".join(f"90 % at R = {count}" for count in sizing.REPLICATES)
-        + f" | R for ±{sizing.WANTED:g} | shown to be null at R = "
+        + f" | R for ±{sizing.WANTED:g} | spread as it came, pp | shown to be null at R = "
         + ", ".join(map(str, sizing.REPLICATES))
         + " |",
-        "|---|---|---|" + "---|" * (len(sizing.REPLICATES) + 2),
+        "|---|---|---|" + "---|" * (len(sizing.REPLICATES) + 3),
     ]
     for row in sizing.kept(root).to_dict("records"):
         widths = " | ".join(f"±{row[f'half_{count}']:.2f}" for count in sizing.REPLICATES)
         lines.append(
             f"| {row['claim']} | {row['again']} | {row['spread']:.2f} | {widths} | "
-            f"{row['needed']} | {_passes(row)} |"
+            f"{row['needed']} | {_came(row)} | {_passes(row)} |"
         )
     return "\n".join([*lines, "", f"From [sizing.csv]({up}{sizing.PATH})."])
+
+
+def _came(row: dict[str, Any]) -> str:
+    """The spread in the study that asked again, once there is one."""
+    return "" if row["came"] == "" else f"{float(row['came']):.2f}"
 
 
 def _passes(row: dict[str, Any]) -> str:

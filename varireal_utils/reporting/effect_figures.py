@@ -140,10 +140,10 @@ def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     rows = claims[claims["ours"].notna()].reset_index(drop=True)
     need(rows, ["claim"], "claim forest")
     reach = _claims_reach(rows)
-    height = 0.2 * len(rows) + 0.85
+    height = 0.2 * len(rows) + 0.98
     fig = plt.figure(figsize=(WIDE, height))
     axis = fig.add_axes(
-        (0.55 / WIDE, 0.42 / height, (WIDE - 0.55 - 2.15) / WIDE, (height - 0.7) / height),
+        (0.55 / WIDE, 0.55 / height, (WIDE - 0.55 - 2.15) / WIDE, (height - 0.83) / height),
         xlim=(-reach, reach),
         ylim=(len(rows) - 0.5, -0.5),
         yticks=[],
@@ -163,7 +163,10 @@ def claim_forest(claims: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         _beside(axis, 1.42, y, row.verdict, fontsize=6.5, color=color, weight="bold")
     for inches, text in ((0.12, "estimate [95 %]"), (1.42, "verdict")):
         _beside(axis, inches, -0.9, text, fontsize=6.5, color=PALE)
-    axis.set_xlabel("points of top-1 accuracy; shaded: the margin")
+    axis.set_xlabel(
+        "points of top-1 accuracy; shaded: the margin\n"
+        "intervals of each claim alone, verdicts after Holm in its family"
+    )
     return fig, rows
 
 

@@ -26,13 +26,19 @@ QUESTIONS = {
 
 
 def listed(root: Path, up: str) -> str:
-    """A row for each figure that figures/ holds, or else the folder of a further study there; of
-    the learning curves one data set's."""
-    lines = ["| figure | answers |", "|---|---|"]
+    """A row for each figure that figures/ or the folder of a further study there holds, with every
+    study that has it; of the learning curves one data set's."""
+    lines = ["| figure | answers | of further studies |", "|---|---|---|"]
     for name, question in QUESTIONS.items():
         homes = ["figures", *(f"figures/{study}" for study in shown.names(root)[1:])]
         found = [max(p) for h in homes if (p := sorted((root / h).glob(f"{name}*.png")))]
         if found:
-            link = f"{up}{found[0].relative_to(root).as_posix()}"
-            lines.append(f"| [{name.replace('_', ' ')}]({link}) | {question} |")
+            first, *others = found
+            more = ", ".join(f"[{p.parent.name}]({_link(p, root, up)})" for p in others)
+            title = f"[{name.replace('_', ' ')}]({_link(first, root, up)})"
+            lines.append(f"| {title} | {question} | {more} |")
     return "\n".join(lines)
+
+
+def _link(path: Path, root: Path, up: str) -> str:
+    return f"{up}{path.relative_to(root).as_posix()}"

@@ -36,10 +36,9 @@ def claims(root: Path, up: str) -> str:
         said = f"{PLAIN[row['verdict']]}{reason}{later}".replace(" ", "&nbsp;")
         lines.append(f"| {_link(row, up)} {row['says']} | {size} | **{said}** |")
     idle = [_link(r, up) for r in rows if r["verdict"] == result_blocks.NOT_RUN]
-    lines += ["", *_notes(rows, _placebo(root, rows), up)]
-    if idle:
-        lines.append(f"Not run yet: {', '.join(idle)}.")
-    return "\n".join(lines)
+    notes = _notes(rows, _placebo(root, rows), up)
+    notes += [f"Not run yet: {', '.join(idle)}."] if idle else []
+    return "\n".join([*lines, "", *(f"* {note}" for note in notes)])
 
 
 NOTES = {
@@ -53,6 +52,14 @@ NOTES = {
     "(over seeds and test images) say nothing of another draw, and no claim is decided.",
 }
 
+AGAIN = (
+    "*Asked again*: of other replicates; both studies stay shown, and so does what they say "
+    "[together]({up}docs/results.md#both-studies-together), without a verdict."
+)
+FAMILY = (
+    "*Families*: intervals are each claim's own, verdicts correct for all claims of a family "
+    "(Holm). By itself, each of {claims} would be decided."
+)
 WIDEST = (
     "*Do several differ?* {claims} ask whether several effects are equal, by one F test of all. "
     "The number is the widest pair's, its interval Scheffé's, for all contrasts at once; it may "
@@ -64,8 +71,12 @@ def _notes(rows: list[dict[str, Any]], placebo: str, up: str) -> list[str]:
     """A line for each verdict that needs one. placebo: of _placebo."""
     found = {r["verdict"] for r in rows} | {why(r) for r in rows if r["verdict"] == "no verdict"}
     notes = [text.format(up=up, placebo=placebo) for word, text in NOTES.items() if word in found]
+    if any(row.get("later") for row in rows):
+        notes.append(AGAIN.format(up=up))
+    if close := [_link(r, up) for r in rows if result_blocks.alone(r)]:
+        notes.append(FAMILY.format(claims=result_blocks.in_words(close)))
     if wide := [_link(r, up) for r in rows if "the widest of" in str(r.get("detail"))]:
-        notes.append(WIDEST.format(claims=" and ".join(wide)))
+        notes.append(WIDEST.format(claims=result_blocks.in_words(wide)))
     return notes
 
 
@@ -86,17 +97,22 @@ def _link(row: dict[str, Any], up: str) -> str:
 
 
 def study(root: Path, up: str) -> str:
-    """Size, date, machine and cost of the published study; of each further one, too, with the
-    claims that it answers."""
-    return ". ".join(
-        _described(root, name) if number == 0 else f"{_asks(root, name)}: {_described(root, name)}"
-        for number, name in enumerate(shown.names(root))
-    )
+    """Size, command, cost, machine and date of the published study; of each further one its
+    claims, replicates, parameter file, cost and date."""
+    first, *others = shown.names(root)
+    return ". ".join([_described(root, first), *(_further(root, name) for name in others)])
+
+
+def _further(root: Path, name: str) -> str:
+    about = result_blocks.record(root, name)
+    file = f"`{about['parameter_file']}`"
+    cost = f"{_cost(root, name)} ({about['started'][:10]})"
+    return f"{_asks(root, name)}: {_size(root, name)}, {file}, {cost}"
 
 
 def _asks(root: Path, name: str) -> str:
     """The claims that a further study answers, in words."""
-    return " and ".join(result_blocks.answered(root, name)) or f"No claim ({name})"
+    return result_blocks.in_words(result_blocks.answered(root, name)) or f"No claim ({name})"
 
 
 def _described(root: Path, name: str) -> str:
@@ -105,14 +121,19 @@ def _described(root: Path, name: str) -> str:
         result_blocks.record(root, name),
     )
     of = result_blocks.replicates(root, name)
-    size = f"{of} replicates" if of else f"{main['seeds'].max()} seeds"
-    how = "" if of else " of wall time"
+    tested = f"{main['n'].max()} test images a data set{' and replicate' * bool(of)}"
+    cost = f"{_cost(root, name)}{'' if of else ' of wall time'}"
     return (
-        f"{main['dataset'].nunique()} rendered data sets, {size}, {main['n'].max()} test images a "
-        f"data set{' and replicate' * bool(of)}; `{result_blocks.command(root, name)}`, "
-        f"{_cost(root, name)}"
-        f"{how} ({about['machine']}, {about['started'][:10]})"
+        f"{main['dataset'].nunique()} rendered data sets, {_size(root, name)}, {tested}; "
+        f"`{result_blocks.command(root, name)}`, {cost} "
+        f"({about['machine']}, {about['started'][:10]})"
     )
+
+
+def _size(root: Path, name: str) -> str:
+    """Replicates of a published study; of one draw, seeds."""
+    of = result_blocks.replicates(root, name)
+    return f"{of} replicates" if of else f"{result_blocks.seeds(root, name)} seeds"
 
 
 def _cost(root: Path, name: str = "") -> str:

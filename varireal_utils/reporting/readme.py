@@ -14,7 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core import storage
-from . import answer, benchmark_blocks, design_blocks, figure_blocks, first_page, result_blocks
+from . import (
+    answer,
+    benchmark_blocks,
+    claim_blocks,
+    design_blocks,
+    figure_blocks,
+    first_page,
+    result_blocks,
+)
 
 __all__ = ["BLOCKS", "PICTURE", "fill", "pages", "rewrite"]
 MARKED = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end (\w+) -->", re.DOTALL)
@@ -25,7 +33,8 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
     "commands": first_page.commands,
     "study": first_page.study,
     "scope": first_page.scope,
-    "claim_sections": result_blocks.claim_sections,
+    "claim_sections": claim_blocks.claim_sections,
+    "both_studies": claim_blocks.both_studies,
     "places": result_blocks.places,
     "drawn": result_blocks.drawn,
     "validity": result_blocks.validity,

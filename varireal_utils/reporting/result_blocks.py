@@ -1,4 +1,4 @@
-"""Blocks of docs/results.md: each claim with its cell, accuracies, effects, checks of validity.
+"""Blocks of docs/results.md: accuracies, effects, checks of validity; what pages read of claims.
 
 Every function returns Markdown made from the tables of the studies that pages show (core/shown.py):
 claims and their conditions of all of them, the rest of the first. `up` is the prefix of links from
@@ -8,24 +8,25 @@ the page to the repository's root; `study` names one of the studies, "" the firs
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..analysis import printing, study_tables
+from ..analysis import printing, study_tables, verdict
 from ..analysis.few import without_few
 from ..analysis.gates import EQUAL, HEAD_ROOM, NAMED, Gates
 from ..core import shown, storage
 from . import marks
 
-NOT_RUN = "not run"  # a verdict
+NOT_RUN, UNDECIDED = "not run", "inconclusive"  # verdicts
 PLACEBO = "placebo"  # the family of the claim that guards all others
 PAUSE = 60.0  # seconds between two jobs: starting a kernel takes less, a stopped study more
 NOTEBOOK = "notebooks/07_claims.ipynb"
 NEEDED = {"claim", "says", "estimand", "population", "family", "reported", "source", "ours"}
 NEEDED |= {"low", "high", "low90", "high90", "confidence", "margin", "unit", "units", "datasets"}
-NEEDED |= {"cells", "share", "p_holm", "verdict", "because", "detail", "again"}
+NEEDED |= {"cells", "share", "p", "p_holm", "verdict", "because", "detail", "again"}
 NAMES = {"background": "background", "color": "colour", "texture": "texture", "pooled": "pooled"}
 
 
@@ -82,6 +83,21 @@ def answered(root: Path, study: str) -> list[str]:
     return [r["claim"] for r in claims(root) if r["study"] == study and r["verdict"] != NOT_RUN]
 
 
+def in_words(names: Sequence[str]) -> str:
+    """Claims in words: "A2 and A5", "E3, F1 and F4"; neighbours, "F1 to F4"."""
+    digits = [name[1:] for name in names if name[:1] == names[0][:1] and name[1:].isdigit()]
+    if len(digits) == len(names) > 2:
+        first, last = int(digits[0]), int(digits[-1])
+        if [int(d) for d in digits] == list(range(first, last + 1)):
+            return f"{names[0]} to {names[-1]}"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def alone(row: dict[str, Any]) -> bool:
+    """Whether a claim would be decided by itself, and is not with the others of its family."""
+    return bool(row["verdict"] == UNDECIDED and row["p"] <= verdict.ALPHA < row["p_holm"])
+
+
 def record(root: Path, study: str = "") -> dict[str, Any]:
     """The run record of published tables."""
     return storage.read_json(shown.folder(root, study) / "run.json")
@@ -109,6 +125,11 @@ def replicates(root: Path, study: str = "") -> int:
     return int(main["seeds"].max()) if (main["unit"] == "replicates").all() else 0
 
 
+def seeds(root: Path, study: str = "") -> int:
+    """Replicates of a published study, or starts of one draw."""
+    return int(load(root, "main_table", study)["seeds"].max())
+
+
 def drawn(root: Path, up: str) -> str:
     """What the unit of the published study is, and so what its numbers decide."""
     of = replicates(root)
@@ -119,7 +140,7 @@ def drawn(root: Path, up: str) -> str:
             "images of this draw, and decide nothing about another one."
         )
     further = [
-        f" {' and '.join(answered(root, name)) or 'No claim'} "
+        f" {in_words(answered(root, name)) or 'No claim'} "
         f"{'are' if len(answered(root, name)) > 1 else 'is'} from another one, "
         f"[{name}]({up}results/{name}), of {replicates(root, name)}."
         for name in shown.names(root)[1:]
@@ -242,60 +263,6 @@ def places(root: Path, up: str) -> str:
     lines = ["| what | where |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items() if v)]
     check = f"`python -m varireal_utils verify results/{name}` recomputes the tables from the"
     return "\n".join([*lines, "", f"{check} predictions."])
-
-
-def claim_sections(root: Path, up: str) -> str:
-    """A section for each claim: what was asked, what came out, and the cell behind it."""
-    lines: list[str] = []
-    for row in claims(root):
-        lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
-        first, *others = (f"| {key} | {value} |" for key, value in _facts(row))
-        lines += [first, "|---|---|", *others, ""]
-        if row["verdict"] == NOT_RUN:
-            lines += [f"Not computed yet; asked in [claims.yaml]({up}claims.yaml).", ""]
-            continue
-        cell = notebook(root, up, f"<td>{row['claim']}</td>", "verdict", study=row["study"])
-        lines += [
-            f"Computed in {cell}, under *The claims*; row `{row['claim']}` of "
-            f"[claims.csv]({up}results/{row['study']}/claims.csv); asked in "
-            f"[claims.yaml]({up}claims.yaml).",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a claim's section lists."""
-    source = f" ({row['source']})" if isinstance(row["source"], str) else ""
-    facts = [("estimand", row["estimand"]), ("the paper", f"{row['reported']}{source}")]
-    if known(row):
-        level = f", {100 * row['confidence']:.3g} % interval "
-        between = {k: interval(row, f"low{k}", f"high{k}") for k in ("", "90")}
-        facts += [
-            ("this study", f"{row['ours']:+.2f} pp" + (level + between[""]) * bool(between[""])),
-            *([("90 % interval", f"{between['90']} pp")] if between["90"] else []),
-            ("margin", f"±{row['margin']:g} pp"),
-            (
-                "from",
-                f"{units(row)}, {row['datasets']:.0f} data sets, {row['cells']:.0f} cells",
-            ),
-        ]
-    if not pd.isna(row["p_holm"]):
-        p = "below 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
-        facts.append((f"p, after Holm in the family {row['family']}", p))
-    facts.append(("verdict", f"**{row['verdict']}**"))
-    if row.get("later"):
-        facts.append(("asked again", f"[{row['later']}](#{row['later'].lower()})"))
-    if known_text(row.get("again")):
-        facts.append(("asks again", f"[{row['again']}](#{row['again'].lower()})"))
-    for key, name in {"because": "why", "detail": "detail"}.items():
-        if isinstance(row[key], str) and row[key]:
-            facts.append((name, row[key]))
-    return facts
 
 
 def named(root: Path, dataset: str, study: str) -> str:
