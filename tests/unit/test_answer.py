@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from varireal_utils.analysis.verdict import ONE_DRAW, VERDICTS
 from varireal_utils.core import shown, storage
 from varireal_utils.reporting import answer, first_page, result_blocks
 
+ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {"A": "paper", "E": "decomposition", "F": "parts", "D": "datadream", "P": "placebo"}
 CLAIMS = ("A1", "A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "D1", "D2", "P0")
 NUMBERS = {"A1": 0.73, "E1": 0.06, "E2": 0.45, "E3": 0.22}
@@ -47,25 +49,44 @@ def test_a_claim_that_was_asked_again_is_counted_as_it_was_asked_last():
     again = {"claim": "D3", "verdict": "reproduced", "again": "D1", "later": ""}
     found = [r | {"later": "D3" if r["claim"] == "D1" else ""} for r in found]
     last = answer.sentences([*found, found[0] | again])[2]
-    assert "one holds (D3)" in last and "one is withheld (D2)" in last and "D1" not in last
-
-
-def test_an_undecided_part_says_on_which_side_of_0_it_lies():
-    assert "(+0.15 to +0.75, above 0) and" in answer.sentences(rows())[1]  # E2
-    assert "above 0" not in answer.sentences(rows(E1="different", E2="different"))[1]
-    below = [r | {"low": -0.9, "high": -0.1} if r["claim"] == "E3" else r for r in rows()]
-    assert "(-0.90 to -0.10, below 0), each undecided" in answer.sentences(below)[1]
-
-
-def test_a_part_that_was_asked_again_is_told_with_its_own_sum():
-    first = {r["claim"]: r for r in rows()}
-    again = [
-        first[f"E{n}"] | {"claim": f"F{n}", "family": "parts", "ours": n / 10} for n in (1, 2, 3)
-    ]
-    said = answer.sentences([*first.values(), *again])[1]
-    assert said.startswith(
-        "A further study, of 27 replicates, takes its own +0.60 pp apart: +0.10 pp"
+    assert (
+        "one holds (D3)" in last
+        and "one is withheld (D2)" in last
+        and "(D1 as asked again)" in last
     )
+
+
+def test_an_undecided_part_says_what_its_family_prevents():
+    """Else an interval beyond or within the margin reads as an error."""
+    near = {"p": 0.04, "p_holm": 0.12}
+    for ours, side in ((0.62, "beyond"), (0.1, "within"), (-0.62, "beyond")):
+        found = [r | near | {"ours": ours} if r["claim"] == "E2" else r for r in rows()]
+        said = answer.sentences(found)[1]
+        assert said.count(f": {side} ±0.3 pp by itself, undecided with the claims of its fam") == 1
+        assert said.count(": undecided whether within ±0.3 pp)") == 2
+    assert "by itself" not in answer.sentences(rows())[1]
+
+
+def test_the_answer_tells_both_trainings_and_the_whole_of_a_further_study():
+    found = [r | {"study": "first"} for r in rows()]
+    found += [r | {"claim": f"F{r['claim'][1]}", "study": "again"} for r in found[5:8]]
+    whole = {"difference": 1.194, "low": 0.9, "high": 1.5}
+    trained = {"edited only": {"difference": 1.85}, "real + edited": {"difference": 0.35}}
+    first, second, _ = answer.sentences(
+        found, pooled={"first": trained, "again": {"pooled": whole}}
+    )
+    assert "27 replicates; +1.85 on edits alone, +0.35 beside real photographs): " in first
+    assert second.startswith(
+        "A further study, of 27 replicates, has +1.19 pp (+0.90 to +1.50) and takes it apart: +0.06"
+    )
+
+
+def test_the_parts_of_the_further_study_add_up_to_its_effect():
+    """Of the published numbers, which the answer tells side by side."""
+    shown_rows, pooled = result_blocks.claims(ROOT), result_blocks.pooled(ROOT)
+    parts = answer.parts_of(shown_rows)
+    whole = pooled[parts[0]["study"]]["pooled"]["difference"]
+    assert sum(row["ours"] for row in parts) == pytest.approx(whole, abs=1e-9)
 
 
 @pytest.mark.parametrize("word", VERDICTS)
@@ -107,7 +128,7 @@ def test_three_sentences_name_every_claim_once_with_its_verdict(word):
 
 def test_parts_with_verdicts_of_their_own_say_them():
     said = answer.sentences(rows(E1="reproduced", E2="different", A2="reproduced"))
-    assert "of feasibility itself (-0.24 to +0.36, within ±0.3 pp), " in said[1]
+    assert "of feasibility itself (-0.24 to +0.36: within ±0.3 pp), " in said[1]
     assert "with a value (+0.15 to +0.75, beyond ±0.3 pp) and +0.22 pp of the diff" in said[1]
     assert said[1].endswith("(-0.08 to +0.52, undecided whether within ±0.3 pp).")
     assert said[2].startswith("Of the paper's four other claims, one holds (A2) and three stay")
@@ -117,9 +138,7 @@ def test_parts_that_were_asked_again_stand_for_the_first_ones():
     again = [r | {"claim": f"F{r['claim'][1]}", "units": 36.0} for r in rows()[5:8]]
     said = answer.sentences(rows() + again)
     assert len(said) == 3
-    assert said[1].startswith(
-        "A further study, of 36 replicates, takes its own +0.73 pp apart: +0.06 pp"
-    )
+    assert said[1].startswith("A further study, of 36 replicates, takes it apart: +0.06 pp of fea")
     assert "E1" not in said[2] and "F1" not in said[2]
     missing = [r | {"ours": float("nan"), "verdict": "not run"} for r in again[:1]] + again[1:]
     assert answer.sentences(rows() + missing)[1].startswith("It is the sum of")

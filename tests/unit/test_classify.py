@@ -498,6 +498,7 @@ def test_trainings_share_no_device_but_a_cpu(clip_folder, study, tmp_path, monke
     assert list(stage.train_all(mac, data)) == ["here"] * 2
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_beside_another_is_named(clip_folder, study, tmp_path, monkeypatch):
     run, data = run_of(study, tmp_path, spec(clip_folder), recipes=["real", "zero_shot"])
     monkeypatch.setenv(cores.SIDE_BY_SIDE, "2")

@@ -87,6 +87,7 @@ def test_the_page_has_the_five_sections() -> None:
     assert list(PARTS) == ["attribute", "data set", "editor", "classifier", "claim"]
 
 
+@pytest.mark.slow
 def test_a_fourth_attribute(tmp_path: Path) -> None:
     assert follow("attribute", copy(tmp_path)) == 1
     edits = pd.read_parquet(

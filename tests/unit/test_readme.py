@@ -319,11 +319,63 @@ def test_a_verdict_that_the_family_alone_prevents_is_explained(tmp_path):
     """Its interval looks decided, and the page says why it is not."""
     near, far = {"p": 0.04, "p_holm": 0.08}, {"p": 0.2, "p_holm": 0.4}
     table = _shown(tmp_path) / "claims.csv"
-    for numbers, found in ((near, True), (far, False), (near | {"verdict": "withheld"}, False)):
+    within = near | {"ours": 0.1}
+    for numbers, said in (
+        (near, "that correction [A1](docs/results.md#a1) would not hold."),
+        (within, "that correction [A1](docs/results.md#a1) would hold."),
+        (far, ""),
+        (near | {"verdict": "withheld"}, ""),
+    ):
         row = ROW | numbers
         storage.write_table(table, pd.DataFrame([row]))
-        assert ("each of [A1]" in first_page.claims(tmp_path, "")) == found
-        assert ("p of this claim alone" in dict(claim_blocks._facts(row))) == found
+        page = first_page.claims(tmp_path, "")
+        assert said in page and ("*Families*" in page) == bool(said)
+        assert ("p of this claim alone" in dict(claim_blocks._facts(row))) == bool(said)
+
+
+def test_an_interval_that_is_not_a_claims_own_says_whose_it_is(tmp_path):
+    """Of the least gain, or of all pairs at once; a 90 % one would be of another kind."""
+    least = ROW | {"estimand": "the least gain of a data set"}
+    widest = ROW | {"detail": "x minus y, the widest of 3 pairs"}
+    for row, words in ((least, "picked as the least"), (widest, "Scheffé"), (ROW, "")):
+        facts = dict(claim_blocks._facts(row))
+        assert words in facts.get("that interval is", "") and ("90 % interval" in facts) == (
+            not words
+        )
+        assert ("margin" in facts) == (row is not least)
+        storage.write_table(_shown(tmp_path) / "claims.csv", pd.DataFrame([row]))
+        page = first_page.claims(tmp_path, "")
+        assert ("*The least of several*" in page) == (row is least)
+        assert ("*Do several differ?*" in page) == (row is widest)
+
+
+def test_the_placebo_of_every_study_stands_beside_the_first(tmp_path):
+    placebo = ROW | {"claim": "P0", "family": "placebo"}
+    for study, ours in (("", 0.5), ("dreams", -0.25)):
+        _shown(tmp_path, "dreams")
+        table = pd.DataFrame([ROW, placebo | {"ours": ours}])
+        storage.write_table(shown.folder(tmp_path, study) / "claims.csv", table)
+    page = first_page.claims(tmp_path, "").replace("&nbsp;", " ")
+    assert "+0.50 [-0.10, +1.10]<br>No claim (dreams): -0.25 [" in page
+    row = next(r for r in result_blocks.claims(tmp_path) if r["claim"] == "P0")
+    said = dict(claim_blocks._beside(tmp_path, row))
+    assert said["in the study dreams, for that study alone"].startswith("-0.25 [")
+
+
+def test_mixed_edits_are_compared_with_each_arm_too(tmp_path):
+    home = _shown(tmp_path)
+    row = ROW | {"claim": claim_blocks.MIXING, "study": ""}
+    cell = {"dataset": "a", "attribute": "color", "low": 1.0, "high": 2.0, "seeds": 20}
+    means = {"feasible": 90.0, "infeasible": 88.0, "mixed": 89.5}
+    rows = [cell | {"arm": a, "mean": m, "training": "edited only"} for a, m in means.items()]
+    rows += [cell | {"arm": a, "mean": 50.0, "training": "real + edited"} for a in ("feasible",)]
+    for table in (rows, rows[:2]):
+        main = pd.DataFrame(table).assign(unit="replicates", recipe="edit")
+        storage.write_table(home / "main_table.csv", main)
+        found = claim_blocks.mixing(tmp_path)
+        assert found == ({"feasible": -0.5, "infeasible": 1.5} if table is rows else {})
+        assert bool(claim_blocks._beside(tmp_path, row)) == bool(found)
+        assert len(first_page._mixing(tmp_path, [row], "")) == bool(found)
 
 
 def test_two_studies_of_one_quantity_make_an_estimate_without_a_verdict(tmp_path):

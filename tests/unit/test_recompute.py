@@ -33,7 +33,13 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("folder", KEPT, ids=[f.name for f in KEPT])
+def _marked(folder: Path) -> Any:
+    """The folder as a test's value: one of many edits takes long."""
+    large = (folder / "edits.parquet").stat().st_size > 10e6
+    return pytest.param(folder, id=folder.name, marks=[pytest.mark.slow] * large)
+
+
+@pytest.mark.parametrize("folder", [_marked(folder) for folder in KEPT])
 def test_committed_tables_follow_from_the_committed_answers(folder: Path) -> None:
     check = recompute.verify(folder)
     assert not check.wrong, check.wrong

@@ -62,14 +62,17 @@ PARTS = dict(zip(AGAIN + FIRST, NAMES * 2, strict=True))
 
 def answer(root: Path, up: str) -> str:
     """The answer in three sentences."""
-    return " ".join(sentences(result_blocks.claims(root)))
+    return " ".join(sentences(result_blocks.claims(root), pooled=result_blocks.pooled(root)))
 
 
-def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
+def sentences(
+    rows: Sequence[Row], rendered: bool = True, pooled: dict[str, dict[str, Row]] | None = None
+) -> list[str]:
     """Three sentences of rows of claims.csv, the first of them the paper's first claim.
 
-    rendered: whether the photographs are of the micro world. None of claims of one's own, which
-    are not the paper's. A claim that was asked again is counted once, as it was asked last.
+    rendered: whether the photographs are of the micro world; pooled: of result_blocks. None of
+    claims of one's own, which are not the paper's. A claim that was asked again is counted once,
+    as it was asked last.
     """
     parts = parts_of(rows)
     paper = [r for r in rows if r["claim"].startswith("A")]
@@ -83,9 +86,10 @@ def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
             f"Of the paper's {count(len(paper))} claims, {grouped(paper)}.",
             f"Of the {count(len(others))} further claims, {grouped(others)}.",
         ]
+    own_effects = (pooled or {}).get(str(paper[0].get("study")), {})
     if not parts:
         return [
-            effect(paper[0], rendered),
+            effect(paper[0], rendered, own_effects),
             f"Of the paper's {count(len(paper))} claims, {grouped(paper)}.",
             *(
                 [f"Of the {count(len(own))} further claims tested here, {grouped(own)}."]
@@ -95,16 +99,22 @@ def sentences(rows: Sequence[Row], rendered: bool = True) -> list[str]:
         ]
     others = [r for r in own if r["claim"] not in PARTS]
     said = [f"of the paper's {count(len(paper) - 1)} other claims, {grouped(paper[1:])}"]
-    said += [f"of the {count(len(others))} further ones, {grouped(others)}"] if others else []
+    said += [f"of the {count(len(others))} further ones{_last(rows)}, {grouped(others)}"] * bool(
+        others
+    )
     last = "; ".join(said)
     lead = "It is the sum of"
     if parts[0]["claim"] in AGAIN:
-        whole = sum(row["ours"] for row in parts)
-        lead = (
-            f"A further study, of {result_blocks.units(parts[0])}, takes its own {whole:+.2f} pp "
-            "apart:"
-        )
-    return [effect(paper[0], rendered), made_of(parts, lead), f"{last[:1].upper()}{last[1:]}."]
+        again = (pooled or {}).get(str(parts[0].get("study")), {}).get("pooled")
+        size = ""
+        if again:
+            size = f" has {again['difference']:+.2f} pp ({result_blocks.interval(again)}) and"
+        lead = f"A further study, of {result_blocks.units(parts[0])},{size} takes it apart:"
+    return [
+        effect(paper[0], rendered, own_effects),
+        made_of(parts, lead),
+        f"{last[:1].upper()}{last[1:]}.",
+    ]
 
 
 def parts_of(rows: Sequence[Row]) -> list[Row]:
@@ -116,14 +126,23 @@ def parts_of(rows: Sequence[Row]) -> list[Row]:
     return []
 
 
-def effect(row: Row, rendered: bool = True) -> str:
-    """The first claim in words: the size of the effect and what may be said of it."""
+def _last(rows: Sequence[Row]) -> str:
+    """Which claims are counted as they were asked last, as an aside."""
+    names = [r["claim"] for r in rows if r.get("later")]
+    return f" ({result_blocks.in_words(names)} as asked again)" * bool(names)
+
+
+def effect(row: Row, rendered: bool = True, pooled: dict[str, Row] | None = None) -> str:
+    """The first claim in words: the size of the effect and what may be said of it.
+
+    pooled: of its study, by training (result_blocks.pooled).
+    """
     if not result_blocks.known(row):
         return "The effect of feasibility has not been measured."
     between = result_blocks.interval(row)
-    held = ", ".join(
-        filter(None, [f"95 % interval {between}" if between else "", result_blocks.units(row)])
-    )
+    level = f"95 % interval {between}" * bool(between)
+    over = ", ".join(filter(None, [level, result_blocks.units(row)]))
+    held = "; ".join([over, *_by_training(pooled or {})])
     where = "In the rendered micro world" if rendered else "Here"
     size = (
         f"{where}, training on feasible instead of infeasible edits changes "
@@ -142,14 +161,21 @@ def effect(row: Row, rendered: bool = True) -> str:
     return f"{size}: {said}."
 
 
+def _by_training(pooled: dict[str, Row]) -> list[str]:
+    """The effect of each training, in words."""
+    names = {"edited only": "on edits alone", "real + edited": "beside real photographs"}
+    if not set(names) <= set(pooled):
+        return []
+    return [", ".join(f"{pooled[k]['difference']:+.2f} {words}" for k, words in names.items())]
+
+
 def made_of(rows: Sequence[Row], lead: str) -> str:
     """What the first claim's effect is made of, part by part with its verdict, after `lead`."""
     words = [_part(row) for row in rows]
     alike = len(set(words)) == 1
     parts = []
     for row, word in zip(rows, words, strict=True):
-        said = [result_blocks.interval(row), _side(row), "" if alike else word]
-        held = ", ".join(filter(None, said))
+        held = ": ".join(filter(None, [result_blocks.interval(row), "" if alike else word]))
         between = f" ({held})" if held else ""
         parts.append(f"{row['ours']:+.2f} pp of {PARTS[row['claim']]}{between}")
     end = f", each {words[0]}" if alike else ""
@@ -159,6 +185,9 @@ def made_of(rows: Sequence[Row], lead: str) -> str:
 def _part(row: Row) -> str:
     """The verdict on a part, which claims to be small."""
     margin = f"±{row['margin']:g} pp"
+    if result_blocks.alone(row):
+        side = "within" if abs(row["ours"]) < row["margin"] else "beyond"
+        return f"{side} {margin} by itself, undecided with the claims of its family"
     words = {
         "reproduced": f"within {margin}",
         "different": f"beyond {margin}",
@@ -166,13 +195,6 @@ def _part(row: Row) -> str:
         "no verdict": "without a verdict",
     }
     return words.get(row["verdict"], PLAIN[row["verdict"]])
-
-
-def _side(row: Row) -> str:
-    """On which side of 0 the interval of an undecided part lies, "" where it holds 0."""
-    if row["verdict"] != "inconclusive":
-        return ""
-    return "above 0" * bool(row["low"] > 0) + "below 0" * bool(row["high"] < 0)
 
 
 def why(row: Row) -> str:

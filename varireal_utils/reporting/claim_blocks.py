@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis import together
-from . import result_blocks
+from ..analysis import together, verdict
+from . import marks, result_blocks
+
+MIXING = "A3"
 
 
 def claim_sections(root: Path, up: str) -> str:
@@ -20,7 +22,8 @@ def claim_sections(root: Path, up: str) -> str:
     lines: list[str] = []
     for row in result_blocks.claims(root):
         lines += [f"### {row['claim']}", "", f"*{_sentence(row['says'])}*", ""]
-        first, *others = (f"| {key} | {value} |" for key, value in _facts(row))
+        facts = [*_facts(row), *_beside(root, row)]
+        first, *others = (f"| {key} | {value} |" for key, value in facts)
         lines += [first, "|---|---|", *others, ""]
         if row["verdict"] == result_blocks.NOT_RUN:
             lines += [f"Not computed yet; asked in [claims.yaml]({up}claims.yaml).", ""]
@@ -35,6 +38,38 @@ def claim_sections(root: Path, up: str) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _beside(root: Path, row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What stands beside a claim: the placebo of every other study, and both arms beside their
+    mean."""
+    if row["family"] == result_blocks.PLACEBO:
+        others = {k: v for k, v in result_blocks.placebos(root).items() if k != row["study"]}
+        return [
+            (
+                f"in the study {name}, for that study alone",
+                f"{verdict.interval_text(own)} pp, {result_blocks.units(own)}: "
+                f"**{own['verdict']}**",
+            )
+            for name, own in others.items()
+        ]
+    if row["claim"] == MIXING and (found := mixing(root, row["study"])):
+        said = ", ".join(f"minus {arm} {found[arm]:+.2f}" for arm in found)
+        return [("beside it, without a verdict", f"mixed {said} pp, means of the same cells")]
+    return []
+
+
+def mixing(root: Path, study: str = "") -> dict[str, float]:
+    """Arm -> mixed minus that arm, points, the mean over cells that have all three; empty where
+    the study has none."""
+    main = marks.paper_arms(result_blocks.load(root, "main_table", study))
+    arms = ["feasible", "infeasible", "mixed"]
+    rows = main[main["arm"].isin(arms)]
+    wide = rows.pivot_table("mean", ["dataset", "attribute", "training"], "arm")
+    if not set(arms) <= set(wide):
+        return {}
+    wide = wide.dropna()
+    return {arm: float((wide["mixed"] - wide[arm]).mean()) for arm in arms[:2]}
 
 
 def _sentence(text: str) -> str:
@@ -68,11 +103,17 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("estimand", row["estimand"]), ("the paper", f"{row['reported']}{source}")]
     if result_blocks.known(row):
         level = f", {100 * row['confidence']:.3g} % interval "
+        picked = "of all pairs at once (Scheffé)" * result_blocks.widest(row)
+        picked += "of the least gain alone, picked as the least; the verdict corrects for that" * (
+            result_blocks.least(row)
+        )
+        one = not picked
         between = {k: result_blocks.interval(row, f"low{k}", f"high{k}") for k in ("", "90")}
         facts += [
             ("this study", f"{row['ours']:+.2f} pp" + (level + between[""]) * bool(between[""])),
-            *([("90 % interval", f"{between['90']} pp")] if between["90"] else []),
-            ("margin", f"±{row['margin']:g} pp"),
+            *([("90 % interval", f"{between['90']} pp")] if between["90"] and one else []),
+            *([("that interval is", picked)] if picked else []),
+            *([] if result_blocks.least(row) else [("margin", f"±{row['margin']:g} pp")]),
             (
                 "from",
                 f"{result_blocks.units(row)}, {row['datasets']:.0f} data sets, "
@@ -89,6 +130,8 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     if result_blocks.known_text(row.get("again")):
         facts.append(("asks again", f"[{row['again']}](#{row['again'].lower()})"))
     for key, name in {"because": "why", "detail": "detail"}.items():
+        if row["verdict"] == result_blocks.NOT_RUN:
+            continue
         if isinstance(row[key], str) and row[key]:
             facts.append((name, row[key]))
     return facts

@@ -7,6 +7,9 @@ from pathlib import Path
 from ..core import shown
 
 QUESTIONS = {
+    "claim_forest": "which claims are decided, and how sure are their numbers?",
+    "effect_forest": "how large is the effect for each data set and attribute?",
+    "accuracy_by_arm": "how accurate is each arm?",
     "qualitative_grid": "what do the edits look like?",
     "pipeline_strip": "how is an edit made?",
     "decomposition": "how much is feasibility, how much familiarity, how much the editor?",

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 
 from ..analysis import verdict
 from ..core import shown, storage
-from . import image_grids, publishing, result_blocks, style
+from . import claim_blocks, image_grids, publishing, result_blocks, style
 from .answer import PLAIN, why
 
 PICTURE = "docs/images/question.png"
@@ -27,16 +27,25 @@ def claims(root: Path, up: str) -> str:
     that were not run share a line."""
     lines = ["| claim | effect,&nbsp;pp&nbsp;[95&nbsp;%] | verdict |", "|---|---|---|"]
     rows = result_blocks.claims(root)
+    others = {
+        _asks(root, study): own
+        for study, own in result_blocks.placebos(root).items()
+        if study != shown.name(root)
+    }
     for row in rows:
         if row["verdict"] == result_blocks.NOT_RUN:
             continue
-        size = verdict.interval_text(row).replace(" ", "&nbsp;")
+        size = verdict.interval_text(row)
         reason = f": {why(row)}" * (row["verdict"] == "no verdict")
         later = f", asked again: {row['later']}" * bool(row["later"])
-        said = f"{PLAIN[row['verdict']]}{reason}{later}".replace(" ", "&nbsp;")
-        lines.append(f"| {_link(row, up)} {row['says']} | {size} | **{said}** |")
+        said = f"**{PLAIN[row['verdict']]}{reason}{later}**"
+        for name, own in others.items() if row["family"] == result_blocks.PLACEBO else ():
+            size += f"<br>{name}: {verdict.interval_text(own)}"
+            said += f"<br>{name}: **{PLAIN[own['verdict']]}**"
+        cells = " | ".join(text.replace(" ", "&nbsp;") for text in (size, said))
+        lines.append(f"| {_link(row, up)} {row['says']} | {cells} |")
     idle = [_link(r, up) for r in rows if r["verdict"] == result_blocks.NOT_RUN]
-    notes = _notes(rows, _placebo(root, rows), up)
+    notes = [*_notes(rows, _placebo(root, rows), up), *_mixing(root, rows, up)]
     notes += [f"Not run yet: {', '.join(idle)}."] if idle else []
     return "\n".join([*lines, "", *(f"* {note}" for note in notes)])
 
@@ -53,12 +62,17 @@ NOTES = {
 }
 
 AGAIN = (
-    "*Asked again*: of other replicates; both studies stay shown, and so does what they say "
-    "[together]({up}docs/results.md#both-studies-together), without a verdict."
+    "*Asked again*: where a study left a claim undecided, another one drew other replicates. Both "
+    "verdicts are shown; who reads the second alone has up to 10 % false verdicts a family, not "
+    "5 %. What both say [together]({up}docs/results.md#both-studies-together) has no verdict."
 )
 FAMILY = (
     "*Families*: intervals are each claim's own, verdicts correct for all claims of a family "
-    "(Holm). By itself, each of {claims} would be decided."
+    "(Holm). Without that correction {claims}."
+)
+LEAST = (
+    "*The least of several*: {claims} hold if every gain is above 0. The number is the least gain, "
+    "its interval that gain's alone; the verdict corrects for picking it."
 )
 WIDEST = (
     "*Do several differ?* {claims} ask whether several effects are equal, by one F test of all. "
@@ -73,11 +87,39 @@ def _notes(rows: list[dict[str, Any]], placebo: str, up: str) -> list[str]:
     notes = [text.format(up=up, placebo=placebo) for word, text in NOTES.items() if word in found]
     if any(row.get("later") for row in rows):
         notes.append(AGAIN.format(up=up))
-    if close := [_link(r, up) for r in rows if result_blocks.alone(r)]:
-        notes.append(FAMILY.format(claims=result_blocks.in_words(close)))
-    if wide := [_link(r, up) for r in rows if "the widest of" in str(r.get("detail"))]:
+    if close := _without_family(rows, up):
+        notes.append(FAMILY.format(claims=close))
+    known = [r for r in rows if result_blocks.known(r)]
+    if wide := [_link(r, up) for r in known if result_blocks.widest(r)]:
         notes.append(WIDEST.format(claims=result_blocks.in_words(wide)))
+    if low := [_link(r, up) for r in known if result_blocks.least(r)]:
+        notes.append(LEAST.format(claims=result_blocks.in_words(low)))
     return notes
+
+
+def _without_family(rows: list[dict[str, Any]], up: str) -> str:
+    """What claims that their family alone keeps undecided would be; "" without any."""
+    said = []
+    for words, side in (("would hold", True), ("would not hold", False)):
+        own = [r for r in rows if result_blocks.alone(r)]
+        own = [r for r in own if (abs(r["ours"]) < r["margin"]) == side]
+        if own:
+            said.append(f"{result_blocks.in_words([_link(r, up) for r in own])} {words}")
+    return " and ".join(said)
+
+
+def _mixing(root: Path, rows: list[dict[str, Any]], up: str) -> list[str]:
+    """A line on what the claim of mixed edits compares."""
+    for row in rows:
+        if row["claim"] == claim_blocks.MIXING and result_blocks.known(row):
+            found = claim_blocks.mixing(root, row["study"])
+            return [
+                f"*Mixing*: {_link(row, up)} compares mixed edits with the mean of feasible and "
+                f"infeasible ones; they differ from feasible ones by {found['feasible']:+.2f} pp "
+                f"and from infeasible ones by {found['infeasible']:+.2f} pp."
+                for _ in range(bool(found))
+            ]
+    return []
 
 
 def _placebo(root: Path, rows: list[dict[str, Any]]) -> str:
@@ -148,6 +190,13 @@ def _cost(root: Path, name: str = "") -> str:
 def scope(root: Path, up: str) -> str:
     """What the published study's numbers speak of, as items of a list."""
     of = result_blocks.replicates(root)
+    sizes = result_blocks.in_words(
+        [
+            str(found)
+            for name in shown.names(root)
+            if (found := result_blocks.replicates(root, name))
+        ]
+    )
     design = f"[registered design]({up}docs/registration.md)"
     if not of:
         return (
@@ -158,12 +207,12 @@ def scope(root: Path, up: str) -> str:
             "value. The study cannot separate the two; neither does the paper." + _datadream(root)
         )
     return (
-        f"* The published study draws photographs, phrases, edits, starts and test images anew in "
-        f"each of {of} replicates ({design}). Its verdicts speak of such replicates, of these "
-        "rendered data sets and sizes.\n"
+        "* A published study draws photographs, phrases, edits, starts and test images anew in "
+        f"each of its replicates ({sizes}; {design}). Its verdicts speak of such replicates, of "
+        "these rendered data sets and sizes.\n"
         "* Infeasible also means unfamiliar in the paper: its data sets show no infeasible value. "
-        "Here E1 and E2, and F1 and F2 again, separate the two, by perfect edits, which no "
-        "photograph has." + _datadream(root)
+        "E1, E2, F1 and F2 separate the two, by perfect edits, which a rendered world alone has."
+        + _datadream(root)
     )
 
 
@@ -196,10 +245,11 @@ def commands(root: Path, up: str) -> str:
         ("make figures", "every published figure again, without a model", ""),
         ("make test", "the tests", ""),
     ]
-    for number, name in enumerate(shown.names(root)):
-        of = f"the study of {_asks(root, name)}" if number else "the study above"
-        cost = _cost(root, name).replace("minutes", "min")
-        rows.append((result_blocks.command(root, name), of, cost))
+    first_study, *others = shown.names(root)
+    cost = _cost(root, first_study).replace("minutes", "min")
+    files = [f"`{result_blocks.record(root, name)['parameter_file']}`" for name in others]
+    likewise = f"; likewise, at the cost above, {result_blocks.in_words(files)}" * bool(files)
+    rows.append((result_blocks.command(root, first_study), f"the study above{likewise}", cost))
     cells = [f"| `{name}` | {text} | {cost} |" for name, text, cost in rows]
     return "\n".join(
         [

@@ -23,11 +23,11 @@ PARTS = {  # claim -> heading of its panel, and the two directions
     "E1": ("feasibility", "unfamiliar − infeasible"),
     "E2": ("familiarity", "familiar − unfamiliar"),
     "E3": ("editor", "diffusion − perfect"),
-    "E4": ("magnitude", "matched − unmatched"),
+    "E4": ("magnitude", "equal size − any size"),
     "F1": ("feasibility", "unfamiliar − infeasible"),
     "F2": ("familiarity", "familiar − unfamiliar"),
     "F3": ("editor", "diffusion − perfect"),
-    "F4": ("magnitude", "matched − unmatched"),
+    "F4": ("magnitude", "equal size − any size"),
 }
 SUM = ("E1", "E2", "E3", "F1", "F2", "F3")  # add up to the effect
 DOTS = "#0072B2"

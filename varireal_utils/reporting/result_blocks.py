@@ -60,6 +60,18 @@ def claims(root: Path) -> list[dict[str, Any]]:
     return list(out.values())
 
 
+def pooled(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Study -> training ("pooled" for all) -> the effect of feasibility over all data sets and
+    attributes, a row of effects.csv; of the shown studies."""
+    out: dict[str, dict[str, dict[str, Any]]] = {}
+    for study in shown.names(root):
+        if (shown.folder(root, study) / "effects.csv").is_file():
+            rows = load(root, "effects", study)
+            rows = rows[(rows["dataset"] == "pooled") & (rows["attribute"] == "pooled")]
+            out[study] = {str(row["training"]): row for row in rows.to_dict("records")}
+    return out
+
+
 def placebos(root: Path) -> dict[str, dict[str, Any]]:
     """Study -> its placebo's row of claims.csv, of the shown studies that ran one."""
     out = {}
@@ -91,6 +103,16 @@ def in_words(names: Sequence[str]) -> str:
         if [int(d) for d in digits] == list(range(first, last + 1)):
             return f"{names[0]} to {names[-1]}"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def widest(row: dict[str, Any]) -> bool:
+    """Whether a claim's number is the widest pair's, with an interval for all pairs at once."""
+    return "the widest of" in str(row.get("detail"))
+
+
+def least(row: dict[str, Any]) -> bool:
+    """Whether a claim's number is the least of several gains, with that one's interval."""
+    return str(row.get("estimand")).startswith("the least ")
 
 
 def alone(row: dict[str, Any]) -> bool:
