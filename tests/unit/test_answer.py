@@ -129,8 +129,8 @@ def test_three_sentences_name_every_claim_once_with_its_verdict(word):
 def test_parts_with_verdicts_of_their_own_say_them():
     said = answer.sentences(rows(E1="reproduced", E2="different", A2="reproduced"))
     assert "of feasibility itself (-0.24 to +0.36: within ±0.3 pp), " in said[1]
-    assert "with a value (+0.15 to +0.75, beyond ±0.3 pp) and +0.22 pp of the diff" in said[1]
-    assert said[1].endswith("(-0.08 to +0.52, undecided whether within ±0.3 pp).")
+    assert "with a value (+0.15 to +0.75: beyond ±0.3 pp) and +0.22 pp of the diff" in said[1]
+    assert said[1].endswith("(-0.08 to +0.52: undecided whether within ±0.3 pp).")
     assert said[2].startswith("Of the paper's four other claims, one holds (A2) and three stay")
 
 
