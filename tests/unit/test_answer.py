@@ -35,6 +35,7 @@ def rows(**words: str) -> list[dict]:
                 "margin": 0.3,
                 "unit": "replicates",
                 "units": 27.0,
+                "share": float("nan"),
                 "p": 0.1,
                 "p_holm": 0.2,
                 "verdict": word,

@@ -317,7 +317,8 @@ def test_claims_in_words():
 
 def test_a_verdict_that_the_family_alone_prevents_is_explained(tmp_path):
     """Its interval looks decided, and the page says why it is not."""
-    near, far = {"p": 0.04, "p_holm": 0.08}, {"p": 0.2, "p_holm": 0.4}
+    mean = {"share": float("nan")}
+    near, far = mean | {"p": 0.04, "p_holm": 0.08}, mean | {"p": 0.2, "p_holm": 0.4}
     table = _shown(tmp_path) / "claims.csv"
     within = near | {"ours": 0.1}
     for numbers, said in (
@@ -331,6 +332,21 @@ def test_a_verdict_that_the_family_alone_prevents_is_explained(tmp_path):
         page = first_page.claims(tmp_path, "")
         assert said in page and ("*Families*" in page) == bool(said)
         assert ("p of this claim alone" in dict(claim_blocks._facts(row))) == bool(said)
+
+
+def test_which_way_a_claim_leans_follows_its_own_rule():
+    """Of a small effect and a large one: a mean, a widest pair, a least gain, a share."""
+    nothing = ROW | {"share": float("nan")}
+    kinds = {
+        "mean": (nothing, True, False),
+        "widest": (nothing | {"detail": "x minus y, the widest of 3 pairs"}, False, True),
+        "least": (nothing | {"estimand": "the least gain of a data set"}, True, True),
+        "share": (ROW | {"share": 0.2}, False, False),
+    }
+    for name, (row, small, large) in kinds.items():
+        assert result_blocks.leans(row | {"ours": 0.1}) == small, name
+        assert result_blocks.leans(row | {"ours": 0.9}) == large, name
+    assert not result_blocks.leans(kinds["least"][0] | {"ours": -0.9})
 
 
 def test_an_interval_that_is_not_a_claims_own_says_whose_it_is(tmp_path):

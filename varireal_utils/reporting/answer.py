@@ -99,9 +99,8 @@ def sentences(
         ]
     others = [r for r in own if r["claim"] not in PARTS]
     said = [f"of the paper's {count(len(paper) - 1)} other claims, {grouped(paper[1:])}"]
-    said += [f"of the {count(len(others))} further ones{_last(rows)}, {grouped(others)}"] * bool(
-        others
-    )
+    if others:
+        said.append(f"of the {count(len(others))} further ones{_last(rows)}, {grouped(others)}")
     last = "; ".join(said)
     lead = "It is the sum of"
     if parts[0]["claim"] in AGAIN:
@@ -186,7 +185,7 @@ def _part(row: Row) -> str:
     """The verdict on a part, which claims to be small."""
     margin = f"±{row['margin']:g} pp"
     if result_blocks.alone(row):
-        side = "within" if abs(row["ours"]) < row["margin"] else "beyond"
+        side = "within" if result_blocks.leans(row) else "beyond"
         return f"{side} {margin} by itself, undecided with the claims of its family"
     words = {
         "reproduced": f"within {margin}",

@@ -90,8 +90,7 @@ def both_studies(root: Path, up: str) -> str:
         got = vars(together.both(row, again))
         between = (result_blocks.interval(got, *b) for b in (("low", "high"), ("low90", "high90")))
         lines.append(
-            f"| [{row['claim']}](#{row['claim'].lower()}) and "
-            f"[{again['claim']}](#{again['claim'].lower()}) | {got['mean']:+z.2f} | "
+            f"| {_link(row['claim'])} and {_link(again['claim'])} | {got['mean']:+z.2f} | "
             f"{' | '.join(between)} | {result_blocks.units(row | got)} |"
         )
     return "\n".join(lines) if len(lines) > 2 else "No claim was asked twice of one quantity."
@@ -107,11 +106,10 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
         picked += "of the least gain alone, picked as the least; the verdict corrects for that" * (
             result_blocks.least(row)
         )
-        one = not picked
         between = {k: result_blocks.interval(row, f"low{k}", f"high{k}") for k in ("", "90")}
         facts += [
             ("this study", f"{row['ours']:+.2f} pp" + (level + between[""]) * bool(between[""])),
-            *([("90 % interval", f"{between['90']} pp")] if between["90"] and one else []),
+            *([("90 % interval", f"{between['90']} pp")] if between["90"] and not picked else []),
             *([("that interval is", picked)] if picked else []),
             *([] if result_blocks.least(row) else [("margin", f"±{row['margin']:g} pp")]),
             (
@@ -126,15 +124,17 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("p of this claim alone", f"{_p(row['p'])}, which decides nothing"))
     facts.append(("verdict", f"**{row['verdict']}**"))
     if row.get("later"):
-        facts.append(("asked again", f"[{row['later']}](#{row['later'].lower()})"))
+        facts.append(("asked again", _link(row["later"])))
     if result_blocks.known_text(row.get("again")):
-        facts.append(("asks again", f"[{row['again']}](#{row['again'].lower()})"))
-    for key, name in {"because": "why", "detail": "detail"}.items():
-        if row["verdict"] == result_blocks.NOT_RUN:
-            continue
-        if isinstance(row[key], str) and row[key]:
-            facts.append((name, row[key]))
+        facts.append(("asks again", _link(row["again"])))
+    if row["verdict"] != result_blocks.NOT_RUN:
+        words = {"because": "why", "detail": "detail"}
+        facts += [(n, row[key]) for key, n in words.items() if result_blocks.known_text(row[key])]
     return facts
+
+
+def _link(claim: str) -> str:
+    return f"[{claim}](#{claim.lower()})"
 
 
 def _p(value: float) -> str:

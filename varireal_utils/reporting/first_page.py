@@ -100,26 +100,26 @@ def _notes(rows: list[dict[str, Any]], placebo: str, up: str) -> list[str]:
 def _without_family(rows: list[dict[str, Any]], up: str) -> str:
     """What claims that their family alone keeps undecided would be; "" without any."""
     said = []
+    close = [r for r in rows if result_blocks.alone(r)]
     for words, side in (("would hold", True), ("would not hold", False)):
-        own = [r for r in rows if result_blocks.alone(r)]
-        own = [r for r in own if (abs(r["ours"]) < r["margin"]) == side]
-        if own:
-            said.append(f"{result_blocks.in_words([_link(r, up) for r in own])} {words}")
+        if own := [_link(r, up) for r in close if result_blocks.leans(r) == side]:
+            said.append(f"{result_blocks.in_words(own)} {words}")
     return " and ".join(said)
 
 
 def _mixing(root: Path, rows: list[dict[str, Any]], up: str) -> list[str]:
     """A line on what the claim of mixed edits compares."""
-    for row in rows:
-        if row["claim"] == claim_blocks.MIXING and result_blocks.known(row):
-            found = claim_blocks.mixing(root, row["study"])
-            return [
-                f"*Mixing*: {_link(row, up)} compares mixed edits with the mean of feasible and "
-                f"infeasible ones; they differ from feasible ones by {found['feasible']:+.2f} pp "
-                f"and from infeasible ones by {found['infeasible']:+.2f} pp."
-                for _ in range(bool(found))
-            ]
-    return []
+    own = next((r for r in rows if r["claim"] == claim_blocks.MIXING), None)
+    if own is None or not result_blocks.known(own):
+        return []
+    found = claim_blocks.mixing(root, own["study"])
+    if not found:
+        return []
+    return [
+        f"*Mixing*: {_link(own, up)} compares mixed edits with the mean of feasible and infeasible "
+        f"ones; they differ from feasible ones by {found['feasible']:+.2f} pp and from infeasible "
+        f"ones by {found['infeasible']:+.2f} pp."
+    ]
 
 
 def _placebo(root: Path, rows: list[dict[str, Any]]) -> str:

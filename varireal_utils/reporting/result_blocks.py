@@ -120,6 +120,18 @@ def alone(row: dict[str, Any]) -> bool:
     return bool(row["verdict"] == UNDECIDED and row["p"] <= verdict.ALPHA < row["p_holm"])
 
 
+def leans(row: dict[str, Any]) -> bool:
+    """Whether a claim's number speaks for it: the least gain is above 0, the widest pair beyond the
+    margin, most true effects within it, or the mean within it, by the claim's rule."""
+    if least(row):
+        return bool(row["ours"] > 0)
+    if widest(row):
+        return bool(abs(row["ours"]) > row["margin"])
+    if not pd.isna(row["share"]):
+        return bool(row["share"] > 0.5)
+    return bool(abs(row["ours"]) < row["margin"])
+
+
 def record(root: Path, study: str = "") -> dict[str, Any]:
     """The run record of published tables."""
     return storage.read_json(shown.folder(root, study) / "run.json")
